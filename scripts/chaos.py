@@ -49,7 +49,14 @@ SAMPLERS = {
     "lines, carried": ("data=dino", "data.max_chars=120", "sampler=lines_carried"),
 }
 VARIATIONS: tuple[tuple[tuple[str, ...], ...], ...] = (
-    (("cell=rnn",), ("cell=gru",), ("cell=lstm",), ("cell=gru_scratch",), ("cell=lstm_scratch",)),
+    (
+        ("cell=rnn",),
+        ("cell=gru",),
+        ("cell=lstm",),
+        ("cell=lstm_coupled",),
+        ("cell=gru_scratch",),
+        ("cell=lstm_scratch",),
+    ),
     ((), ("layers=2", "depth.dropout=0.2"), ("depth=deep", "layers=2")),
     (("scheduler=none",), ("scheduler=cosine",), ("scheduler=plateau", "scheduler.patience=0")),
     ((), (), ("trainer.precision=64-true",), ("trainer.precision=bf16-mixed",)),

@@ -44,7 +44,8 @@ RNN = PlainCellOptions(kind="rnn_scratch")
 BEFORE = GruScratchOptions(kind="gru_scratch", reset="before")
 AFTER = GruScratchOptions(kind="gru_scratch", reset="after")
 LSTM = LstmOptions(kind="lstm_scratch", forget_bias=None)
-NAMES = {"rnn": RNN, "before": BEFORE, "after": AFTER, "lstm": LSTM}
+COUPLED = LstmOptions(kind="lstm_coupled", forget_bias=None)
+NAMES = {"rnn": RNN, "before": BEFORE, "after": AFTER, "lstm": LSTM, "coupled": COUPLED}
 ALL = pytest.mark.parametrize("options", NAMES.values(), ids=NAMES)
 LIKE_TORCH = pytest.mark.parametrize("options", [RNN, AFTER, LSTM], ids=["rnn", "gru", "lstm"])
 LAYERS = pytest.mark.parametrize("layers", [1, 2, 3])
@@ -65,7 +66,7 @@ def cell_of(options: CellOptions, input_size: int = E, hidden_size: int = H) -> 
 
 
 def state_of(options: CellOptions, layers: int) -> State:
-    parts = 2 if options.kind == "lstm_scratch" else 1
+    parts = 2 if "lstm" in options.kind else 1
     return tuple(random_tensor(layers, B, H, seed=10 + part) for part in range(parts))
 
 

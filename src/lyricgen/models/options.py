@@ -38,9 +38,9 @@ class GruScratchOptions(Options):
 
 
 class LstmOptions(Options):
-    """Options of `cell=lstm` and `cell=lstm_scratch`."""
+    """Options of `cell=lstm`, `cell=lstm_coupled` and `cell=lstm_scratch`."""
 
-    kind: Literal["lstm", "lstm_scratch"]
+    kind: Literal["lstm", "lstm_coupled", "lstm_scratch"]
     forget_bias: float | None
 
 

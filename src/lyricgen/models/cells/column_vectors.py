@@ -118,6 +118,22 @@ def lstm_step(x: Array, a: Array, c: Array, parameters: Parameters) -> Activatio
     return Activations(a, c, y, {"forget": f, "update": i, "candidate": candidate, "output": o})
 
 
+def coupled_lstm_step(x: Array, a: Array, c: Array, parameters: Parameters) -> Activations:
+    """Compute one step of an LSTM whose input gate is 1 - its forget gate (Greff et al. 2017).
+
+    The arguments are those of `lstm_step`; there is no Wi and no bi.
+    """
+    p = parameters
+    stack = np.concatenate([a, x])  # (n_a + n_x, m)
+    f = sigmoid(p["Wf"] @ stack + p["bf"])  # (n_a, m), as all below
+    candidate = np.tanh(p["Wc"] @ stack + p["bc"])
+    o = sigmoid(p["Wo"] @ stack + p["bo"])
+    c = f * c + (1 - f) * candidate
+    a = o * np.tanh(c)
+    y = softmax(p["Wy"] @ a + p["by"])  # (n_y, m)
+    return Activations(a, c, y, {"forget": f, "candidate": candidate, "output": o})
+
+
 def forward(step: Step, x: Array, state: tuple[Array, ...], parameters: Parameters) -> Activations:
     """Compute all T_x steps, one after the other.
 
