@@ -52,7 +52,7 @@ def test_the_known_settings_equal_those_of_hydra() -> None:
         having = {name: set(known_settings()[name]) for name in ours - optional}
         assert found == {name for name, each in having.items() if not each or chosen & each}
     assert seen == ours - optional
-    lstm = ["cell=lstm", "cell=lstm_plain", "cell=lstm_scratch"]
+    lstm = ["cell=lstm", "cell=lstm_coupled", "cell=lstm_plain", "cell=lstm_scratch"]
     assert known_settings()["cell.forget_bias"] == lstm
 
 
@@ -111,7 +111,7 @@ def test_an_unlike_name_gets_no_suggestion() -> None:
         ("data=dinos", "did you mean dino"),
         ("data=song.txt", 'data=text "data.path=song.txt"'),
         ("hydra/launcher=proceses", "did you mean processes?"),
-        ("cell=gru cell.forget_bias=1", "only cell=lstm or cell=lstm_plain or cell=lstm_scratch"),
+        ("cell=gru cell.forget_bias=1", "only cell=lstm or cell=lstm_coupled or cell=lstm_plain"),
         ("cell=gru +cell.forget_bias=1", "cell.forget_bias: only cell=lstm"),
         ("model=ngram model.dropout=0", "model.dropout: only model=recurrent has this setting"),
         ("-m seed=1,2 hydra.sweeper.n_trials=3", "hydra.sweeper.n_trials: only sweep=optuna has"),
