@@ -178,7 +178,7 @@ class CharacterNetwork(Model):
         return found
 
     def hidden_matrices(self) -> list[nn.Parameter]:
-        """List the matrices without a dimension of characters: those of the recurrence."""
+        """List the matrices of the recurrence, except a matrix for one-hot inputs."""
         of_characters = self.character_dimensions()
         return [
             parameter

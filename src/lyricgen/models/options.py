@@ -127,7 +127,7 @@ class AdamOptions(Options):
 
 
 class MuonOptions(Options):
-    """Options of `optimizer=muon`; `betas` are those of AdamW for the other parameters."""
+    """Options of `optimizer=muon`; AdamW uses `betas` for parameters that are not hidden."""
 
     kind: Literal["muon"]
     lr: PositiveFloat

@@ -29,14 +29,18 @@ class LstmStep(LayerStep):
         self.totals.addmm_(hidden, self.on_state)
         blocks["c"].mul_(2)
         self.totals.sigmoid_()
-        memory.mul_(blocks["f"]).addcmul_(blocks["i"], blocks["c"], value=2).sub_(blocks["i"])
+        self.update_memory(memory, blocks)
         torch.mul(memory, 2, out=hidden).sigmoid_()
         minus = blocks["o"].neg_()
         torch.addcmul(minus, minus, hidden, value=-2, out=hidden)
 
+    def update_memory(self, memory: Tensor, blocks: dict[str, Tensor]) -> None:
+        """Compute the next cell state in place; `blocks` holds S in place of the candidate."""
+        memory.mul_(blocks["f"]).addcmul_(blocks["i"], blocks["c"], value=2).sub_(blocks["i"])
+
 
 class LstmCell(Cell):
-    """Base of the two LSTM layers."""
+    """Base of the LSTM layers."""
 
     fast_step = LstmStep
     titles: ClassVar[dict[str, str]] = {
@@ -55,7 +59,8 @@ class LstmCell(Cell):
     @override
     def set_chosen_biases(self) -> None:
         if self.forget_bias is not None:
-            forget = slice(self.hidden_size, 2 * self.hidden_size)  # the second gate of both layers
+            start = self.gates.index("f") * self.hidden_size
+            forget = slice(start, start + self.hidden_size)
             nn.init.constant_(self.weights().bias[forget], self.forget_bias)
             nn.init.constant_(self.weights().state_bias[forget], 0.0)
 

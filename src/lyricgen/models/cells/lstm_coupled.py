@@ -10,13 +10,13 @@ T time steps, B batch, H hidden size.
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 from typing_extensions import override
 
-from lyricgen.models.cells.cell import LayerStep, ScratchCell, State
+from lyricgen.models.cells.cell import ScratchCell, State
 from lyricgen.models.cells.column_vectors import Step, coupled_lstm_step
-from lyricgen.models.options import LstmOptions
+from lyricgen.models.cells.lstm import LstmCell, LstmStep
 
 
 class CoupledRecurrence(torch.autograd.Function):
@@ -86,45 +86,23 @@ class CoupledRecurrence(torch.autograd.Function):
         return factors, of_weight.mul_(2), gradient, of_memory
 
 
-class CoupledLstmStep(LayerStep):
-    """Fast step of an LSTM with coupled gates, with one sigmoid for both gates and the candidate.
-
-    C~ is 2 S - 1, where S is the sigmoid of twice its total; H = 2 O∘σ(2C) - O.
-    """
+class CoupledLstmStep(LstmStep):
+    """Fast step of an LSTM with coupled gates."""
 
     @override
-    def step(self) -> None:
-        (hidden, memory), blocks = self.state, self.blocks
-        self.totals.addmm_(hidden, self.on_state)
-        blocks["c"].mul_(2)
-        self.totals.sigmoid_()
+    def update_memory(self, memory: Tensor, blocks: dict[str, Tensor]) -> None:
         torch.lerp(blocks["c"].mul_(2).sub_(1), memory, blocks["f"], out=memory)
-        torch.mul(memory, 2, out=hidden).sigmoid_()
-        minus = blocks["o"].neg_()
-        torch.addcmul(minus, minus, hidden, value=-2, out=hidden)
 
 
-class CoupledLstm(ScratchCell):
+class CoupledLstm(LstmCell, ScratchCell):
     """An LSTM with coupled gates."""
 
     fast_step = CoupledLstmStep
     gates = "foc"
     titles: ClassVar[dict[str, str]] = {
         "forget": "forget gate $f$ (1 keeps the cell state, 0 lets the candidate in)",
-        "candidate": r"candidate $\tilde{c}$",
-        "output": "output gate $o$ (1 shows the cell state)",
+        **{name: LstmCell.titles[name] for name in ("candidate", "output")},
     }
-    states = 2
-
-    def __init__(self, options: LstmOptions, input_size: int, hidden_size: int) -> None:
-        super().__init__(options, input_size, hidden_size)
-        self.forget_bias = options.forget_bias
-        self.set_chosen_biases()
-
-    @override
-    def set_chosen_biases(self) -> None:
-        if self.forget_bias is not None:
-            nn.init.constant_(self.bias[: self.hidden_size], self.forget_bias)
 
     @override
     def forward(self, inputs: Tensor, state: State | None) -> tuple[Tensor, State]:
