@@ -59,6 +59,32 @@ class Model(nn.Module):
         logits, state = self(batch.inputs, state)
         return logits, state
 
+    def loss(
+        self, batch: Batch, state: State | None, label_smoothing: float
+    ) -> tuple[Tensor, Tensor, State]:
+        """Compute the loss of a batch's targets, without padding.
+
+        Args:
+            batch: inputs and targets.
+            state: as in `predict`.
+            label_smoothing: share of each target spread over the vocabulary (Szegedy et al. 2016).
+
+        Returns:
+            The total loss, with label smoothing; the total nats, without it; and the next state.
+        """
+        logits, state = self.predict(batch, state)
+        # one softmax for the loss and the nats
+        log_probabilities = F.log_softmax(
+            at_least_float32(logits).flatten(0, 1), dim=-1
+        )  # (B·T, V)
+        targets = batch.targets.flatten()
+        nats = F.nll_loss(log_probabilities, targets, ignore_index=IGNORED, reduction="sum")
+        if not label_smoothing:
+            return nats, nats, state
+        counted = (targets != IGNORED).to(log_probabilities.dtype)
+        spread = -(log_probabilities.mean(-1) * counted).sum()
+        return (1 - label_smoothing) * nats + label_smoothing * spread, nats, state
+
     def score(self, batch: Batch, state: State | None) -> tuple[Tensor, State]:
         """Compute the nats of a batch's targets, (B, T), and the next state.
 

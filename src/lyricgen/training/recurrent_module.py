@@ -9,14 +9,13 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-import torch.nn.functional as F
 from torch import Tensor, optim
 from typing_extensions import override
 
-from lyricgen.data.batch import IGNORED, Batch, block, rank, seed_of, world_size
+from lyricgen.data.batch import Batch, block, rank, seed_of, world_size
 from lyricgen.errors import UserError
 from lyricgen.models.cells.cell import State
-from lyricgen.models.model import Model, at_least_float32
+from lyricgen.models.model import Model
 from lyricgen.runs.state import RunState
 from lyricgen.training.ddp.group import gathered, summed
 from lyricgen.training.options import Reduction
@@ -106,20 +105,9 @@ class RecurrentModule(pl.LightningModule):
         With several processes, the loss is the mean of their results.
         """
         state = None if batch.starts_stream else self._training_state
-        logits, state = self.model.predict(batch, state)
+        loss, nats, state = self.model.loss(batch, state, self.label_smoothing)
         self._training_state = tuple(part.detach() for part in state)
-        # one softmax for the loss and the metric
-        log_probabilities = F.log_softmax(
-            at_least_float32(logits).flatten(0, 1), dim=-1
-        )  # (B·T, V)
-        targets = batch.targets.flatten()
-        nats = F.nll_loss(log_probabilities, targets, ignore_index=IGNORED, reduction="sum")
         self.totals["train"].add(nats, batch.num_characters)
-        loss = nats
-        if self.label_smoothing:
-            counted = (targets != IGNORED).to(log_probabilities.dtype)
-            spread = -(log_probabilities.mean(-1) * counted).sum()
-            loss = (1 - self.label_smoothing) * nats + self.label_smoothing * spread
         if self.reduction == "mean":
             loss = loss / batch.num_characters
         self._losses.append(loss.detach())
