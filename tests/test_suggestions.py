@@ -113,7 +113,10 @@ def test_an_unlike_name_gets_no_suggestion() -> None:
         ("hydra/launcher=proceses", "did you mean processes?"),
         ("cell=gru cell.forget_bias=1", "only cell=lstm or cell=lstm_coupled or cell=lstm_plain"),
         ("cell=gru +cell.forget_bias=1", "cell.forget_bias: only cell=lstm"),
-        ("model=ngram model.dropout=0", "model.dropout: only model=recurrent has this setting"),
+        (
+            "model=ngram model.dropout=0",
+            "model.dropout: only model=hybrid or model=recurrent has this setting",
+        ),
         ("-m seed=1,2 hydra.sweeper.n_trials=3", "hydra.sweeper.n_trials: only sweep=optuna has"),
         ("cell.kind=gru", 'type "cell=gru"'),
         ("-m ++data.kind=dino,lyrics", 'type "data=dino,lyrics"'),

@@ -156,7 +156,7 @@ def test_a_small_file_has_more_than_one_importer() -> None:
 
 def test_kinds_of_models_are_told_apart_in_models_alone() -> None:
     kinds = {"NextModel", "LanguageModel", "FillModel", "CharacterNetwork"}
-    kinds |= {"NgramLanguageModel", "NgramOptions"}
+    kinds |= {"NgramLanguageModel", "NgramOptions", "HybridModel", "HybridOptions"}
     found = {
         path
         for path, tree in TREES.items()

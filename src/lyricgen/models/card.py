@@ -15,10 +15,16 @@ from lyricgen.data.faults import FORBIDDEN
 from lyricgen.data.splits import Layout
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
+from lyricgen.models.hybrid import NGRAM, HybridModel
 from lyricgen.models.model import Model
 from lyricgen.models.network import recurrent
 from lyricgen.models.ngram.language_model import NgramLanguageModel
-from lyricgen.models.options import Architecture, RecurrentArchitecture
+from lyricgen.models.options import (
+    Architecture,
+    HybridArchitecture,
+    NgramArchitecture,
+    RecurrentArchitecture,
+)
 from lyricgen.models.trained_model import TrainedModel
 from lyricgen.options import Options, validate
 from lyricgen.settings import complete
@@ -140,10 +146,10 @@ def rebuild(
         raise UserError(f"its tensors would have {total} bytes, more than the file")
     architecture = described.architecture
     network: Model
-    if isinstance(architecture, RecurrentArchitecture):
-        network = _rebuild_recurrent(architecture, tensors).to(device)
-    else:
+    if isinstance(architecture, NgramArchitecture):
         network = NgramLanguageModel.from_tensors(architecture, _copy(tensors))
+    else:
+        network = _rebuild_network(architecture, tensors).to(device)
     network.eval()
     return TrainedModel(
         network,
@@ -161,25 +167,32 @@ def _copy(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().resolve_neg().clone() for name, tensor in tensors.items()}
 
 
-def _rebuild_recurrent(architecture: RecurrentArchitecture, tensors: dict[str, Tensor]) -> Model:
+def _rebuild_network(
+    architecture: RecurrentArchitecture | HybridArchitecture, tensors: dict[str, Tensor]
+) -> Model:
+    network: Model
+    copies, ngrams = _copy(tensors), dict[str, Tensor]()
     with torch.device("meta"), _SkipDrawing():  # shapes without memory, for the check
-        network = recurrent(architecture)
+        if isinstance(architecture, HybridArchitecture):
+            network = HybridModel(architecture)
+            ngrams = {name: copies.pop(name) for name in tensors if name.startswith(NGRAM)}
+        else:
+            network = recurrent(architecture)
     expected, found = (
         {name: "x".join(map(str, tensor.shape)) for name, tensor in named.items()}
-        for named in (network.state_dict(), tensors)
+        for named in (dict(network.named_parameters()), copies)
     )
     for name in sorted(expected.keys() | found.keys()):
         shapes = expected.get(name, "absent"), found.get(name, "absent")
         if shapes[0] != shapes[1]:
             raise UserError(f"{name} should be {shapes[0]}, it is {shapes[1]}")
-        if not tensors[name].is_floating_point():
-            raise UserError(f"{name} is {tensors[name].dtype}, not plain floating-point numbers")
-    weights = _copy(tensors)
-    for name, weight in weights.items():
+        if not copies[name].is_floating_point():
+            raise UserError(f"{name} is {copies[name].dtype}, not plain floating-point numbers")
+    for name, weight in copies.items():
         if not bool(torch.stack(weight.aminmax()).isfinite().all()):
             raise UserError(f"{name} has numbers that are not finite: its training has diverged")
-    network.load_state_dict(weights, assign=True)
-    return network.to(torch.promote_types(network.output.bias.dtype, torch.float32))
+    network.load_state_dict(copies | ngrams, assign=True)
+    return network.to(torch.promote_types(next(network.parameters()).dtype, torch.float32))
 
 
 class _SkipDrawing(TorchFunctionMode):

@@ -77,13 +77,8 @@ class Model(nn.Module):
         log_probabilities = F.log_softmax(
             at_least_float32(logits).flatten(0, 1), dim=-1
         )  # (B·T, V)
-        targets = batch.targets.flatten()
-        nats = F.nll_loss(log_probabilities, targets, ignore_index=IGNORED, reduction="sum")
-        if not label_smoothing:
-            return nats, nats, state
-        counted = (targets != IGNORED).to(log_probabilities.dtype)
-        spread = -(log_probabilities.mean(-1) * counted).sum()
-        return (1 - label_smoothing) * nats + label_smoothing * spread, nats, state
+        loss, nats = cross_entropy(log_probabilities, batch.targets.flatten(), label_smoothing)
+        return loss, nats, state
 
     def score(self, batch: Batch, state: State | None) -> tuple[Tensor, State]:
         """Compute the nats of a batch's targets, (B, T), and the next state.
@@ -91,14 +86,18 @@ class Model(nn.Module):
         Padding has 0 nats. The arguments are those of `predict`.
         """
         logits, state = self.predict(batch, state)
-        # flattened, since cross_entropy is slow with the classes in the middle dimension
-        nats = F.cross_entropy(
-            at_least_float32(logits).flatten(0, 1),
-            batch.targets.flatten(),
-            ignore_index=IGNORED,
-            reduction="none",
-        ).view_as(batch.targets)
-        return nats, state
+        return nats_of(logits, batch), state
+
+    def score_parts(
+        self, batch: Batch, state: State | None
+    ) -> tuple[Tensor, dict[str, Tensor], State]:
+        """Compute the same as `score`, and also the nats of the parts of a mixed model.
+
+        Returns:
+            Nats of the targets, (B, T); the nats of each part by its name; and the next state.
+        """
+        nats, state = self.score(batch, state)
+        return nats, {}, state
 
 
 class NextModel(Model):
@@ -121,6 +120,35 @@ class NextModel(Model):
     def layer_steps(self) -> list[LayerStep]:
         """Make the `LayerStep` of each layer, in the order of layers; [] if a layer has none."""
         return []
+
+
+def nats_of(logits: Tensor, batch: Batch) -> Tensor:
+    """Compute the nats of a batch's targets from logits, (B, T, V); 0 for padding."""
+    # flattened, since cross_entropy is slow with the classes in the middle dimension
+    return F.cross_entropy(
+        at_least_float32(logits).flatten(0, 1),
+        batch.targets.flatten(),
+        ignore_index=IGNORED,
+        reduction="none",
+    ).view_as(batch.targets)
+
+
+def cross_entropy(
+    log_probabilities: Tensor, targets: Tensor, label_smoothing: float
+) -> tuple[Tensor, Tensor]:
+    """Compute the total loss, with label smoothing, and the total nats, without it.
+
+    Args:
+        log_probabilities: (M, V).
+        targets: (M,) ids, IGNORED for padding.
+        label_smoothing: share of each target spread over the vocabulary.
+    """
+    nats = F.nll_loss(log_probabilities, targets, ignore_index=IGNORED, reduction="sum")
+    if not label_smoothing:
+        return nats, nats
+    counted = (targets != IGNORED).to(log_probabilities.dtype)
+    spread = -(log_probabilities.mean(-1) * counted).sum()
+    return (1 - label_smoothing) * nats + label_smoothing * spread, nats
 
 
 def at_least_float32(logits: Tensor) -> Tensor:

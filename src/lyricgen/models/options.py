@@ -1,8 +1,15 @@
 """Options of models, cells, optimizers and schedules."""
 
-from typing import Annotated, ClassVar, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, Self, TypeAlias
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from lyricgen.options import Options
 
@@ -56,19 +63,25 @@ class DepthOptions(Options):
     residual: bool
 
 
-class RecurrentOptions(Options):
-    """Options of `model=recurrent`: input, output and initial weights."""
+class NetworkOptions(Options):
+    """Options of a recurrent network: input, output and initial weights."""
 
-    objectives: ClassVar[tuple[Objective, ...]] = ("next", "fill")
     trains_in_steps: ClassVar[bool] = True
 
-    kind: Literal["recurrent"]
     input: Literal["embedding", "one_hot"]
     embedding_size: Size | None
     tie_weights: bool
     dropout: float = Field(ge=0, lt=1)
     init: Literal["torch", "normal_0.01", "numpy_normal_0.01"]
     output_bias: Literal["init", "zero", "unigram"]
+
+
+class RecurrentOptions(NetworkOptions):
+    """Options of `model=recurrent`."""
+
+    objectives: ClassVar[tuple[Objective, ...]] = ("next", "fill")
+
+    kind: Literal["recurrent"]
 
 
 class RecurrentArchitecture(Options):
@@ -83,6 +96,19 @@ class RecurrentArchitecture(Options):
     cell: CellOptions
     depth: DepthOptions
     model: RecurrentOptions
+
+
+class HybridOptions(NetworkOptions):
+    """Options of `model=hybrid`: those of its network, its n-grams and their mixture."""
+
+    objectives: ClassVar[tuple[Objective, ...]] = ("next",)
+
+    kind: Literal["hybrid"]
+    order: Annotated[int, Field(ge=1, le=9)] | None
+    max_order: int = Field(ge=1, le=9)
+    max_chars: PositiveInt | None
+    blocks: int = Field(ge=2, le=1000)
+    network_loss: PositiveFloat
 
 
 class NgramOptions(Options):
@@ -104,8 +130,40 @@ class NgramArchitecture(NgramOptions):
     start_symbol: bool  # lines begin with one more input symbol, id V
 
 
-ModelOptions = Annotated[RecurrentOptions | NgramOptions, Field(discriminator="kind")]
-Architecture = Annotated[RecurrentArchitecture | NgramArchitecture, Field(discriminator="kind")]
+class HybridArchitecture(Options):
+    """Options from which a hybrid model can be built again, without its counts."""
+
+    kind: Literal["hybrid"]
+    network: RecurrentArchitecture
+    ngram: NgramArchitecture
+    network_loss: PositiveFloat
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of characters."""
+        return self.network.vocabulary_size
+
+    @property
+    def start_symbol(self) -> bool:
+        """Whether lines begin with one more input symbol."""
+        return self.network.start_symbol
+
+    @model_validator(mode="after")
+    def _check_parts(self) -> Self:
+        parts = self.network, self.ngram
+        if len({(part.vocabulary_size, part.start_symbol) for part in parts}) > 1:
+            raise ValueError("the network and the n-grams have different vocabularies")
+        if self.network.objective != "next" or self.ngram.smoothing != "kneser_ney":
+            raise ValueError("a hybrid model predicts the next character, with Kneser-Ney n-grams")
+        return self
+
+
+ModelOptions = Annotated[
+    RecurrentOptions | HybridOptions | NgramOptions, Field(discriminator="kind")
+]
+Architecture = Annotated[
+    RecurrentArchitecture | HybridArchitecture | NgramArchitecture, Field(discriminator="kind")
+]
 
 
 class SgdOptions(Options):

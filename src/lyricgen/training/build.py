@@ -12,11 +12,17 @@ from lyricgen.data.splits import Layout, Split
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.models.card import card
+from lyricgen.models.hybrid import build_hybrid, network_of
 from lyricgen.models.model import Model
-from lyricgen.models.network import CharacterNetwork, recurrent
+from lyricgen.models.network import recurrent
 from lyricgen.models.ngram.language_model import NgramLanguageModel
 from lyricgen.models.optimizers import build_optimizer, build_scheduler
-from lyricgen.models.options import NgramArchitecture, RecurrentArchitecture
+from lyricgen.models.options import (
+    NetworkOptions,
+    NgramArchitecture,
+    RecurrentArchitecture,
+    RecurrentOptions,
+)
 from lyricgen.models.trained_model import TrainedModel
 from lyricgen.runs.state import RunState
 from lyricgen.training.options import TrainOptions
@@ -129,42 +135,48 @@ def _report_long_lines(sampler: LineSampler, split: Split, vocabulary: Vocabular
     )
 
 
-def build_model(
-    options: TrainOptions, datamodule: CharacterDataModule
-) -> CharacterNetwork | NgramLanguageModel:
-    """Build the model, and initialise its weights if it is a network.
+def build_model(options: TrainOptions, datamodule: CharacterDataModule) -> Model:
+    """Build the model, and initialise its weights if it has a network.
 
     torch's global generator draws the weights. With model.init=numpy_normal_0.01, NumPy draws the
-    matrices, seeded with options.seed.
+    matrices, seeded with options.seed. A hybrid model counts its n-grams.
     """
-    size, start_symbol = len(datamodule.vocabulary), layout_of(options) == "lines"
-    if options.model.kind == "ngram":
-        settings = options.model.model_dump()
+    chosen, size = options.model, len(datamodule.vocabulary)
+    start_symbol = layout_of(options) == "lines"
+    if chosen.kind == "ngram":
         return NgramLanguageModel(
-            NgramArchitecture(**settings, vocabulary_size=size, start_symbol=start_symbol)
+            NgramArchitecture(
+                **chosen.model_dump(), vocabulary_size=size, start_symbol=start_symbol
+            )
         )
-    network = recurrent(
-        RecurrentArchitecture(
-            kind="recurrent",
-            vocabulary_size=size,
-            start_symbol=start_symbol,
-            objective=options.objective,
-            layers=options.layers,
-            hidden_size=options.hidden_size,
-            cell=options.cell,
-            depth=options.depth,
-            model=options.model,
-        )
+    of_network = chosen.model_dump(include=set(NetworkOptions.model_fields))
+    architecture = RecurrentArchitecture(
+        kind="recurrent",
+        vocabulary_size=size,
+        start_symbol=start_symbol,
+        objective=options.objective,
+        layers=options.layers,
+        hidden_size=options.hidden_size,
+        cell=options.cell,
+        depth=options.depth,
+        model=RecurrentOptions(kind="recurrent", **of_network),
+    )
+    splits, vocabulary = datamodule.splits, datamodule.vocabulary
+    model: Model = (
+        build_hybrid(chosen, architecture, splits, vocabulary)
+        if chosen.kind == "hybrid"
+        else recurrent(architecture)
     )
     if options.trainer.precision == "64-true":
         # Lightning would do it too late: it would convert a checkpoint's weights to float32 first
-        network.double()
+        model.double()
+    network = network_of(model)
     network.initialise(options.seed)
-    if options.model.output_bias == "zero":
+    if chosen.output_bias == "zero":
         network.output.bias.detach().zero_()
-    elif options.model.output_bias == "unigram":
+    elif chosen.output_bias == "unigram":
         network.set_output_bias(datamodule.splits["train"].character_counts(size))
-    return network
+    return model
 
 
 def trained_model(
@@ -185,17 +197,17 @@ def trained_model(
 def build_module(
     options: TrainOptions,
     datamodule: CharacterDataModule,
-    network: CharacterNetwork,
+    model: Model,
     state: RunState,
 ) -> RecurrentModule:
-    """Build the LightningModule of a network, with its loss, optimizer and schedule."""
+    """Build the LightningModule of a model, with its loss, optimizer and schedule."""
     return RecurrentModule(
-        network,
+        model,
         optimizer=partial(
             build_optimizer,
             options.optimizer,
             fused="mixed" not in options.trainer.precision,
-            hidden_matrices=network.hidden_matrices(),
+            hidden_matrices=network_of(model).hidden_matrices(),
         ),
         schedule=partial(
             build_scheduler,
@@ -207,7 +219,7 @@ def build_module(
         ),
         label_smoothing=options.loss.label_smoothing,
         reduction=options.loss.reduction,
-        card=card(trained_model(options, datamodule, network)),
+        card=card(trained_model(options, datamodule, model)),
         state=state,
         seed=options.seed,
     )

@@ -30,6 +30,7 @@ from lyricgen.data.build import find_corpus, log_notices
 from lyricgen.data.corpus import EncodedCorpus
 from lyricgen.errors import UserError
 from lyricgen.models.checkpoint import load
+from lyricgen.models.hybrid import network_of
 from lyricgen.models.ngram.language_model import counts_ngrams
 from lyricgen.models.trained_model import copy_weights
 from lyricgen.runs.checkpoint_files import go_on_from
@@ -92,7 +93,7 @@ def prepare(
         module = build.build_module(options, datamodule, model, state)
         observers = observe(module.totals["train"])
         trainer = build_trainer(options, datamodule, run, observers, rank)
-        check_precision(options, trainer, model)
+        check_precision(options, trainer, network_of(model))
         training = NetworkTraining(
             options, datamodule, model, state, observers, description, module, trainer
         )

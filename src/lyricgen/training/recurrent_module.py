@@ -19,7 +19,7 @@ from lyricgen.models.model import Model
 from lyricgen.runs.state import RunState
 from lyricgen.training.ddp.group import gathered, summed
 from lyricgen.training.options import Reduction
-from lyricgen.training.totals import NatsTotal
+from lyricgen.training.totals import NatsTotal, add_parts, part_perplexities
 
 # Distance between the seeds of two ranks: 2³² over the golden ratio. The seeds of a few ranks then
 # differ for millions of steps, although torch's generator on the CPU takes only the lower 32 bits.
@@ -66,6 +66,7 @@ class RecurrentModule(pl.LightningModule):
         self.card = card
         self.run_state = state
         self.totals = {split: NatsTotal(model.metric_prefix) for split in ("train", "val")}
+        self._parts: dict[str, NatsTotal] = {}  # of the validation split, of a mixed model
         self.label_smoothing = label_smoothing
         self.reduction: Reduction = reduction
         self._seed = seed
@@ -154,13 +155,15 @@ class RecurrentModule(pl.LightningModule):
     @override
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         state = None if batch.starts_stream else self._validation_state
-        nats, self._validation_state = self.model.score(batch, state)
+        nats, parts, self._validation_state = self.model.score_parts(batch, state)
         self.totals["val"].add(nats, batch.num_characters)
+        add_parts(self._parts, parts, batch.num_characters)
         return nats
 
     @override
     def on_validation_epoch_start(self) -> None:
         self.totals["val"].reset()
+        self._parts.clear()
 
     @override
     def on_train_epoch_end(self) -> None:
@@ -170,6 +173,7 @@ class RecurrentModule(pl.LightningModule):
     @override
     def on_validation_epoch_end(self) -> None:
         self._record("val")
+        self.run_state.metrics |= part_perplexities(self._parts, "val")
 
     def _record(self, split: str) -> None:
         """Add a split's figures to the metrics, and pass its loss to a schedule that monitors it.

@@ -51,6 +51,20 @@ class NatsTotal:
         return loss_figures(split, float(summed(self.nats)) / self.characters, self.prefix)
 
 
+def add_parts(totals: dict[str, NatsTotal], nats: dict[str, Tensor], characters: int) -> None:
+    """Add the nats of a mixed model's parts to their totals, by name."""
+    for name, each in nats.items():
+        totals.setdefault(name, NatsTotal()).add(each, characters)
+
+
+def part_perplexities(totals: dict[str, NatsTotal], split: str) -> dict[str, float]:
+    """Compute the perplexity of each part of a mixed model, as val/network_perplexity."""
+    return {
+        f"{split}/{name}_perplexity": total.figures(split)[f"{split}/perplexity"]
+        for name, total in totals.items()
+    }
+
+
 def score_split(
     model: Model, datamodule: CharacterDataModule, split: str, nats_room: Tensor | None = None
 ) -> dict[str, float]:
@@ -58,12 +72,14 @@ def score_split(
 
     `nats_room`, (N,) float64, gets the nats of each predicted character at its position.
     """
-    total = NatsTotal(model.metric_prefix)
+    total, parts = NatsTotal(model.metric_prefix), dict[str, NatsTotal]()
     state: State | None = None
     with torch.inference_mode(), eval_mode(model):
         for batch in datamodule.evaluation_loader(split):
-            nats, state = model.score(batch, None if batch.starts_stream else state)  # (B, T)
+            before = None if batch.starts_stream else state
+            nats, by_part, state = model.score_parts(batch, before)  # (B, T)
             total.add(nats, batch.num_characters)
+            add_parts(parts, by_part, batch.num_characters)
             if nats_room is not None:
                 write_to_positions(nats, batch, nats_room)
-    return total.figures(split)
+    return total.figures(split) | part_perplexities(parts, split)

@@ -1,101 +1,82 @@
 """N-gram distributions of many positions at once, in torch, on any device.
 
-Shapes: M positions, K orders, V vocabulary, R rows of a level, E entries in all of them.
+Shapes: M positions, K orders, V vocabulary.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from lyricgen.models.ngram.left_out import Level
+from lyricgen.models.ngram.model import NgramModel
 
 DENSE_BYTES = 2**26  # most bytes of the tables that hold whole distributions of short contexts
 
 
 class Distributions:
-    """Distributions of the levels of an n-gram model.
+    """Distributions of an n-gram model that interpolates.
 
-    The lowest levels are tables of whole distributions, as long as these are small. Each further
-    level multiplies the distributions of the level below by `passed`, and adds `direct` to its
-    entries. No two entries have the same place, so the result does not depend on their order.
+    Those of the shortest contexts are whole tables, as long as the tables are small. Each longer
+    context multiplies the distribution of the shorter one by `passed`, and adds `direct` to its
+    entries. No two entries of a position have the same place, so the result does not depend on
+    their order.
 
     Args:
-        levels: levels 1 … K.
-        vocabulary_size: V.
-        device: where to put the tables, and where rows are looked up.
+        model: the n-gram model.
+        device: where to put the tables, and where contexts are looked up.
         dtype: type of the probabilities.
     """
 
-    def __init__(
-        self,
-        levels: Sequence[Level],
-        vocabulary_size: int,
-        device: torch.device | None = None,
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
-        self.vocabulary_size = vocabulary_size
-        self.passed = [torch.from_numpy(one.passed).to(device, dtype) for one in levels]
-        tables: list[Tensor] = []
-        room = DENSE_BYTES // (2 * dtype.itemsize * vocabulary_size)  # rows, also of logarithms
-        for level in levels:
-            if tables and sum(map(len, tables)) + len(level.passed) > room:
-                break
-            below = torch.full((1, vocabulary_size), 1 / vocabulary_size, dtype=torch.float64)
-            below = tables[-1] if tables else below
-            table = below[torch.from_numpy(level.shorter)]
-            table *= torch.from_numpy(level.passed)[:, None]
-            sizes = torch.from_numpy(level.first).diff()
-            rows = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
-            table[rows, torch.from_numpy(level.symbols)] += torch.from_numpy(level.direct)
-            tables.append(table)
-        self._offsets = [0, *torch.tensor([len(one) for one in tables]).cumsum(0).tolist()][:-1]
+    def __init__(self, model: NgramModel, device: torch.device, dtype: torch.dtype) -> None:
+        self.device, self.dtype = device, dtype
+        self.vocabulary_size = size = model.grams.vocabulary_size
+        self._passed = [self._move(passed[:-1]) for _, passed in model.terms]
+        self._sparse: list[tuple[Tensor, Tensor, Tensor]] = []
+        room = DENSE_BYTES // (dtype.itemsize * size)  # rows
+        tables, table = list[Tensor](), torch.full((1, size), 1 / size, dtype=torch.float64)
+        below = np.zeros(0, dtype=np.int64)  # keys of the grams one symbol shorter
+        shorter = np.zeros(1, dtype=np.int64)  # of each context, the number without its oldest
+        for keys, (direct, passed) in zip(model.grams.keys, model.terms, strict=False):
+            context, symbols = np.divmod(keys, size + 1)
+            predicted = symbols < size
+            room -= len(shorter)
+            if not self._sparse and (not tables or room >= 0):
+                table = table[torch.from_numpy(shorter)]
+                table *= torch.from_numpy(passed[:-1])[:, None]
+                table[context[predicted], symbols[predicted]] += torch.from_numpy(
+                    direct[:-1][predicted]
+                )
+                tables.append(table)
+            else:
+                sizes = np.bincount(context[predicted], minlength=len(shorter))
+                first = self._move(np.append(0, np.cumsum(sizes)))
+                symbol = self._move(symbols[predicted].astype(np.int32))
+                self._sparse.append((first, symbol, self._move(direct[:-1][predicted])))
+            longer = np.searchsorted(below, shorter[context] * (size + 1) + symbols)
+            below, shorter = keys, longer if len(below) else np.zeros_like(keys)
+        self._offsets = [0, *np.cumsum([len(one) for one in tables]).tolist()][:-1]
         self._table = torch.cat(tables).to(device, dtype)  # (rows of these levels, V)
-        self._logs = self._table.log()
-        self._sparse = [
-            (
-                torch.from_numpy(level.first).to(device),
-                torch.from_numpy(level.symbols).to(device, torch.int32),
-                torch.from_numpy(level.direct).to(device, dtype),
-            )
-            for level in levels[len(tables) :]
-        ]
+
+    def _move(self, values: np.ndarray[Any, Any]) -> Tensor:
+        moved = torch.from_numpy(values)
+        return moved.to(self.device, self.dtype if moved.is_floating_point() else moved.dtype)
 
     def passed_shares(self, rows: Tensor) -> Tensor:
         """Find `passed` of each order, (K, M) from rows (K, M); 1 for an unseen context, row -1."""
         shares = [
             torch.where(row < 0, 1.0, one[row.clamp(min=0)])
-            for one, row in zip(self.passed, rows, strict=True)
+            for one, row in zip(self._passed, rows, strict=True)
         ]
         return torch.stack(shares)
-
-    def logs(self, rows: Tensor, passed: Tensor) -> list[Tensor]:
-        """Compute the log-probabilities of each order.
-
-        Args:
-            rows: (K, M) int64; -1 for an unseen context, which takes the next shorter one's row.
-            passed: (K, M) from `passed_shares`.
-
-        Returns:
-            (M, V) for each order from 1 up.
-        """
-        places = self._places(rows)
-        found = [self._logs[place] for place in places]
-        if not self._sparse:
-            return found
-        probabilities = self._table[places[-1]]
-        for k, entries in enumerate(self._entries(rows), start=len(places)):
-            probabilities = probabilities * passed[k][:, None]
-            self._add(probabilities, *entries)
-            found.append(probabilities.log())
-        return found
 
     def mix(self, weights: Tensor, rows: Tensor, passed: Tensor) -> Tensor:
         """Compute the sum of the orders' distributions with weights.
 
         Args:
             weights: (K, M) weight of each order.
-            rows: (K, M), as in `logs`.
+            rows: (K, M) int64 numbers of the contexts; -1 for an unseen context.
             passed: (K, M) from `passed_shares`.
 
         Returns:
@@ -113,7 +94,8 @@ class Distributions:
         for (position, symbols, direct), share in zip(
             self._entries(rows), reversed(shares), strict=True
         ):
-            self._add(mixed, position, symbols, direct * share[position])
+            place = position * self.vocabulary_size + symbols
+            mixed.view(-1).index_add_(0, place, direct * share[position])
         return mixed
 
     def _places(self, rows: Tensor) -> list[Tensor]:
@@ -141,10 +123,3 @@ class Distributions:
             shift = begin - (count.cumsum(0) - count)
             entry = torch.arange(total, device=rows.device) + shift[position]
             yield position, symbols[entry], direct[entry]
-
-    def _add(
-        self, probabilities: Tensor, position: Tensor, symbols: Tensor, direct: Tensor
-    ) -> None:
-        """Add `direct` of entries to probabilities, (M, V), in place."""
-        place = position * self.vocabulary_size + symbols
-        probabilities.view(-1).index_add_(0, place, direct)

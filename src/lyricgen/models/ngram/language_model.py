@@ -87,8 +87,8 @@ class NgramLanguageModel(NextModel):
         Raises:
             ValueError: an id is outside 0..V and not NOTHING.
         """
-        ngrams, contexts, state = self._read(inputs, state)
-        return torch.from_numpy(ngrams.distributions(contexts)).log(), state
+        contexts, state = self.contexts(inputs, state)
+        return torch.from_numpy(self.model.distributions(contexts)).log(), state
 
     def nats(
         self, inputs: Tensor, targets: Tensor, state: State | None = None
@@ -101,8 +101,8 @@ class NgramLanguageModel(NextModel):
         Returns:
             Nats, (B, T) float64, nan for V, and the state after the last input.
         """
-        ngrams, contexts, state = self._read(inputs, state)
-        return torch.from_numpy(ngrams.nats(contexts, targets.numpy())), state
+        contexts, state = self.contexts(inputs, state)
+        return torch.from_numpy(self.model.nats(contexts, targets.numpy())), state
 
     @override
     def score(self, batch: Batch, state: State | None) -> tuple[Tensor, State]:
@@ -121,10 +121,13 @@ class NgramLanguageModel(NextModel):
         Raises:
             ValueError: an id is outside 0..V, or no id is below V.
         """
+        self.set_counts(NgramCounts(ids.numpy(), self.vocabulary_size, self.architecture.order))
+
+    def set_counts(self, counts: NgramCounts) -> None:
+        """Take the n-grams that were counted in a text, of at least `order` symbols."""
         chosen = self.architecture
-        counts = NgramCounts(ids.numpy(), self.vocabulary_size, chosen.order)
         model = smooth_counts(counts, chosen.order, chosen.smoothing, chosen.k)
-        each = zip(counts.keys, model.terms, strict=True)
+        each = zip(counts.keys, model.terms, strict=False)
         for k, (keys, (direct, passed)) in enumerate(each, start=1):
             for name, values in (("keys", keys), ("direct", direct), ("passed", passed)):
                 setattr(self, f"{name}_{k}", torch.from_numpy(values))
@@ -169,22 +172,26 @@ class NgramLanguageModel(NextModel):
                 raise UserError(f"direct_{k} and passed_{k} are not the terms of probabilities")
             contexts = len(keys)
 
-    def _read(self, inputs: Tensor, state: State | None) -> tuple[NgramModel, list[Numbers], State]:
-        """Find the contexts of the characters after the inputs.
-
-        Returns:
-            The n-gram model, on the memory of the buffers; the contexts, (B, T) for each length;
-            and the state after the last input.
-        """
+    @property
+    def model(self) -> NgramModel:
+        """The n-gram model in NumPy, on the memory of the buffers."""
         levels = [tuple(buffer.numpy() for buffer in level) for level in self._levels()]
         grams = Grams(self.vocabulary_size, [keys for keys, _, _ in levels])
         terms = [(direct, passed) for _, direct, passed in levels]
-        ngrams = NgramModel(grams, terms, self.architecture.smoothing)
+        return NgramModel(grams, terms, self.architecture.smoothing)
+
+    def contexts(self, inputs: Tensor, state: State | None) -> tuple[list[Numbers], State]:
+        """Find the contexts of the characters after the inputs; `forward` explains the arguments.
+
+        Returns:
+            The contexts, (B, T) for each length from 0; and the state after the last input.
+        """
+        inputs = inputs.cpu()
         length, steps = self.architecture.order - 1, inputs.shape[1]
         before = inputs.new_full((len(inputs), length), NOTHING) if state is None else state[0][0]
         text = torch.cat([before, inputs], dim=1)  # (B, C + T)
-        contexts = [numbers[:, length:] for numbers in ngrams.contexts(text.numpy())]
-        return ngrams, contexts, (text[:, steps:][None],)
+        contexts = [numbers[:, length:] for numbers in self.model.contexts(text.numpy())]
+        return contexts, (text[:, steps:][None],)
 
 
 def counts_ngrams(model: Model) -> TypeIs[NgramLanguageModel]:
@@ -201,8 +208,11 @@ class NgramBaseline:
         max_order: symbols of the longest n-grams, at least 1.
         max_chars: most characters to count, from the end of the training split, as by `Split.last`;
             None counts all.
+        setting: name of the setting that is `max_chars`, for the log.
 
     Attributes:
+        ids: (N,) the ids that were counted, with start symbols.
+        counts: their n-grams.
         characters: number of characters counted.
         sampled: whether only a part of the training split was counted; if so, the log says it.
 
@@ -216,21 +226,23 @@ class NgramBaseline:
         vocabulary_size: int,
         max_order: int,
         max_chars: int | None = None,
+        setting: str = "callbacks.baseline.max_chars",
     ) -> None:
         train = splits["train"]
-        ids = train.sound_ids if max_chars is None else train.last(max_chars)
-        self.characters = int((ids < vocabulary_size).sum())
-        self.sampled = len(ids) < len(train.ids)
+        self.ids = train.sound_ids if max_chars is None else train.last(max_chars)
+        self.characters = int((self.ids < vocabulary_size).sum())
+        self.sampled = len(self.ids) < len(train.ids)
         if self.sampled:
             log.info(
                 "n-grams are counted on the last %s characters of the training split "
-                "(callbacks.baseline.max_chars=null: on all)",
+                "(%s=null: on all)",
                 f"{self.characters:,}",
+                setting,
             )
         self._held_out = {name: split for name, split in splits.items() if name != "train"}
-        self._counts = NgramCounts(ids.numpy(), vocabulary_size, max_order)
+        self.counts = NgramCounts(self.ids.numpy(), vocabulary_size, max_order)
         texts = [split.sound_ids.numpy() for split in self._held_out.values()]
-        self._texts = [(each, self._counts.number(each, max_order)) for each in texts]
+        self._texts = [(each, self.counts.number(each, max_order)) for each in texts]
 
     def nats_by_order(self, smoothing: Interpolated) -> Iterator[dict[str, Tensor]]:
         """Score the held-out splits with the models of every order from 1 up.
@@ -239,9 +251,19 @@ class NgramBaseline:
             For each order, the nats of each split by its name, (N,) float64. They are nan for the
             first character of a stream and for the start of a line, which no network predicts.
         """
-        for nats in nats_by_order(self._counts, self._texts, smoothing):
+        for nats in nats_by_order(self.counts, self._texts, smoothing):
             scored = dict(zip(self._held_out, map(torch.from_numpy, nats), strict=True))
             for name, split in self._held_out.items():
                 if split.line_starts is None:
                     scored[name][0] = torch.nan
             yield scored
+
+    def best_order(self) -> int:
+        """Find the Kneser-Ney order with the least nats on the validation split.
+
+        It is the highest order if there is no validation split.
+        """
+        if "val" not in self._held_out:
+            return len(self.counts.keys)
+        nats = [float(scored["val"].nanmean()) for scored in self.nats_by_order("kneser_ney")]
+        return 1 + nats.index(min(nats))

@@ -1,90 +1,49 @@
-"""Kneser-Ney distributions of a text's own positions, from counts that leave their block out.
+"""Kneser-Ney probabilities of a text's own symbols, from counts that leave their block out.
 
-A network that learns from n-gram distributions must see them as good as they are on new text. Of
-the text that was counted they know too much. So the text is divided into blocks. The distributions
-at a position come from the grams that end outside its block:
+Of the text that was counted, n-grams know too much: a network that is mixed with them would learn
+to trust them too much. So the text is divided into blocks, and the probabilities at a position come
+from the grams that end outside its block:
 
     highest order   c(g) is the number of occurrences outside the block
     below it        c(g) is the number of distinct symbols that stand before g outside the block
 
-The discounts stay those of the whole text. Leaving out single occurrences instead of blocks is too
-optimistic: songs and documents repeat themselves.
+The discounts stay those of the whole text. It would not do to leave out single occurrences: songs
+and documents repeat themselves.
 
-Shapes: N symbols in the counted text, V in the vocabulary, G_k distinct grams of k symbols; R rows
-of a level, and E entries in all of them.
+Shapes: N symbols in the counted text, K orders, G_k distinct grams of k symbols in the text.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-
 import numpy as np
+import numpy.typing as npt
 
 from lyricgen.models.ngram.model import (
-    Floats,
     Ids,
     NgramCounts,
-    NgramModel,
     Numbers,
+    Terms,
     kneser_ney_discount,
-    shares,
 )
 
+Singles = npt.NDArray[np.float32]
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # 2⁶⁴ over the golden ratio, an odd number
 
 
-@dataclass(frozen=True)
-class Level:
-    """Distributions of one order k, as the terms of p_k = direct + passed · p_{k-1}.
-
-    Row r is a context, of the whole text or without one block.
-
-    Attributes:
-        first: (R + 1,) entries of row r are those from first[r] to first[r + 1] - 1.
-        symbols: (E,) symbol of each entry; other symbols have direct = 0.
-        direct: (E,) share of the entry's symbol.
-        passed: (R,) share of p_{k-1}.
-        shorter: (R,) row of the context without its oldest symbol, in the level below.
-    """
-
-    first: Numbers
-    symbols: Numbers
-    direct: Floats
-    passed: Floats
-    shorter: Numbers
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """One level of the counted text's own positions.
-
-    Attributes:
-        level: its distributions.
-        rows: (N,) the row that predicts each symbol; -1 for START, or if the context would begin
-            before its line or stream.
-        direct: (N,) share of the symbol itself; 0 where rows is -1.
-    """
-
-    level: Level
-    rows: Numbers
-    direct: Floats
-
-
-def stream_blocks(ids: Ids, number: int, newline: int | None) -> Numbers:
+def stream_blocks(ids: Ids, number: int, newline: int) -> Numbers:
     """Divide a running text into blocks of about equal length.
 
     A block ends after an empty line, if there is one in the tenth of a block before its end;
-    otherwise after a line, and in a text without `newline` anywhere.
+    otherwise after a line, and in a text without lines anywhere.
 
     Args:
         ids: (N,) the text.
         number: number of blocks, at least 1.
-        newline: id of the newline, if the vocabulary has one.
+        newline: id of the newline, -1 if the vocabulary has none.
 
     Returns:
         The block of each symbol, (N,).
     """
     ends = np.arange(1, number) * len(ids) // number  # (number - 1,)
-    lines = np.flatnonzero(ids == newline) + 1 if newline is not None else ends[:0]
+    lines = np.flatnonzero(ids == newline) + 1
     empty = lines[1:][np.diff(lines) == 1]
     reach = len(ids) // (10 * number)
     for candidates in (lines, empty):
@@ -95,17 +54,18 @@ def stream_blocks(ids: Ids, number: int, newline: int | None) -> Numbers:
     return np.searchsorted(ends, np.arange(len(ids)), side="right")
 
 
-def line_blocks(ids: Ids, line_starts: Ids, number: int) -> Numbers:
+def line_blocks(ids: Ids, number: int, start: int) -> Numbers:
     """Divide lines into blocks at random; equal lines come into the same block.
 
     Args:
         ids: (N,) the lines.
-        line_starts: (lines,) positions of their start symbols.
         number: number of blocks, at least 1.
+        start: id of the symbol that opens each line.
 
     Returns:
         The block of each symbol, (N,).
     """
+    line_starts = np.flatnonzero(ids == start)
     lengths = np.diff(np.append(line_starts, len(ids)))
     steps = np.arange(len(ids)) - np.repeat(line_starts, lengths)
     with np.errstate(over="ignore"):  # a hash of each line, modulo 2⁶⁴
@@ -115,76 +75,72 @@ def line_blocks(ids: Ids, line_starts: Ids, number: int) -> Numbers:
     return np.repeat(blocks.astype(np.int64), lengths)
 
 
-def leave_out(counts: NgramCounts, order: int, ids: Ids, blocks: Numbers) -> Iterator[LeftOut]:
-    """Compute the Kneser-Ney distributions of a text's positions without their block.
+def leave_out(
+    counts: NgramCounts, order: int, ids: Ids, blocks: Numbers
+) -> tuple[Singles, Singles]:
+    """Compute the Kneser-Ney terms of a text's symbols without their block.
 
     Args:
         counts: counted grams of the text, of at least `order` symbols.
-        order: order of the model.
+        order: order of the model, K.
         ids: (N,) the counted text.
         blocks: (N,) the block of each symbol.
 
-    Yields:
-        The level of each order from 1 up.
+    Returns:
+        p_k of the symbol at each position, (N, K); and the share `passed` of p_k, (N, K). For
+        START, they mean nothing.
     """
-    width, text = counts.vocabulary_size + 1, ids.astype(np.int64)
-    ends = [*counts.number(text, order)]  # (N,) for each length: the gram that ends there
+    text = ids.astype(np.int64)
+    ends = counts.number(text, order)  # (N,) for each length: the gram that ends there
     opens_line = counts.keys[0] == counts.vocabulary_size  # (G_1,), next (G_2,) and so on
-    below = np.zeros(len(text), dtype=np.int64)  # (N,) rows of the level below
+    probability = np.full(len(text), 1 / counts.vocabulary_size)
+    by_order, shares = np.empty((2, len(text), order), dtype=np.float32)
     for k in range(1, order + 1):
-        keys, highest = counts.keys[k - 1], k == order
-        context, contexts = keys // width, len(counts.keys[k - 2]) if k > 1 else 1
-        level = (counts.counts if highest else counts.continuations)[k - 1]  # (G_k,)
-        predicted = (ends[k - 1] >= 0) & (text < counts.vocabulary_size)  # (N,)
-        gram = ends[k - 1][predicted]
-        row, first, grams, own = _pair(context, contexts, gram, blocks[predicted])
-        entry = np.full(len(text), -1)  # (N,) entry of each predicted symbol
-        entry[predicted] = own
-        lost = entry[predicted]
-        if not highest:
-            opening = predicted & opens_line[ends[k - 1]]
-            last = _last_if_one_block(ends[k], len(counts.keys[k]), blocks)
+        context = counts.keys[k - 1] // (counts.vocabulary_size + 1)  # (G_k,)
+        level = (counts.counts if k == order else counts.continuations)[k - 1]  # (G_k,)
+        known = np.flatnonzero((ends[k - 1] >= 0) & (text < counts.vocabulary_size))
+        lost = known
+        if k < order:
             # symbols before a gram in this block only, and each occurrence at a line's start
-            lost = np.append(entry[last], entry[opening])
-            opens_line = opens_line[counts.keys[k] // width]
-        left = level[grams] - np.bincount(lost[lost >= 0], minlength=len(grams))  # (E,)
-        discount, known = kneser_ney_discount(level), left > 0
-        entry_row = np.repeat(np.arange(len(first) - 1), np.diff(first))
-        distinct = np.bincount(entry_row[known], minlength=len(first) - 1).astype(np.float64)
-        direct, passed = shares(np.maximum(left - discount, 0.0), discount * distinct, entry_row)
-        rows, shorter = np.full(len(text), -1), np.zeros_like(first[1:])
-        rows[predicted], shorter[row] = row, below[predicted]
-        kept = np.append(0, np.cumsum(known))[first]  # (R + 1,)
-        yield LeftOut(
-            Level(kept, keys[grams][known] % width, direct[known], passed, shorter),
-            rows,
-            np.where(predicted, direct[entry], 0.0),
-        )
-        below = rows
+            opening = known[opens_line[ends[k - 1][known]]]
+            lost = np.append(_last_if_one_block(ends[k], len(counts.keys[k]), blocks), opening)
+            opens_line = opens_line[counts.keys[k] // (counts.vocabulary_size + 1)]
+        gram_block = np.full(len(text), -1)
+        pairs, gram_block[known] = np.unique(
+            blocks[known] * len(level) + ends[k - 1][known], return_inverse=True
+        )  # each a block and a gram in it
+        removed = np.bincount(gram_block[lost], minlength=len(pairs))
+        direct, passed = _terms(level, context, pairs, removed)
+        here = gram_block[known]
+        probability[known] = direct[here] + passed[here] * probability[known]
+        by_order[:, k - 1], shares[:, k - 1] = probability, 1.0
+        shares[known, k - 1] = passed[here]
+    return by_order, shares
 
 
-def _pair(
-    context: Numbers, contexts: int, gram: Numbers, block: Numbers
-) -> tuple[Numbers, Numbers, Numbers, Numbers]:
-    """Make a row for each pair of a context and a block, with all grams that continue the context.
+def _terms(level: Numbers, context: Numbers, pairs: Numbers, removed: Numbers) -> Terms:
+    """Compute Kneser-Ney's terms of one order without blocks.
 
     Args:
-        context: (G_k,) the context of each gram.
-        contexts: number of contexts.
-        gram: (P,) the gram at each position.
-        block: (P,) the block of each position.
+        level: (G_k,) count of each gram.
+        context: (G_k,) number of its context.
+        pairs: (P,) pairs of a block and a gram, as block times G_k plus gram.
+        removed: (P,) part of the gram's count that belongs to the block.
 
     Returns:
-        The row of each position, (P,); the first entry of each row and the number of entries,
-        (R + 1,); the gram of each entry, (E,); and the entry of each position, (P,).
+        direct and passed of each pair, (P,).
     """
-    pairs, row = np.unique(block * contexts + context[gram], return_inverse=True)
-    begin = np.searchsorted(context, np.arange(contexts + 1))
-    of_rows = pairs % contexts  # (R,)
-    size = np.diff(begin)[of_rows]
-    first = np.append(0, np.cumsum(size))
-    grams = np.arange(first[-1]) + np.repeat(begin[of_rows] - first[:-1], size)
-    return row, first, grams, first[row] + gram - begin[context[gram]]
+    block, gram = np.divmod(pairs, len(level))
+    left = level[gram] - removed
+    # of whole contexts without a block: the sum of their counts, and the number of their grams
+    contexts = int(context.max()) + 1
+    each, row = np.unique(block * contexts + context[gram], return_inverse=True)
+    gone = (left == 0) & (level[gram] > 0)
+    total = np.bincount(context, level)[each % contexts] - np.bincount(row, removed)
+    distinct = np.bincount(context, level > 0)[each % contexts] - np.bincount(row, gone)
+    discount, whole = kneser_ney_discount(level), np.maximum(total, 1)
+    direct = np.maximum(left - discount, 0) / whole[row]
+    return direct, np.where(total > 0, discount * distinct / whole, 1.0)[row]
 
 
 def _last_if_one_block(ends: Numbers, grams: int, blocks: Numbers) -> Numbers:
@@ -195,23 +151,3 @@ def _last_if_one_block(ends: Numbers, grams: int, blocks: Numbers) -> Numbers:
     single = np.ones(grams, dtype=np.bool_)
     single[ends[known[blocks[known] != blocks[last[ends[known]]]]]] = False
     return last[single]
-
-
-def whole_levels(model: NgramModel) -> list[Level]:
-    """Make the levels of the whole text; the rows of level k are the numbers of its contexts."""
-    width, levels = model.grams.vocabulary_size + 1, []
-    suffix = np.zeros(1, dtype=np.int64)  # (G_{k-1},) number of each context without its oldest
-    for k, (keys, (direct, passed)) in enumerate(zip(model.grams.keys, model.terms, strict=False)):
-        context, symbols = keys // width, keys % width
-        predicted = symbols < model.grams.vocabulary_size
-        size = np.bincount(context[predicted], minlength=len(passed) - 1)
-        first = np.append(0, np.cumsum(size))
-        levels.append(Level(first, symbols[predicted], direct[:-1][predicted], passed[:-1], suffix))
-        below = model.grams.keys[k - 1] if k else None
-        longer = (
-            np.zeros(len(keys), dtype=np.int64)
-            if below is None
-            else np.searchsorted(below, suffix[context] * width + symbols)
-        )
-        suffix = longer
-    return levels

@@ -170,31 +170,16 @@ class NgramCounts(Grams):
             kept, reserved = np.maximum(level - discount, 0.0), discount * distinct
         elif smoothing == "add_k":
             reserved = np.full(contexts, added * self.vocabulary_size)  # p_0 shares it evenly
-        direct, passed = shares(kept, reserved, prefix)
-        return np.append(direct, 0.0), np.append(passed, 1.0)
+        # A context that no symbol follows reserves all of its probability.
+        reserved = np.where(reserved > 0, reserved, 1.0)
+        total = np.bincount(prefix, weights=kept, minlength=contexts) + reserved  # (G_{k-1},)
+        return np.append(kept / total[prefix], 0.0), np.append(reserved / total, 1.0)
 
 
 def kneser_ney_discount(level: Numbers) -> float:
     """Compute the discount of an order from the counts of its grams, (G_k,)."""
     once, twice = int((level == 1).sum()), int((level == 2).sum())
     return once / (once + 2 * twice) if once and twice else 0.5
-
-
-def shares(kept: Floats, reserved: Floats, context: Numbers) -> Terms:
-    """Compute `direct` and `passed` from parts of counts.
-
-    Args:
-        kept: part of each gram's count for the gram itself, (G,).
-        reserved: part of each context's count for shorter contexts, (C,).
-        context: context of each gram, (G,) in 0..C-1.
-
-    Returns:
-        direct, (G,), and passed, (C,).
-    """
-    # A context that no symbol follows reserves all of its probability.
-    reserved = np.where(reserved > 0, reserved, 1.0)
-    total = np.bincount(context, weights=kept, minlength=len(reserved)) + reserved  # (C,)
-    return kept / total[context], reserved / total
 
 
 @dataclass(frozen=True)
@@ -242,14 +227,24 @@ class NgramModel:
         Returns:
             Nats, (..., T); nan for START.
         """
+        *_, (probability, _) = self.by_order(contexts, symbols)
+        return _nats(probability, symbols, self.grams)
+
+    def by_order(self, contexts: list[Numbers], symbols: Ids) -> Iterator[tuple[Floats, Floats]]:
+        """Compute the probability of one symbol after each context; `nats` explains the arguments.
+
+        Yields:
+            For each order from 1 up, the probability and the term `passed`, (..., T) each.
+        """
         ids = np.asarray(symbols, dtype=np.int64)
         probability = np.full(ids.shape, 1 / self.grams.vocabulary_size)
         width = self.grams.vocabulary_size + 1
         levels = zip(contexts, self.terms, strict=True)
         for keys, (context, (direct, passed)) in zip(self.grams.keys, levels, strict=False):
             gram = _find(keys, context * width + ids)
-            probability = direct[gram] + passed[context] * probability
-        return _nats(probability, ids, self.grams)
+            share = passed[context]
+            probability = direct[gram] + share * probability
+            yield probability, share
 
     def distributions(self, contexts: list[Numbers]) -> Floats:
         """Compute the probability of every symbol after each context.

@@ -1,0 +1,296 @@
+"""A network mixed with the n-gram distributions of its training text.
+
+    p(w) = m_1 p_1(w) + … + m_K p_K(w) + m_{K+1} q(w),    m = softmax(A h + B s + c)
+
+Here p_k are the interpolated Kneser-Ney distributions of the orders k, q is the distribution of the
+network, h its last hidden state, and s holds the share that each order passes on to the shorter
+context. The network learns by its own loss and by that of the mixture. So it learns most where the
+n-grams predict badly, and stays a model of its own.
+
+In training, the p_k of a position come from counts without its block (`ngram.left_out`). Before
+the first step the mixture is the n-gram model of the highest order alone.
+
+Source: Neubig and Dyer, EMNLP 2016, "Generalizing and Hybridizing Count-based and Neural Language
+Models".
+
+Shapes: B batch, T time steps, M = B·T, V vocabulary, H hidden, K orders, N characters in a split.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from typing_extensions import override
+
+from lyricgen.data.batch import IGNORED, Batch
+from lyricgen.data.splits import Split
+from lyricgen.data.vocabulary import Vocabulary
+from lyricgen.models.cells.cell import State
+from lyricgen.models.model import Model, NextModel, at_least_float32, cross_entropy, nats_of
+from lyricgen.models.network import CharacterNetwork, LanguageModel
+from lyricgen.models.ngram.distributions import Distributions
+from lyricgen.models.ngram.language_model import NgramBaseline, NgramLanguageModel
+from lyricgen.models.ngram.left_out import leave_out, line_blocks, stream_blocks
+from lyricgen.models.options import (
+    HybridArchitecture,
+    HybridOptions,
+    NgramArchitecture,
+    RecurrentArchitecture,
+)
+
+NGRAM = "ngram."  # begins the names of the n-gram model's tensors
+
+
+class LeftOutTables(NamedTuple):
+    """What the n-grams say of the last N counted characters of a split, without their blocks.
+
+    `by_order`, (N, K) float32, is the probability of each character by each order, and `passed`,
+    (N, K) float32, the share that the order passes on to the shorter context. `begin` is the
+    position of the first counted character.
+    """
+
+    by_order: Tensor
+    passed: Tensor
+    begin: int
+
+
+class HybridModel(NextModel):
+    """Network and n-grams of a text, and the weights of their mixture.
+
+    A state holds the state of the network, and the state of the n-gram model after it.
+
+    The n-gram model is no module of this one: its tables stay on the CPU, in float64, whatever
+    device or precision the network has. They are part of the state dict.
+
+    Args:
+        architecture: sizes and options of both parts.
+
+    Attributes:
+        network: the network; it predicts alone, too.
+        ngram: the n-gram model, uniform until it is fitted or loaded.
+        left_out: tables for training; None in a model that is not trained.
+    """
+
+    architecture: HybridArchitecture
+    mixes_with_ngrams = False
+    left_out: LeftOutTables | None = None
+
+    def __init__(self, architecture: HybridArchitecture) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.vocabulary_size = architecture.vocabulary_size
+        self.network = LanguageModel(architecture.network)
+        self._ngrams = [NgramLanguageModel(architecture.ngram)]  # in a list: not a submodule
+        orders = architecture.ngram.order
+        self.on_hidden = nn.Linear(architecture.network.hidden_size, orders + 1)
+        self.on_passed = nn.Linear(orders, orders + 1, bias=False)
+        for parameter in (*self.on_hidden.parameters(), *self.on_passed.parameters()):
+            nn.init.zeros_(parameter)
+        self._distributions: Distributions | None = None
+        self.register_state_dict_post_hook(_add_ngrams)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_take_ngrams)  # type: ignore[no-untyped-call]
+
+    @property
+    def ngram(self) -> NgramLanguageModel:
+        """The n-gram model."""
+        return self._ngrams[0]
+
+    def set_ngram(self, model: NgramLanguageModel) -> None:
+        """Replace the n-gram model."""
+        self._ngrams[0], self._distributions = model, None
+
+    @property
+    @override
+    def device(self) -> torch.device:
+        return self.network.device
+
+    @property
+    @override
+    def description(self) -> str:
+        return f"{self.network.description} + {self.architecture.ngram.order}-gram"
+
+    @override
+    def forward(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """Predict the character after each input.
+
+        Args:
+            inputs: (B, T) int64 character ids, V for the start of a line.
+            state: after earlier characters; None at the start of a stream.
+
+        Returns:
+            Log-probabilities, (B, T, V), and the state after the last character.
+        """
+        whole, _, state = self._predict(inputs, state)
+        return whole, state
+
+    def _predict(self, inputs: Tensor, state: State | None) -> tuple[Tensor, Tensor, State]:
+        """Compute the log-probabilities of the whole, the logits of the network, and the state."""
+        before = (None, None) if state is None else (state[:-1], state[-1:])
+        hidden, after = self.network.recurrence(self.network.features(inputs), before[0])
+        logits = self.network.logits(hidden)
+        contexts, ngram_state = self.ngram.contexts(inputs, before[1])
+        rows = torch.from_numpy(np.stack(contexts)).flatten(1).to(logits.device)  # (K, M)
+        mixed = self.mix(hidden.flatten(0, 1), at_least_float32(logits).flatten(0, 1), rows)
+        return mixed.view(logits.shape), logits, (*after, *ngram_state)
+
+    def mix(self, hidden: Tensor, logits: Tensor, rows: Tensor) -> Tensor:
+        """Mix the distributions of positions.
+
+        Args:
+            hidden: (M, H) last hidden states.
+            logits: (M, V) of the network, at least float32.
+            rows: (K, M) contexts of the n-gram model, -1 for an unseen context.
+
+        Returns:
+            Log-probabilities, (M, V).
+        """
+        distributions = self._distributions_on(logits.device, logits.dtype)
+        passed = distributions.passed_shares(rows)
+        weights = self.weights(hidden, passed.T)
+        mixed = distributions.mix(weights[:, :-1].T, rows, passed)
+        return mixed.addcmul_(logits.softmax(-1), weights[:, -1:]).log_()
+
+    def weights(self, hidden: Tensor, passed: Tensor) -> Tensor:
+        """Compute the weights of the orders and of the network, (M, K + 1); they sum to one.
+
+        Args:
+            hidden: (M, H) last hidden states.
+            passed: (M, K) share that each order passes on.
+        """
+        logits = at_least_float32(self.on_hidden(hidden)) + at_least_float32(
+            self.on_passed(passed.to(self.on_passed.weight.dtype))
+        )
+        weights = logits.softmax(-1)
+        if self.training:
+            return weights
+        alone = torch.zeros_like(weights[:1])
+        alone[:, -2] = 1.0
+        # a step leaves no bias at exactly zero
+        return torch.where(self.on_hidden.bias.any(), weights, alone)
+
+    @override
+    def loss(
+        self, batch: Batch, state: State | None, label_smoothing: float
+    ) -> tuple[Tensor, Tensor, State]:
+        hidden, state = self.network.recurrence(self.network.features(batch.inputs), state)
+        logits = at_least_float32(self.network.logits(hidden)).flatten(0, 1)  # (M, V)
+        log_probabilities, targets = F.log_softmax(logits, dim=-1), batch.targets.flatten()
+        own_loss, _ = cross_entropy(log_probabilities, targets, label_smoothing)
+        counted = targets != IGNORED
+        own = log_probabilities.gather(1, (targets * counted)[:, None]).exp()  # (M, 1)
+        by_order, passed = self._left_out(batch)
+        weights = self.weights(self.network.dropout(hidden).flatten(0, 1), passed)
+        # only the targets' probabilities are needed, so no distribution is mixed
+        mixed = (weights * torch.cat([by_order.to(own.dtype), own], dim=1)).sum(dim=-1)
+        nats = -(mixed.log() * counted).sum()
+        return nats + self.architecture.network_loss * own_loss, nats, state
+
+    def _left_out(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Look the rows of `left_out` up for a batch's targets, (M, K) each."""
+        if self.left_out is None:
+            raise RuntimeError("a model without tables of its text cannot be trained")
+        device, begin = batch.starts.device, self.left_out.begin
+        if self.left_out.passed.device != device:
+            by_order, passed, _ = self.left_out
+            self.left_out = LeftOutTables(by_order.to(device), passed.to(device), begin)
+        steps = torch.arange(1, batch.targets.shape[1] + 1, device=device)
+        positions = (batch.starts[:, None] + steps).flatten() - begin  # (M,) of the targets
+        rows = positions.clamp(0, len(self.left_out.passed) - 1)  # also of padding
+        found = self.left_out.by_order[rows], self.left_out.passed[rows]
+        if begin == 0:
+            return found
+        # characters before the counted ones are new to the n-grams
+        model, (contexts, _) = self.ngram.model, self.ngram.contexts(batch.inputs, None)
+        targets = batch.targets.clamp(min=0).cpu().numpy()
+        terms = np.array(list(model.by_order(contexts, targets)), dtype=np.float32)  # (K, 2, B, T)
+        new = torch.from_numpy(terms).flatten(2).to(device).permute(1, 2, 0)  # (2, M, K)
+        old = (positions >= 0)[:, None]
+        return torch.where(old, found[0], new[0]), torch.where(old, found[1], new[1])
+
+    @override
+    def score_parts(
+        self, batch: Batch, state: State | None
+    ) -> tuple[Tensor, dict[str, Tensor], State]:
+        whole, logits, state = self._predict(batch.inputs, state)
+        return nats_of(whole, batch), {"network": nats_of(logits, batch)}, state
+
+    def _distributions_on(self, device: torch.device, dtype: torch.dtype) -> Distributions:
+        made = self._distributions
+        if made is None or (made.device, made.dtype) != (device, dtype):
+            made = Distributions(self.ngram.model, device, dtype)
+            self._distributions = made
+        return made
+
+
+def build_hybrid(
+    options: HybridOptions,
+    architecture: RecurrentArchitecture,
+    splits: Mapping[str, Split],
+    vocabulary: Vocabulary,
+) -> HybridModel:
+    """Build a hybrid model; count its n-grams, and compute its tables for training.
+
+    Args:
+        options: options of the n-grams and the mixture.
+        architecture: sizes and options of the network.
+        splits: "train", which is counted, and "val", which decides the order, if it is there.
+        vocabulary: characters of the text.
+
+    Raises:
+        UserError: the mapped ids of a split are damaged and cannot be restored.
+    """
+    train, size = splits["train"], len(vocabulary)
+    counted = NgramBaseline(
+        splits,
+        size,
+        options.order or options.max_order,
+        options.max_chars,
+        "model.max_chars",
+    )
+    order = options.order or counted.best_order()
+    ngram = NgramArchitecture(
+        kind="ngram",
+        order=order,
+        smoothing="kneser_ney",
+        k=1.0,
+        vocabulary_size=size,
+        start_symbol=architecture.start_symbol,
+    )
+    model = HybridModel(
+        HybridArchitecture(
+            kind="hybrid", network=architecture, ngram=ngram, network_loss=options.network_loss
+        )
+    )
+    model.ngram.set_counts(counted.counts)
+    ids = counted.ids.numpy()
+    if train.line_starts is None:
+        newline = vocabulary.characters.find("\n")
+        blocks = stream_blocks(ids, options.blocks, newline)
+    else:
+        blocks = line_blocks(ids, options.blocks, size)
+    by_order, passed = map(torch.from_numpy, leave_out(counted.counts, order, ids, blocks))
+    model.left_out = LeftOutTables(by_order, passed, len(train.ids) - len(ids))
+    return model
+
+
+def network_of(model: Model) -> CharacterNetwork:
+    """Find the network in a model that has one."""
+    network = model.network if isinstance(model, HybridModel) else model
+    if not isinstance(network, CharacterNetwork):
+        raise TypeError(f"{model.description} has no network")
+    return network
+
+
+def _add_ngrams(model: HybridModel, tensors: dict[str, Any], prefix: str, *_: Any) -> None:
+    for name, tensor in model.ngram.state_dict().items():
+        tensors[f"{prefix}{NGRAM}{name}"] = tensor
+
+
+def _take_ngrams(model: HybridModel, tensors: dict[str, Any], prefix: str, *_: Any) -> None:
+    start = f"{prefix}{NGRAM}"
+    found = {name: tensors.pop(name) for name in list(tensors) if name.startswith(start)}
+    tables = {name.removeprefix(start): tensor for name, tensor in found.items()}
+    model.set_ngram(NgramLanguageModel.from_tensors(model.architecture.ngram, tables))
