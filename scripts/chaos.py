@@ -79,6 +79,7 @@ VARIATIONS: tuple[tuple[tuple[str, ...], ...], ...] = (
     ),
     (
         (),
+        ("model=hybrid",),
         ("objective=fill",),
         ("loss.reduction=sum", "optimizer.lr=0.001"),
         ("callbacks.smoothed_loss.enabled=true", "callbacks.samples.steps=[2,11]"),

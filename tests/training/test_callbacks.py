@@ -369,7 +369,7 @@ def baseline_of(
     max_chars: int | None = None, order: int = 3, state: RunState | None = None
 ) -> Baseline:
     options = BaselineOptions(enabled=True, max_order=order, max_chars=max_chars)
-    return Baseline(state or RunState(), options)
+    return Baseline(state or RunState(), options, least_order=1)
 
 
 def both_nats(

@@ -125,6 +125,8 @@ def test_two_processes_follow_the_curve_of_one(train: Train) -> None:
         (3, ("cell=lstm_scratch", "sampler=random", "trainer.precision=64-true")),
         (2, ("sampler.carry_state=false", "callbacks.early_stopping.patience=1")),
         (2, ("objective=fill",)),
+        (2, ("model=hybrid",)),
+        (3, ("model=hybrid", "data=dino")),
     ],
 )
 @pytest.mark.usefixtures("forked_workers")

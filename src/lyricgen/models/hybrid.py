@@ -84,7 +84,7 @@ class HybridModel(NextModel):
         self.vocabulary_size = architecture.vocabulary_size
         self.network = LanguageModel(architecture.network)
         self._ngrams = [NgramLanguageModel(architecture.ngram)]  # in a list: not a submodule
-        orders = architecture.ngram.order
+        self.ngram_order = orders = architecture.ngram.order
         self.on_hidden = nn.Linear(architecture.network.hidden_size, orders + 1)
         self.on_passed = nn.Linear(orders, orders + 1, bias=False)
         for parameter in (*self.on_hidden.parameters(), *self.on_passed.parameters()):

@@ -28,6 +28,8 @@ class Model(nn.Module):
     fills_gaps: ClassVar[bool] = False
     # whether the model is compared with n-gram models, and mixed with the best of them
     mixes_with_ngrams: ClassVar[bool] = True
+    # order of the n-grams that are part of the model; 0 without n-grams
+    ngram_order: int = 0
     # prefix in the names of its perplexity and bits per character
     metric_prefix: ClassVar[str] = ""
 

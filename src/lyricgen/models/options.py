@@ -67,6 +67,8 @@ class NetworkOptions(Options):
     """Options of a recurrent network: input, output and initial weights."""
 
     trains_in_steps: ClassVar[bool] = True
+    # whether the model is validated before the first step, since it predicts well already
+    validates_first: ClassVar[bool] = False
 
     input: Literal["embedding", "one_hot"]
     embedding_size: Size | None
@@ -102,6 +104,7 @@ class HybridOptions(NetworkOptions):
     """Options of `model=hybrid`: those of its network, its n-grams and their mixture."""
 
     objectives: ClassVar[tuple[Objective, ...]] = ("next",)
+    validates_first: ClassVar[bool] = True
 
     kind: Literal["hybrid"]
     order: Annotated[int, Field(ge=1, le=9)] | None
@@ -116,6 +119,7 @@ class NgramOptions(Options):
 
     objectives: ClassVar[tuple[Objective, ...]] = ("next",)
     trains_in_steps: ClassVar[bool] = False  # it counts the whole text at once
+    validates_first: ClassVar[bool] = False
 
     kind: Literal["ngram"]
     order: int = Field(ge=1, le=9)

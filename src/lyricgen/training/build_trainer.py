@@ -89,7 +89,7 @@ def build_observers(
         loggers.append(events)
         tensorboard = TensorBoardSummary(options.model_dump(), run, state, events, model)
     if chosen.baseline.enabled and options.objective == "next":  # n-grams read from the left only
-        baseline = Baseline(state, chosen.baseline)
+        baseline = Baseline(state, chosen.baseline, model.ngram_order)
     if chosen.samples.every_n_epochs or chosen.samples.steps:
         trained, path = trained_model(options, datamodule, model), folder / SAMPLES
         samples = Samples(state, trained, path, chosen.samples, opening, options.seed, events)
@@ -189,7 +189,8 @@ def _make_trainer(
         callbacks=[*observers.all, Moments(observers.all, chosen.max_steps)],
         plugins=[AtomicCheckpointIO(), SingleMachine(rank, processes)],
         default_root_dir=run.directory,
-        num_sanity_val_steps=0,
+        # Lightning's check before training is a whole validation, with all hooks
+        num_sanity_val_steps=-1 if options.model.validates_first else 0,
         use_distributed_sampler=False,
         enable_progress_bar=False,
         enable_model_summary=False,

@@ -3,7 +3,9 @@
 Lightning calls each hook first on the callbacks, then on the module (but on_load_checkpoint first
 on the module), in this order:
 
-    on_load_checkpoint (of a resumed run), on_fit_start, on_train_start
+    on_load_checkpoint (of a resumed run), on_fit_start
+    a first validation, if the model predicts well already                → after_validation, too
+    on_train_start
     for each epoch:
         on_train_epoch_start
         for each batch:
@@ -42,13 +44,13 @@ class Observer(pl.Callback):
         """
 
     def before_validation(self, trainer: pl.Trainer) -> None:
-        """Act before a validation, within an epoch or at its end."""
+        """Act before a validation: before the first step, within an epoch or at its end."""
 
     def after_scoring(self, trainer: pl.Trainer) -> None:
         """Act when a validation has added its figures to the metrics, before others read them."""
 
     def after_validation(self, trainer: pl.Trainer) -> None:
-        """Act after a validation within an epoch."""
+        """Act after a validation before the first step or within an epoch."""
 
     def after_epoch(self, trainer: pl.Trainer, *, validated: bool) -> None:
         """Act after an epoch; `validated` tells whether it ended with a validation."""
@@ -110,6 +112,11 @@ class Moments(pl.callbacks.Checkpoint):
 
     def _is_over(self, trainer: pl.Trainer) -> bool:
         return self._max_steps is not None and trainer.global_step >= self._max_steps
+
+
+def epoch_number(trainer: pl.Trainer) -> int:
+    """Return the number of the current epoch, from 1; 0 before the first step."""
+    return trainer.current_epoch + 1 if trainer.global_step else 0
 
 
 def is_exact_point(trainer: pl.Trainer) -> bool:

@@ -180,6 +180,9 @@ def print_table(summary: RunSummary) -> None:
     for split in splits:
         table.add_column(split, justify="right", no_wrap=True)
     table.add_row(summary.model, *(_format(metrics.get(f"{split}/{name}")) for split in splits))
+    if any(f"{split}/network_perplexity" in metrics for split in splits):
+        cells = (_format(metrics.get(f"{split}/network_perplexity")) for split in splits)
+        table.add_row("its network alone", *cells)
     by_split = summary.ngram_perplexities
     rows = {split: _ngram_rows(perplexities) for split, perplexities in by_split.items()}
     best = _best_ngram(by_split)

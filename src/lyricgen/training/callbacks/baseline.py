@@ -31,6 +31,7 @@ class Baseline(Observer):
 
     state: RunState
     options: BaselineOptions
+    least_order: int  # highest order to count at least, that of the model's own n-grams
     characters: int = 0  # characters at the end of the training split whose n-grams are counted
     sampled: bool = False  # whether the training split has more characters
     perplexities: dict[str, dict[str, list[float]]] = field(default_factory=dict)
@@ -46,7 +47,8 @@ class Baseline(Observer):
         held_out = [split for split in splits if split != "train"]
         if self.perplexities or not held_out:
             return
-        ngrams = NgramBaseline(splits, size, self.options.max_order, self.options.max_chars)
+        max_order = max(self.options.max_order, self.least_order)
+        ngrams = NgramBaseline(splits, size, max_order, self.options.max_chars)
         self.characters, self.sampled = ngrams.characters, ngrams.sampled
         self.perplexities = {split: {each: [] for each in SMOOTHINGS} for split in held_out}
         for smoothing in SMOOTHINGS:

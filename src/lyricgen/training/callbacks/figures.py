@@ -16,7 +16,7 @@ from lyricgen.data.batch import world_size
 from lyricgen.files import write_atomically
 from lyricgen.runs.state import RunState
 from lyricgen.training.ddp.group import summed
-from lyricgen.training.lightning_hooks import Observer
+from lyricgen.training.lightning_hooks import Observer, epoch_number
 from lyricgen.training.options import SmoothedLossOptions
 from lyricgen.training.totals import NatsTotal
 
@@ -160,7 +160,8 @@ class SmoothedLoss(Observer):
 class EpochLog(Observer):
     """Writes the metrics of each epoch to the loggers, and as a row of metrics.csv.
 
-    A validation within an epoch also gets a row, with the training figures of the epoch so far.
+    A validation within an epoch also gets a row, with the training figures of the epoch so far. A
+    validation before the first step gets the row of epoch 0.
     """
 
     state: RunState  # keeps the rows
@@ -184,7 +185,7 @@ class EpochLog(Observer):
         self._add_row(trainer, figures)
 
     def _add_row(self, trainer: pl.Trainer, metrics: dict[str, float]) -> None:
-        row = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step, **metrics}
+        row = {"epoch": epoch_number(trainer), "step": trainer.global_step, **metrics}
         self.state.rows.append(row)
         for logger in trainer.loggers:
             logger.log_metrics(metrics, step=trainer.global_step)

@@ -95,7 +95,8 @@ class ProgressReport(Observer):
             if "train/chars_per_second" in metrics and not step:
                 parts.append(f"{metrics['train/chars_per_second']:,.0f} characters/s")
             epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}{step}"
-            log.info("%s: %s", epoch, ", ".join(parts))
+            when = epoch if trainer.global_step else "before the first step"
+            log.info("%s: %s", when, ", ".join(parts))
 
     @override
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -11,7 +11,7 @@ from typing_extensions import override
 from lyricgen.runs.state import RunState
 from lyricgen.runs.summary import perplexity_name
 from lyricgen.training.ddp.group import gathered
-from lyricgen.training.lightning_hooks import Observer
+from lyricgen.training.lightning_hooks import Observer, epoch_number
 from lyricgen.training.options import EarlyStoppingOptions
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class EarlyStopping(Observer):
             log.info("early stopping: %s", self._reason)
 
     def _check(self, trainer: pl.Trainer) -> None:
-        state, epoch = self.state, trainer.current_epoch + 1
+        state, epoch = self.state, epoch_number(trainer)
         loss = state.metrics[self.monitor]
         if not math.isfinite(loss):
             reason = f"{self.monitor} is {loss} after epoch {epoch}"

@@ -1,0 +1,174 @@
+"""The hybrid model: a network, n-grams of its text, and the weights of their mixture."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from lyricgen.data.batch import IGNORED, Batch
+from lyricgen.data.splits import Split
+from lyricgen.data.vocabulary import Vocabulary
+from lyricgen.models.hybrid import HybridModel, build_hybrid
+from lyricgen.models.model import eval_mode
+from lyricgen.models.ngram.left_out import leave_out, stream_blocks
+from lyricgen.models.ngram.model import NgramCounts, NgramModel
+from lyricgen.models.options import (
+    DepthOptions,
+    HybridOptions,
+    LstmOptions,
+    RecurrentArchitecture,
+    RecurrentOptions,
+)
+
+VOCABULARY = Vocabulary("\nabcdef")
+V, ORDER, BLOCKS = 7, 3, 4
+
+
+def hybrid_of(ids: Tensor, max_chars: int | None = None) -> HybridModel:
+    network: dict[str, Any] = {
+        "input": "embedding",
+        "embedding_size": None,
+        "tie_weights": True,
+        "dropout": 0.0,
+        "init": "torch",
+        "output_bias": "init",
+    }
+    architecture = RecurrentArchitecture(
+        kind="recurrent",
+        vocabulary_size=V,
+        start_symbol=False,
+        objective="next",
+        layers=1,
+        hidden_size=8,
+        cell=LstmOptions(kind="lstm", forget_bias=1.0),
+        depth=DepthOptions(dropout=0.0, residual=False),
+        model=RecurrentOptions(kind="recurrent", **network),
+    )
+    options = HybridOptions(
+        **network,
+        kind="hybrid",
+        order=ORDER,
+        max_order=5,
+        max_chars=max_chars,
+        blocks=BLOCKS,
+        network_loss=0.3,
+    )
+    return build_hybrid(options, architecture, {"train": Split(ids, None)}, VOCABULARY)
+
+
+def random_ids(number: int) -> Tensor:
+    draw = np.random.default_rng(7)
+    return torch.from_numpy(draw.integers(0, V, number) * draw.integers(0, 2, number))
+
+
+def set_weights(model: HybridModel) -> None:
+    torch.manual_seed(3)
+    for parameter in (*model.on_hidden.parameters(), *model.on_passed.parameters()):
+        torch.nn.init.normal_(parameter)
+
+
+def softmax(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    powers = np.exp(values - values.max(-1, keepdims=True))
+    found: np.ndarray[Any, Any] = powers / powers.sum(-1, keepdims=True)
+    return found
+
+
+def weights_by_hand(model: HybridModel, inputs: Tensor, passed: Any) -> Any:
+    hidden, _ = model.network.recurrence(model.network.features(inputs), None)
+    on_hidden, bias = model.on_hidden.weight.detach().numpy(), model.on_hidden.bias.detach().numpy()
+    scores = hidden.detach().numpy() @ on_hidden.T + bias
+    return softmax(scores + passed @ model.on_passed.weight.detach().numpy().T)
+
+
+def test_the_loss_by_hand() -> None:
+    ids = random_ids(200)
+    model = hybrid_of(ids)
+    set_weights(model)
+    starts, steps = torch.tensor([4, 90]), torch.arange(10)
+    positions = starts[:, None] + steps
+    targets = ids[positions + 1].clone()
+    targets[1, 7:] = IGNORED
+    batch = Batch(ids[positions], targets, starts, starts_stream=True, num_characters=17)
+    loss, nats, _ = model.loss(batch, None, 0.1)
+    blocks = stream_blocks(ids.numpy(), BLOCKS, 0)
+    by_order, passed = leave_out(NgramCounts(ids.numpy(), V, ORDER), ORDER, ids.numpy(), blocks)
+    here = (positions + 1).numpy()
+    weights = weights_by_hand(model, batch.inputs, passed[here])
+    logits, _ = model.network(batch.inputs)
+    network = softmax(logits.detach().double().numpy())
+    total = own = 0.0
+    for row, step in np.argwhere(targets.numpy() != IGNORED):
+        target = int(targets[row, step])
+        members = np.append(by_order[here[row, step]], network[row, step, target])
+        total -= float(np.log(weights[row, step] @ members))
+        logs = np.log(network[row, step])
+        own -= float(0.9 * logs[target] + 0.1 * logs.mean())
+    assert nats.item() == pytest.approx(total, rel=1e-5)
+    assert loss.item() == pytest.approx(total + 0.3 * own, rel=1e-5)
+
+
+def test_predictions_by_hand_and_in_pieces() -> None:
+    ids = random_ids(300)
+    model = hybrid_of(ids)
+    set_weights(model)
+    inputs = torch.from_numpy(np.random.default_rng(8).integers(0, V, (3, 12)))
+    ngrams = model.ngram.model
+    contexts = ngrams.contexts(inputs.numpy())
+    members = [
+        NgramModel(ngrams.grams, ngrams.terms[:k], "kneser_ney").distributions(contexts[:k])
+        for k in range(1, ORDER + 1)
+    ]
+    passed = np.stack([p[c] for (_, p), c in zip(ngrams.terms, contexts, strict=True)], axis=-1)
+    with torch.no_grad(), eval_mode(model):
+        weights = weights_by_hand(model, inputs, passed)
+        logits, _ = model.network(inputs)
+        members.append(softmax(logits.double().numpy()))
+        expected = sum(weights[..., k, None] * each for k, each in enumerate(members))
+        found, _ = model(inputs)
+        np.testing.assert_allclose(found.double().exp().numpy(), expected, rtol=1e-5)
+        state, pieces = None, []
+        for piece in inputs.split([1, 4, 7], dim=1):
+            logs, state = model(piece, state)
+            pieces.append(logs)
+        torch.testing.assert_close(torch.cat(pieces, dim=1), found)
+
+
+def test_an_untrained_model_is_its_n_gram_model() -> None:
+    model = hybrid_of(random_ids(300))
+    inputs = random_ids(50)[None]
+    with torch.no_grad(), eval_mode(model):
+        found, _ = model(inputs)
+        expected, _ = model.ngram(inputs)
+    np.testing.assert_allclose(found.numpy(), expected.numpy(), rtol=1e-5)
+
+
+def test_characters_that_are_not_counted_use_the_whole_counts() -> None:
+    ids = random_ids(300)
+    model = hybrid_of(ids, max_chars=100)
+    starts = torch.tensor([10, 195])
+    positions = starts[:, None] + torch.arange(10)
+    batch = Batch(ids[positions], ids[positions + 1], starts, True, 20)
+    by_order, passed = model._left_out(batch)
+    contexts = model.ngram.model.contexts(batch.inputs.numpy())
+    whole = list(model.ngram.model.by_order(contexts, batch.targets.numpy()))
+    for k, (probability, share) in enumerate(whole):
+        np.testing.assert_allclose(by_order[:10, k], probability[0], rtol=1e-6)
+        np.testing.assert_allclose(passed[:10, k], share[0], rtol=1e-6)
+    blocks = stream_blocks(ids[200:].numpy(), BLOCKS, 0)
+    counts = NgramCounts(ids[200:].numpy(), V, ORDER)
+    own, _ = leave_out(counts, ORDER, ids[200:].numpy(), blocks)
+    np.testing.assert_array_equal(by_order[14:], own[:6])  # position 200 is the first
+
+
+def test_the_tables_survive_half_precision_and_the_state_dict() -> None:
+    model, other = hybrid_of(random_ids(300)), hybrid_of(random_ids(200))
+    set_weights(model)
+    other.load_state_dict(model.half().state_dict())
+    for name, tensor in model.ngram.state_dict().items():
+        assert tensor.dtype in (torch.int64, torch.float64)
+        assert torch.equal(tensor, other.ngram.state_dict()[name])
+    inputs = random_ids(20)[None]
+    with torch.no_grad(), eval_mode(model), eval_mode(other):
+        torch.testing.assert_close(model.float()(inputs)[0], other(inputs)[0])
