@@ -17,7 +17,7 @@ Shapes: B batch, T time steps, M = B·T, V vocabulary, H hidden, K orders, N cha
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -74,8 +74,10 @@ class HybridModel(NextModel):
         left_out: tables for training; None in a model that is not trained.
     """
 
-    architecture: HybridArchitecture
+    trains_in_steps: ClassVar[Literal[True]] = True
     mixes_with_ngrams = False
+
+    architecture: HybridArchitecture
     left_out: LeftOutTables | None = None
 
     def __init__(self, architecture: HybridArchitecture) -> None:

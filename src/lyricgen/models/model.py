@@ -26,6 +26,8 @@ class Model(nn.Module):
 
     # whether the model fills gaps: it predicts a character from both sides, not only from the left
     fills_gaps: ClassVar[bool] = False
+    # whether the model is trained in steps; else it counts the whole text at once
+    trains_in_steps: ClassVar[bool]
     # whether the model is compared with n-gram models, and mixed with the best of them
     mixes_with_ngrams: ClassVar[bool] = True
     # order of the n-grams that are part of the model; 0 without n-grams

@@ -5,7 +5,7 @@ hidden size, L layers.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -87,6 +87,8 @@ class CharacterNetwork(Model):
     Raises:
         UserError: `tie_weights` is true, but the embedding does not have the hidden size.
     """
+
+    trains_in_steps: ClassVar[Literal[True]] = True
 
     architecture: RecurrentArchitecture
 

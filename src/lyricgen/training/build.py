@@ -12,9 +12,9 @@ from lyricgen.data.splits import Layout, Split
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.models.card import card
-from lyricgen.models.hybrid import build_hybrid, network_of
+from lyricgen.models.hybrid import HybridModel, build_hybrid, network_of
 from lyricgen.models.model import Model
-from lyricgen.models.network import recurrent
+from lyricgen.models.network import CharacterNetwork, recurrent
 from lyricgen.models.ngram.language_model import NgramLanguageModel
 from lyricgen.models.optimizers import build_optimizer, build_scheduler
 from lyricgen.models.options import (
@@ -135,7 +135,9 @@ def _report_long_lines(sampler: LineSampler, split: Split, vocabulary: Vocabular
     )
 
 
-def build_model(options: TrainOptions, datamodule: CharacterDataModule) -> Model:
+def build_model(
+    options: TrainOptions, datamodule: CharacterDataModule
+) -> CharacterNetwork | HybridModel | NgramLanguageModel:
     """Build the model, and initialise its weights if it has a network.
 
     torch's global generator draws the weights. With model.init=numpy_normal_0.01, NumPy draws the
@@ -162,7 +164,7 @@ def build_model(options: TrainOptions, datamodule: CharacterDataModule) -> Model
         model=RecurrentOptions(kind="recurrent", **of_network),
     )
     splits, vocabulary = datamodule.splits, datamodule.vocabulary
-    model: Model = (
+    model: CharacterNetwork | HybridModel = (
         build_hybrid(chosen, architecture, splits, vocabulary)
         if chosen.kind == "hybrid"
         else recurrent(architecture)

@@ -31,7 +31,6 @@ from lyricgen.data.corpus import EncodedCorpus
 from lyricgen.errors import UserError
 from lyricgen.models.checkpoint import load
 from lyricgen.models.hybrid import network_of
-from lyricgen.models.ngram.language_model import counts_ngrams
 from lyricgen.models.trained_model import copy_weights
 from lyricgen.runs.checkpoint_files import go_on_from
 from lyricgen.runs.directories import BEST, LAST
@@ -86,7 +85,7 @@ def prepare(
     )
     description = build.describe(corpus, datamodule, model)
     training: Training
-    if counts_ngrams(model):
+    if not model.trains_in_steps:
         total = NatsTotal()
         training = Counting(options, datamodule, model, state, observe(total), description, total)
     else:

@@ -60,7 +60,7 @@ def conclude(training: Training, checkpoint: Path | None) -> dict[str, Any]:
     loss = min((row[monitor] for row in judged), default=figures.get(monitor, math.inf))
     if monitor == "train/loss":
         loss = figures.get("test/loss", loss)
-    rate = training.options.optimizer.lr if training.options.model.trains_in_steps else None
+    rate = training.options.optimizer.lr if model.trains_in_steps else None
     figures["worse_than_uniform"] = _is_worse_than_uniform(loss, datamodule, rate)
     if model.mixes_with_ngrams:
         figures |= _compare_with_ngrams(figures)

@@ -6,17 +6,17 @@ of k symbols in the training text (G_0 = 1, the empty one); N characters in a sp
 
 import logging
 from collections.abc import Iterator, Mapping
-from typing import Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
-from typing_extensions import TypeIs, override
+from typing_extensions import override
 
 from lyricgen.data.batch import IGNORED, Batch
 from lyricgen.data.splits import Split
 from lyricgen.errors import UserError, escape_line
 from lyricgen.models.cells.cell import State
-from lyricgen.models.model import Model, NextModel
+from lyricgen.models.model import NextModel
 from lyricgen.models.ngram.model import (
     NOTHING,
     Grams,
@@ -39,8 +39,10 @@ class NgramLanguageModel(NextModel):
     int64: the last C symbols read; NOTHING stands for missing symbols.
     """
 
-    architecture: NgramArchitecture
+    trains_in_steps: ClassVar[Literal[False]] = False
     mixes_with_ngrams = False
+
+    architecture: NgramArchitecture
 
     def __init__(self, architecture: NgramArchitecture) -> None:
         super().__init__()
@@ -192,11 +194,6 @@ class NgramLanguageModel(NextModel):
         text = torch.cat([before, inputs], dim=1)  # (B, C + T)
         contexts = [numbers[:, length:] for numbers in self.model.contexts(text.numpy())]
         return contexts, (text[:, steps:][None],)
-
-
-def counts_ngrams(model: Model) -> TypeIs[NgramLanguageModel]:
-    """Whether the model counts n-grams instead of training weights step by step."""
-    return isinstance(model, NgramLanguageModel)
 
 
 class NgramBaseline:
