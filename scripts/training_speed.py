@@ -55,6 +55,7 @@ from lyricgen.training import build
 from lyricgen.training.build_trainer import build_observers, build_trainer
 from lyricgen.training.options import TrainOptions, parse
 from lyricgen.training.recurrent_module import RecurrentModule
+from lyricgen.training.totals import NatsTotal
 
 SYMBOLS = 1027
 TARGETS = {"rnn": 1.1, "gru": 1.15, "lstm": 1.6}  # lyricgen's speed over the plain loop's
@@ -103,15 +104,15 @@ def take_turn(options: TrainOptions, directory: Path) -> dict[str, float]:
     corpus = build_corpus(options.data)
     datamodule = build.build_datamodule(options, corpus)
     network = build.build_model(options, datamodule)
-    state = RunState()
-    module = build.build_module(options, datamodule, network, state)
+    state, total = RunState(), NatsTotal()
+    module = build.build_module(options, datamodule, network, state, total)
     module.__class__ = _TimedModule  # the very object that a user trains, with clocks
     module.seconds = seconds = Counter()
     run = Run(directory)
     run.begin(options.model_dump(mode="json"))
     observers = build_observers(
-        *(options, datamodule, network, state, corpus.opening),
-        *(run, Interruption(), None, ResumePoint(), 0, module.totals["train"]),
+        *(options, datamodule, network, state, total, corpus),
+        *(run, Interruption(), None, ResumePoint(), 0),
     )
     trainer = build_trainer(options, datamodule, run, observers, rank=0)
 
@@ -132,7 +133,7 @@ def take_turn(options: TrainOptions, directory: Path) -> dict[str, float]:
         "lyricgen": lyricgen,
         "ratio": lyricgen / plain,
         "at least": TARGETS[options.cell.kind],
-        "whole fit": epochs * module.totals["train"].characters / seconds["fit"],
+        "whole fit": epochs * total.characters / seconds["fit"],
         "outside": (seconds["clipping"] + seconds["rest"]) / seconds["step"],
         "at most": OUTSIDE_TARGET,
         **{name: 1000 * seconds[name] / trainer.global_step for name in STEP},

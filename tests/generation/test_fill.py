@@ -23,6 +23,7 @@ from lyricgen.errors import UserError
 from lyricgen.models.network import FillModel
 from lyricgen.runs.state import RunState
 from lyricgen.training.recurrent_module import RecurrentModule
+from lyricgen.training.totals import NatsTotal
 from tests.conftest import TINY, Train, messages, run_main
 from tests.helpers.fill_models import N, model_of
 from tests.helpers.networks import CELLS
@@ -134,6 +135,7 @@ def module_of(model: FillModel) -> RecurrentModule:
         reduction="mean",
         card={},
         state=RunState(),
+        total=NatsTotal(),
         seed=1,
     )
 

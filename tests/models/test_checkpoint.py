@@ -18,6 +18,7 @@ from lyricgen.errors import UserError
 from lyricgen.models.card import card
 from lyricgen.runs.state import RunState
 from lyricgen.training.recurrent_module import RecurrentModule
+from lyricgen.training.totals import NatsTotal
 from tests.helpers.checkpoints import (
     VOCABULARY,
     Touch,
@@ -85,7 +86,15 @@ def test_a_saved_model_writes_the_same_texts(
 def test_a_checkpoint_saved_by_lightning_can_be_loaded(tmp_path: Path) -> None:
     model = model_of()
     module = RecurrentModule(
-        model.network, optim.SGD, lambda _: None, 0.0, "mean", card(model), RunState(), seed=1
+        model.network,
+        optim.SGD,
+        lambda _: None,
+        0.0,
+        "mean",
+        card(model),
+        RunState(),
+        NatsTotal(),
+        seed=1,
     )
     trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     trainer.strategy.connect(module)

@@ -31,6 +31,7 @@ from lyricgen.models.options import (
 )
 from lyricgen.runs.state import RunState
 from lyricgen.training.recurrent_module import RecurrentModule
+from lyricgen.training.totals import NatsTotal
 from tests.conftest import TINY, Train
 from tests.helpers.networks import architecture
 
@@ -341,6 +342,7 @@ def test_a_run_follows_the_schedule(schedule: str) -> None:
         reduction="mean",
         card={},
         state=RunState(),
+        total=NatsTotal(),
         seed=1,
     )
     ids = torch.randint(5, (26,))

@@ -16,6 +16,7 @@ from lyricgen.generation.continuing import draw_uniforms
 from lyricgen.models.network import LanguageModel
 from lyricgen.runs.state import RunState
 from lyricgen.training.recurrent_module import RecurrentModule
+from lyricgen.training.totals import NatsTotal
 from tests.conftest import Train, TrainingResult, need_published
 from tests.helpers.decoding import draw_texts
 from tests.helpers.dinosaurs import metrics, smoothed_losses
@@ -75,6 +76,7 @@ def test_one_step_gives_the_courses_gradients() -> None:
         reduction="sum",
         card={},
         state=RunState(),
+        total=NatsTotal(),
         seed=1,
     )
     module._training_state = (before.T[None],)  # (1, 1, H)

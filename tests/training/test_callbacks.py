@@ -87,6 +87,7 @@ def module_of(datamodule: CharacterDataModule, layout: Layout) -> RecurrentModul
         reduction="mean",
         card={},
         state=RunState(),
+        total=NatsTotal(),
         seed=1,
     )
 

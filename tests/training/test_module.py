@@ -22,7 +22,7 @@ from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.models.network import LanguageModel
 from lyricgen.runs.state import RunState
 from lyricgen.training.recurrent_module import RecurrentModule
-from lyricgen.training.totals import score_split
+from lyricgen.training.totals import NatsTotal, score_split
 from tests.conftest import TINY, Train
 from tests.helpers.networks import architecture
 
@@ -53,6 +53,7 @@ def module_of(cell: str = "lstm", *, smoothing: float = 0.0, **options: Any) -> 
         reduction="mean",
         card={},
         state=RunState(),
+        total=NatsTotal(),
         seed=1,
     ).double()
 

@@ -23,6 +23,7 @@ from lyricgen.training import build
 from lyricgen.training.callbacks.figures import SMOOTHED_LOSS, SmoothedLoss
 from lyricgen.training.options import SmoothedLossOptions, parse
 from lyricgen.training.recurrent_module import RecurrentModule
+from lyricgen.training.totals import NatsTotal
 from tests.conftest import SMALL, TINY, Train
 from tests.helpers.composition import compose_options
 from tests.helpers.dinosaurs import metrics, smoothed_losses
@@ -216,6 +217,7 @@ def test_a_summed_loss_has_the_gradient_of_all_characters() -> None:
             reduction=reduction,  # type: ignore[arg-type]
             card={},
             state=RunState(),
+            total=NatsTotal(),
             seed=1,
         )
         module.training_step(batch, 0).backward()

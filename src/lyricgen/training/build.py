@@ -27,6 +27,7 @@ from lyricgen.models.trained_model import TrainedModel
 from lyricgen.runs.state import RunState
 from lyricgen.training.options import TrainOptions
 from lyricgen.training.recurrent_module import RecurrentModule
+from lyricgen.training.totals import NatsTotal
 
 log = logging.getLogger(__name__)
 
@@ -201,8 +202,12 @@ def build_module(
     datamodule: CharacterDataModule,
     model: Model,
     state: RunState,
+    total: NatsTotal,
 ) -> RecurrentModule:
-    """Build the LightningModule of a model, with its loss, optimizer and schedule."""
+    """Build the LightningModule of a model, with its loss, optimizer and schedule.
+
+    The module adds up the nats of the training split in `total`.
+    """
     return RecurrentModule(
         model,
         optimizer=partial(
@@ -223,6 +228,7 @@ def build_module(
         reduction=options.loss.reduction,
         card=card(trained_model(options, datamodule, model)),
         state=state,
+        total=total,
         seed=options.seed,
     )
 

@@ -13,6 +13,7 @@ from pytorch_lightning.profilers import (
 )
 from pytorch_lightning.strategies import Strategy
 
+from lyricgen.data.corpus import EncodedCorpus
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.errors import UserError
 from lyricgen.models.model import Model
@@ -63,36 +64,36 @@ def build_observers(
     datamodule: CharacterDataModule,
     model: Model,
     state: RunState,
-    opening: str,
+    total: NatsTotal,
+    corpus: EncodedCorpus,
     run: Run,
     interruption: Interruption,
     trial: Trial | None,
     point: ResumePoint,
     rank: int,
-    total: NatsTotal,
 ) -> Observers:
     """Build the observers and loggers that the options ask for.
 
-    `total` counts the nats of the training split in each epoch. `opening` holds the first
-    characters of the text. `trial` is None unless the run is a trial of a search.
+    `total` is the total of the training split in each epoch. `trial` is None unless the run is a
+    trial of a search.
 
     Raises:
         UserError: the model cannot read a prefix of callbacks.samples.prefixes.
     """
-    chosen, monitor, folder = options.callbacks, monitored(datamodule), run.directory
-    csv = options.logger.csv
-    steps_csv, metrics_csv = (folder / name if csv else None for name in (STEPS, METRICS))
+    chosen, csv, monitor = options.callbacks, options.logger.csv, monitored(datamodule)
+    steps_csv, metrics_csv = (run.directory / name if csv else None for name in (STEPS, METRICS))
     loggers: list[Logger] = []
     events = tensorboard = baseline = samples = None
     if options.logger.tensorboard and rank == 0:  # the other ranks write nothing
-        events = EventLogger(folder, purge_step=point.steps + 1 if point.steps else 0)
+        events = EventLogger(run.directory, purge_step=point.steps + 1 if point.steps else 0)
         loggers.append(events)
         tensorboard = TensorBoardSummary(options.model_dump(), run, state, events, model)
     if chosen.baseline.enabled and options.objective == "next":  # n-grams read from the left only
         baseline = Baseline(state, chosen.baseline, model.ngram_order)
     if chosen.samples.every_n_epochs or chosen.samples.steps:
-        trained, path = trained_model(options, datamodule, model), folder / SAMPLES
-        samples = Samples(state, trained, path, chosen.samples, opening, options.seed, events)
+        trained, path = trained_model(options, datamodule, model), run.directory / SAMPLES
+        opening, seed = corpus.opening, options.seed
+        samples = Samples(state, trained, path, chosen.samples, opening, seed, events)
     observers: list[Observer] = [Throughput(state), *(one for one in (baseline, samples) if one)]
     if chosen.smoothed_loss.enabled:
         observers.append(SmoothedLoss(state, steps_csv, chosen.smoothed_loss))

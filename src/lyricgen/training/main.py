@@ -20,7 +20,6 @@ A run goes through these steps:
 import logging
 import math
 import warnings
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -78,19 +77,16 @@ def prepare(
         shared = copy_weights(load(options.init_from), model, datamodule.vocabulary)
         log.info("init_from=%s: %s", options.init_from, shared)
     state = RunState(corpus.digest)  # `fit` fills it in a resumed run; point.state is for checks
-    observe = partial(
-        build_observers,
-        *(options, datamodule, model, state, corpus.opening),
-        *(run, interruption, trial, point, rank),
+    total = NatsTotal(model.metric_prefix)
+    observers = build_observers(
+        options, datamodule, model, state, total, corpus, run, interruption, trial, point, rank
     )
     description = build.describe(corpus, datamodule, model)
     training: Training
     if not model.trains_in_steps:
-        total = NatsTotal()
-        training = Counting(options, datamodule, model, state, observe(total), description, total)
+        training = Counting(options, datamodule, model, state, observers, description, total)
     else:
-        module = build.build_module(options, datamodule, model, state)
-        observers = observe(module.totals["train"])
+        module = build.build_module(options, datamodule, model, state, total)
         trainer = build_trainer(options, datamodule, run, observers, rank)
         check_precision(options, trainer, network_of(model))
         training = NetworkTraining(

@@ -47,6 +47,7 @@ class RecurrentModule(pl.LightningModule):
         reduction: "mean" or "sum" over a batch's characters; "sum" gives long batches more weight.
         card: plain values that describe the network in a checkpoint.
         state: state of the run; checkpoints hold it, and `state.metrics` gets the figures.
+        total: total of the training split in each epoch; the module fills it.
         seed: seed of dropout.
     """
 
@@ -59,13 +60,14 @@ class RecurrentModule(pl.LightningModule):
         reduction: Reduction,
         card: dict[str, Any],
         state: RunState,
+        total: NatsTotal,
         seed: int,
     ) -> None:
         super().__init__()
         self.model = model
         self.card = card
         self.run_state = state
-        self.totals = {split: NatsTotal(model.metric_prefix) for split in ("train", "val")}
+        self.totals = {"train": total, "val": NatsTotal(model.metric_prefix)}
         self._parts: dict[str, NatsTotal] = {}  # of the validation split, of a mixed model
         self.label_smoothing = label_smoothing
         self.reduction: Reduction = reduction
