@@ -32,9 +32,8 @@ Printer = Callable[[str], None]
 PATIENCE = 2.0  # seconds of work before its progress is shown
 SILENCE = 10.0  # seconds between lines about progress outside a terminal
 WIDEST = 1000  # most characters in a line of a table outside a terminal
-# Stand-ins for tabs and Unicode's separators in tables, where rich would turn these into spaces and
-# new lines. Unicode reserves the stand-ins, so that texts rarely have them.
-STAND_INS = str.maketrans("\t\u2028\u2029", "\uffff\ufffe\ufdd0")
+ALTERED_BY_RICH = "\t\u2028\u2029"  # in tables, it would turn these into spaces and new lines
+STAND_INS = range(0xFDD0, 0x110000)  # code points to stand for them; Unicode reserves the first 32
 EXPONENT_FROM = 1e7  # smallest figure that is shown by its exponent
 
 
@@ -186,18 +185,20 @@ def put_generated(table: Table) -> None:
 
     All cells must be `Text`; this function changes their content. A file gets lines of any length.
     """
-    terminal = on_terminal()
-    for column in table.columns:
-        for cell in column.cells:
-            assert isinstance(cell, Text)
-            text = cell.plain
-            cell.plain = escape_text(text, TEXT) if terminal else text.translate(STAND_INS)
-    if terminal:
+    cells = [cell for column in table.columns for cell in column.cells if isinstance(cell, Text)]
+    if on_terminal():
+        for cell in cells:
+            cell.plain = escape_text(cell.plain, TEXT)
         put(table)
         return
+    used = set().union(*(cell.plain for cell in cells))
+    unused = (code for code in STAND_INS if chr(code) not in used)
+    stand_ins = dict(zip(map(ord, ALTERED_BY_RICH), unused, strict=False))
+    for cell in cells:
+        cell.plain = cell.plain.translate(stand_ins)
     stream = io.StringIO()
     Console(file=stream, width=sys.maxsize).print(table)  # as wide as its texts
-    _write(stream.getvalue().translate({one: own for own, one in STAND_INS.items()}))
+    _write(stream.getvalue().translate({one: own for own, one in stand_ins.items()}))
 
 
 def put(what: RenderableType, console: Console | None = None) -> None:

@@ -301,7 +301,7 @@ def _print_all(texts: list[str]) -> None:
 
 
 def test_a_pipe_gets_every_text_unaltered(capsys: pytest.CaptureFixture[str]) -> None:
-    long = "\t\u200c" + "x" * 3000
+    long = "\t\u200c\ufdd0\uffff" + "x" * 3000
     _print_all([STEERS, JOINED, long])
     out = capsys.readouterr().out
     for line in (*STEERS.split("\n"), *JOINED.split("\n"), long):
