@@ -4,8 +4,8 @@ Without an option it compares training with a plain loop (training_speed.py). An
 another measurement: --generation compares writing with the notebooks' loop (generation_speed.py),
 --scale trains on texts of 1, 100 and 1,000 MB (scale.py), --sweep compares jobs in one process with
 jobs in processes of their own (sweep_speed.py), and --report measures reports on many runs
-(report_speed.py). On a busy machine use --threads 1 or OMP_WAIT_POLICY=passive, since waiting
-threads use up the cores.
+(report_speed.py). A round of --sweep is two whole sweeps of --jobs jobs, one in each way. On a busy
+machine use --threads 1 or OMP_WAIT_POLICY=passive, since waiting threads use up the cores.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def main() -> None:
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument("--generation", action="store_true", help="measure writing texts")
     instead.add_argument("--scale", action="store_true", help="measure texts of several sizes")
-    instead.add_argument("--sweep", action="store_true", help="measure sweeps")
+    instead.add_argument("--sweep", action="store_true", help="measure two sweeps a round")
     parser.add_argument("--jobs", type=int, default=30, help="jobs of a sweep (default: 30)")
     instead.add_argument("--report", action="store_true", help="measure reports on many runs")
     parser.add_argument(

@@ -83,6 +83,9 @@ def remove_torn(directory: Path) -> None:
     """Remove the temporary files of `replace_file` that a killed process has left.
 
     No other process may write to the directory at the same time.
+
+    Raises:
+        OSError: a file cannot be removed.
     """
     for path in directory.glob(".*.part"):
         if re.search(r"\.[0-9a-f]{16}\.part$", path.name) and path.is_file():

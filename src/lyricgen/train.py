@@ -120,7 +120,8 @@ def train(values: dict[str, Any], run: Run) -> float:
 
     Raises:
         UserError: an option, the text or the directory cannot be used, or the training fails.
-        OSError: the lock, or the first files of a new run, cannot be written.
+        OSError: the lock or the first files of a new run cannot be written, or an incomplete file
+            of a killed process cannot be removed.
         Interrupted, KeyboardInterrupt: a signal, such as Ctrl-C, stops the run.
     """
     with run.claim_directory(), handle_signals() as interruption:

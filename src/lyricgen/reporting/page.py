@@ -53,7 +53,7 @@ class Section(NamedTuple):
 
 
 def build_sections(comparisons: Sequence[Comparison]) -> list[Section]:
-    """Plot the plots of all comparisons."""
+    """Make the plots of all comparisons."""
     return [
         Section(comparison, *_plot_comparison(comparison, "" if number == 1 else f"_{number}"))
         for number, comparison in enumerate(comparisons, 1)
@@ -61,7 +61,7 @@ def build_sections(comparisons: Sequence[Comparison]) -> list[Section]:
 
 
 def _plot_comparison(comparison: Comparison, suffix: str) -> tuple[list[Plot], list[str]]:
-    """Plot the plots of a comparison; return them, and messages in place of missing plots.
+    """Make the plots of a comparison; return them, and messages in place of missing plots.
 
     `suffix` ends the names of the plots' files.
     """

@@ -79,7 +79,7 @@ class Run:
 
         Raises:
             UserError: another process trains here, or files of the run are links, pipes or devices.
-            OSError: the lock cannot be opened.
+            OSError: the lock cannot be opened, or an incomplete file cannot be removed.
         """
         refuse_links(self.directory)
         with claim_directory(self.directory):
