@@ -23,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 from typing_extensions import override
 
-from lyricgen.errors import TEXT, escape_line, escape_text, in_one_line
+from lyricgen.errors import HARMLESS, escape_line, escape_text, in_one_line
 
 log = logging.getLogger(__name__)
 
@@ -172,7 +172,7 @@ def show_json(text: str) -> None:
 
 def show_generated(text: str) -> None:
     """Write a generated text to standard output, escaped only on a terminal."""
-    _write(escape_text(text, TEXT) if on_terminal() else text)
+    _write(escape_text(text, HARMLESS) if on_terminal() else text)
 
 
 def on_terminal() -> bool:
@@ -188,7 +188,7 @@ def put_generated(table: Table) -> None:
     cells = [cell for column in table.columns for cell in column.cells if isinstance(cell, Text)]
     if on_terminal():
         for cell in cells:
-            cell.plain = escape_text(cell.plain, TEXT)
+            cell.plain = escape_text(cell.plain, HARMLESS)
         put(table)
         return
     used = set().union(*(cell.plain for cell in cells))
@@ -214,7 +214,7 @@ class _Escaped:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
         for text, style, control in console.render(self.content, options):
-            yield Segment(text if control else escape_text(text, TEXT), style, control)
+            yield Segment(text if control else escape_text(text, HARMLESS), style, control)
 
 
 def _write(text: str) -> None:

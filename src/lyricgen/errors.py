@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from difflib import SequenceMatcher
 
 # Harmless characters: code needs tabs; Persian, Indic scripts and families of emoji need joiners.
-TEXT = "\t\u200c\u200d"
+HARMLESS = "\t\u200c\u200d"
 LONGEST_VALUE = 300  # characters of a value, such as a path, that a message shows whole
 LONGEST_MESSAGE = 3000  # characters
 _SUGGESTED = 3  # names in a message

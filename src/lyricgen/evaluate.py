@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lyricgen.cli.command_line import (
-    MOST,
+    LARGEST_INTEGER,
     Parser,
     amount,
     check_forms,
@@ -85,7 +85,7 @@ def main(arguments: list[str] | None = None) -> None:
         **{"N": number_from(1), "T": amount, "HTML": Path, "PNG": Path},
         **{"--resamples": number_from(100), "--heat-chars": number_from(2), "--layer": int},
         "--seed": number_from(0, math.inf),
-        "--units": lambda value: MOST if value == "all" else number_from(1)(value),
+        "--units": lambda value: LARGEST_INTEGER if value == "all" else number_from(1)(value),
     }
     for title, options in OPTIONS.items():
         shown = {name: meaning.format(**DEFAULTS) for name, meaning in options.items()}

@@ -47,7 +47,7 @@ def test_sums_equal_a_loop(
         return forward(self, *given)  # type: ignore[arg-type]
 
     monkeypatch.setattr(LanguageModel, "forward", note_shape)
-    monkeypatch.setattr(texts, "LARGEST", largest)
+    monkeypatch.setattr(texts, "MOST_LOGITS", largest)
     found = log_probabilities(model, PREFIXES, ROWS)
     assert max(shapes) <= max(1, largest // V)
     assert found.dtype == torch.float64

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lyricgen.generation.continuing import Watch, continue_texts, draw_uniforms
+from lyricgen.generation.continuing import StepWatch, continue_texts, draw_uniforms
 from lyricgen.generation.options import Strategy
 from lyricgen.generation.rules import Rule, strategy_rules
 from lyricgen.models.model import NextModel
@@ -30,7 +30,7 @@ def draw_texts(
     stop: int | None = None,
     stops: Sequence[int] | None = None,
     rules: Sequence[Rule] = (),
-    watch: Watch | None = None,
+    watch: StepWatch | None = None,
 ) -> list[list[int]]:
     strategy = Strategy(temperature=temperature)
     return continue_texts(

@@ -22,7 +22,7 @@ from lyricgen.console import (
 from lyricgen.errors import UserError, as_option, did_you_mean, in_one_line, path_problem
 from lyricgen.files import replace_file
 
-MOST = 10**6  # largest whole number that an option takes
+LARGEST_INTEGER = 10**6  # largest whole number that an option takes
 
 # Forms of a command: the options that a form needs, and the other options that go with them. One
 # form needs no option.
@@ -127,7 +127,7 @@ def _list_options(names: Sequence[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def number_from(least: int, most: float = MOST) -> Callable[[str], int]:
+def number_from(least: int, most: float = LARGEST_INTEGER) -> Callable[[str], int]:
     """Make a function for argparse that reads a whole number from `least` to `most`.
 
     `least` must not be negative.

@@ -31,7 +31,7 @@ from lyricgen.models.metrics import perplexity
 from lyricgen.models.model import at_least_float32
 from lyricgen.models.trained_model import TrainedModel
 
-MOST = 5  # largest number of alternatives
+MOST_ALTERNATIVES = 5  # largest number of alternatives
 # Signs for invisible characters.
 SIGNS = {"\n": "↵", " ": "␣", "\t": "⇥", "\u3000": "␣␣"}
 
@@ -101,7 +101,7 @@ def _cut(text: str, most: int, layout: Layout, name: str, total: int) -> tuple[s
 def alternatives(model: TrainedModel, split: Split, what: str) -> Alternatives:
     """Find alternatives to each character; `scores.split_nats` explains arguments and errors."""
     size, count = len(model.vocabulary), len(split.ids)
-    most = min(MOST, size)
+    most = min(MOST_ALTERNATIVES, size)
     found = Alternatives(
         np.full(count, np.nan),
         np.zeros(count, np.int64),

@@ -33,8 +33,8 @@ LOGGED_IN_HELD_OUT = "samples/in_held_out"
 LOGGED_DISTINCT = "samples/distinct_2"
 
 READINGS = 16  # approximate number of readings of the training split
-TEXTS, TEXT = 64, 250  # number of drawn texts, and of characters in each
-NAMES, NAME = 1000, 100  # number of drawn names, and smallest limit of their characters
+DRAWN_TEXTS, TEXT_LENGTH = 64, 250  # number of drawn texts, and of characters in each
+DRAWN_NAMES, NAME_LENGTH = 1000, 100  # number of drawn names, and least limit of their length
 
 BASE = 0x9E3779B97F4A7C13  # B
 INVERSE = pow(BASE, -1, 2**64)
@@ -110,9 +110,9 @@ def measure(
         raise UserError("this model fills gaps: most of what it writes was given, not remembered")
     names_only = model.layout == "lines"
     if count is None:
-        count = NAMES if names_only else TEXTS
+        count = DRAWN_NAMES if names_only else DRAWN_TEXTS
     if length is None:
-        length = max(NAME, model.default_length) if names_only else TEXT
+        length = max(NAME_LENGTH, model.default_length) if names_only else TEXT_LENGTH
     drawn = generate_texts(
         model, [""], count=count, length=length, temperature=temperature, seed=seed
     )

@@ -18,7 +18,7 @@ from lyricgen.generation.stepping import stepper
 from lyricgen.models.model import NextModel, eval_mode
 
 # called with the numbers (B,) of the texts that go on, and the new character (B,) of each text
-Watch = Callable[[Tensor, Tensor], None]
+StepWatch = Callable[[Tensor, Tensor], None]
 
 
 def draw_uniforms(generator: Generator, seeds: list[int], length: int) -> Tensor:
@@ -103,7 +103,7 @@ def continue_texts(
     length: int,
     stop: int | None = None,
     stops: Sequence[int] | None = None,
-    watch: Watch | None = None,
+    watch: StepWatch | None = None,
 ) -> list[list[int]]:
     """Continue each prefix by characters drawn from the softmax of the logits, after all rules.
 

@@ -20,7 +20,7 @@ from lyricgen.models.trained_model import TrainedModel
 from lyricgen.settings import PLUMBING, Settings, belongs_to, flatten, known_to_model, override_text
 
 CUT = " […]"  # marks a text that was cut off
-MOST = 4  # most settings in a heading
+MOST_SETTINGS = 4  # most settings in a heading
 
 
 def print_texts(texts: Sequence[str]) -> None:
@@ -99,13 +99,13 @@ class Stream:
 
 
 def headings(paths: Sequence[Path], models: Sequence[TrainedModel]) -> list[str]:
-    """Name models by the settings in which they differ, at most `MOST` of them.
+    """Name models by the settings in which they differ, at most `MOST_SETTINGS` of them.
 
     Equal or empty names also get the parts in which the paths differ. Names that are still equal or
     empty get numbers.
     """
     settings = [known_to_model(flatten(model.options)) for model in models]
-    names = _find_differing(settings)[:MOST]
+    names = _find_differing(settings)[:MOST_SETTINGS]
     found = [
         ", ".join(f"{name}={override_text(one[name])}" for name in names if name in one)
         for one in settings

@@ -20,7 +20,7 @@ from lyricgen.models.model import NextModel, eval_mode
 from lyricgen.models.trained_model import TrainedModel
 from lyricgen.options import check_number, check_texts, check_whole, validate
 
-LARGEST = 2**22  # most logits at a time
+MOST_LOGITS = 2**22  # most logits at a time
 UNSCORED = -1  # target of a position that is not scored
 
 
@@ -185,7 +185,7 @@ def log_probabilities(
     scored = [F.pad(row, (len(prefix), 0), value=UNSCORED) for prefix, row in each]
     inputs = pad_sequence(texts, batch_first=True)[:, :-1]  # (B, T)
     targets = pad_sequence(scored, batch_first=True, padding_value=UNSCORED)[:, 1:]  # (B, T)
-    positions = max(1, LARGEST // model.vocabulary_size)
+    positions = max(1, MOST_LOGITS // model.vocabulary_size)
     with eval_mode(model):
         for first in range(0, len(rows), positions):
             some = slice(first, first + positions)

@@ -28,7 +28,7 @@ from lyricgen.models.model import NextModel
 from lyricgen.models.trained_model import TrainedModel
 from lyricgen.options import validate
 
-LARGEST = 2**24  # most logits of one batch
+MOST_LOGITS = 2**24  # most logits of one batch
 MOST_CHARACTERS = 10**8  # most characters of all texts together, which are held in memory
 TRIES = 20  # most draws for each new name
 
@@ -65,7 +65,7 @@ class Writer:
             UserError: the texts are too many to hold in memory; or as for `constraints`,
                 `TrainedModel.encode_prefix` and `continue_texts`.
         """
-        at_once = max(1, LARGEST // len(self.model.vocabulary))
+        at_once = max(1, MOST_LOGITS // len(self.model.vocabulary))
         batches = [prefixes[start : start + at_once] for start in range(0, len(prefixes), at_once)]
         # all batches are planned first: impossible texts are refused before any is written
         plans = [self.constraints(batch) for batch in batches]

@@ -14,10 +14,10 @@ from lyricgen.reporting.records import Record, check_known, format_value, shorte
 from lyricgen.settings import DECIDING, PLUMBING, SPLITTING, Settings, Value, belongs_to
 
 LEVEL = 0.05  # a difference with a smaller p-value is significant
-HELD_OUT = "val/perplexity"  # ranks the groups by default, unless nothing is held out
+DEFAULT_METRIC = "val/perplexity"  # ranks the groups by default, unless nothing is held out
 # Ends of the names of figures that can rank groups, whose smallest or largest value is best.
-SMALLEST = ("loss", "perplexity", "bits_per_char", "parameters", "wall_seconds")
-LARGEST = ("chars_per_second",)
+SMALLEST_BEST = ("loss", "perplexity", "bits_per_char", "parameters", "wall_seconds")
+LARGEST_BEST = ("chars_per_second",)
 # Figures whose means stand beside the ranking figure.
 FIGURES = ("parameters", "chars_per_second", "wall_seconds", "best_epoch")
 # Settings that distinguish tasks on one text; runs of two tasks are never in one table.
@@ -121,7 +121,7 @@ def compare(
     if metric is not None:
         known = {name for record in records for name in record.figures}
         known |= {name.replace("pseudo_", "") for name in known}
-        rankable = sorted(name for name in known if name.endswith((*SMALLEST, *LARGEST)))
+        rankable = sorted(name for name in known if name.endswith((*SMALLEST_BEST, *LARGEST_BEST)))
         if metric not in rankable:
             there, meant = ", ".join(rankable), did_you_mean(metric, rankable)
             raise UserError(f"--metric {metric}: no run has it (there is {there}){meant}")
@@ -189,7 +189,7 @@ def _compare(
     name: str, records: list[Record], by: Sequence[str], over: Sequence[str], metric: str | None
 ) -> Comparison:
     prefix = "pseudo_" if records[0].settings.get("objective") == "fill" else ""
-    split, _, figure = (metric or HELD_OUT).rpartition("/")
+    split, _, figure = (metric or DEFAULT_METRIC).rpartition("/")
     figure = prefix + figure if figure in ("perplexity", "bits_per_char") else figure
     ranking = f"{split}/{figure}" if split else figure
     if metric is None and not any(ranking in record.figures for record in records):
@@ -340,7 +340,7 @@ def paired_test(differences: "pd.Series[float]") -> float | None:
 
 def sign_of(metric: str) -> int:
     """Return 1 if the smallest value of a figure is best, else -1."""
-    return -1 if metric.endswith(LARGEST) else 1
+    return -1 if metric.endswith(LARGEST_BEST) else 1
 
 
 def reason_without_figure(record: Record) -> str:

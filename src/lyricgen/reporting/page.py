@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from lyricgen.console import format_figure, progress
-from lyricgen.errors import TEXT, escape_line, escape_text, in_one_line
+from lyricgen.errors import HARMLESS, escape_line, escape_text, in_one_line
 from lyricgen.reporting.comparison import Comparison, sign_of
 from lyricgen.reporting.plot_style import DARK, LIGHT, plot_style, to_png, to_svg
 from lyricgen.reporting.plots import (
@@ -31,7 +31,7 @@ from lyricgen.reporting.tables import columns_of, failures, notes, title_of
 from lyricgen.runs.directories import STUDY
 from lyricgen.runs.record_files import MOST_OF_LINES, open_record
 
-BEST = 3  # number of best runs whose samples are shown, besides the worst run
+BEST_SHOWN = 3  # number of best runs whose samples are shown, besides the worst run
 FEWEST = 10  # smallest number of finished trials for importances
 
 
@@ -162,7 +162,7 @@ def _best_and_worst(comparison: Comparison) -> dict[str, list[str]]:
     ]
     sign = sign_of(comparison.metric)
     runs.sort(key=lambda one: sign * one[0])
-    chosen = [*runs[:BEST], *runs[BEST:][-1:]]
+    chosen = [*runs[:BEST_SHOWN], *runs[BEST_SHOWN:][-1:]]
     samples = {}
     names = ("best", "second", "third", "worst")
     for name, (value, label, run) in zip(names, chosen, strict=False):
@@ -197,7 +197,7 @@ def render(template: str, sections: Sequence[Section], source: str) -> str:
         "failures": failures,
         "samples": _best_and_worst,
         "chinese": lambda texts: any(re.search("[\u4e00-\u9fff]", text) for text in texts),
-        "sample": lambda text: Markup(escape(escape_text(text, TEXT))),
+        "sample": lambda text: Markup(escape(escape_text(text, HARMLESS))),
         "markdown": lambda text: re.sub(r"([|\\`*_<>\[\]])", r"\\\1", text).replace("&", "&amp;"),
     }
     records = [run for section in sections for run in section.comparison.records]

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from lyricgen.console import format_figure, progress
 from lyricgen.errors import escape_line
 from lyricgen.evaluation.style import legible_ink
-from lyricgen.reporting.comparison import HELD_OUT, Comparison, sign_of
+from lyricgen.reporting.comparison import DEFAULT_METRIC, Comparison, sign_of
 from lyricgen.reporting.plot_style import (
     INK,
     LINE,
@@ -63,7 +63,7 @@ def read_curves(comparison: Comparison) -> LearningCurves:
     perplexity. An unreadable metrics.csv is left out, and a warning names it.
     """
     name = f"{comparison.prefix}perplexity"
-    split = HELD_OUT.partition("/")[0]
+    split = DEFAULT_METRIC.partition("/")[0]
     runs = [
         (rank, run) for rank, each in enumerate(comparison.ranked) for run in each.scored.values()
     ]
@@ -120,7 +120,7 @@ def plot_curves(comparison: Comparison, curves: LearningCurves) -> Figure:
         lines.setdefault(_label(comparison, rank, drawn), line)
     # the perplexity of n-gram models, if it is equal in all runs with figures
     ngrams = {round(run.figures.get(NGRAM, 0.0), 6) for run in comparison.records if run.figures}
-    if comparison.metric == HELD_OUT and len(ngrams) == 1 and (ngram := ngrams.pop()):
+    if comparison.metric == DEFAULT_METRIC and len(ngrams) == 1 and (ngram := ngrams.pop()):
         style = {"color": MUTED, "linestyle": (0, (4, 3)), "linewidth": 1.2}
         lines["n-gram model"] = axes.axhline(ngram, **style)  # type: ignore[arg-type]
         heights.append(ngram)

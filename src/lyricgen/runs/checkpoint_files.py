@@ -21,7 +21,7 @@ from lyricgen.runs.state import RunState
 
 log = logging.getLogger(__name__)
 
-LARGEST = 64_000_000_000  # most bytes of a checkpoint
+LARGEST_CHECKPOINT = 64_000_000_000  # most bytes of a checkpoint
 _BLOCK = 1 << 20  # bytes hashed at a time
 
 
@@ -60,7 +60,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 def is_sound(checkpoint: Path) -> bool:
     """Whether a checkpoint matches a recorded checksum; false if it is unreadable or too large."""
     try:
-        with open_record(checkpoint, LARGEST) as stream:
+        with open_record(checkpoint, LARGEST_CHECKPOINT) as stream:
             digest, left = hashlib.sha256(), os.fstat(stream.fileno()).st_size
             while block := stream.read(min(left, _BLOCK)):
                 digest.update(block)

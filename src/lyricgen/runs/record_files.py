@@ -19,7 +19,7 @@ from lyricgen.files import open_ordinary
 
 log = logging.getLogger(__name__)
 
-MOST = 16_000_000  # bytes of a record that is read as a whole
+LARGEST_RECORD = 16_000_000  # bytes of a record that is read as a whole
 MOST_OF_TABLE = 64_000_000  # bytes of a table
 MOST_OF_LINES = 256_000_000  # bytes of a file that is read line by line
 _LONGEST_LINE = 1_000_000  # bytes of a line in such a file
@@ -35,7 +35,7 @@ class RecordError(ValueError):
         super().__init__(escape_line(" ".join(message.split()))[:200])
 
 
-def open_record(path: Path, most: int = MOST) -> io.BufferedReader:
+def open_record(path: Path, most: int = LARGEST_RECORD) -> io.BufferedReader:
     """Open a record.
 
     Raises:
@@ -52,7 +52,7 @@ def open_record(path: Path, most: int = MOST) -> io.BufferedReader:
     raise RecordError(f"it has {size:,} bytes, more than {most:,}")
 
 
-def read_record(path: Path, most: int = MOST) -> str:
+def read_record(path: Path, most: int = LARGEST_RECORD) -> str:
     """Read the text of a record.
 
     Raises:
