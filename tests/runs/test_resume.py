@@ -183,10 +183,8 @@ def test_a_run_in_a_directory_with_a_strange_name_is_resumed(
         assert stopped.summary["status"] == "finished"
 
 
-def test_a_run_killed_before_its_first_checkpoint_starts_again(
-    train: Train, trained: Train, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = trained(*SHORT)
+def kill_at(train: Train, monkeypatch: pytest.MonkeyPatch, step: int, *options: str) -> Path:
+    """Kill a run after a step, and return its directory."""
 
     class Killed(BaseException):
         pass
@@ -194,12 +192,41 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again(
     def kill() -> NoReturn:
         raise Killed
 
+    before = set(Path("outputs").rglob("summary.json"))
     with monkeypatch.context() as patch:
-        stop_at(patch, 2, kill)
+        stop_at(patch, step, kill)
         with pytest.raises(Killed):
-            train(*SHORT)
-    runs = {path.parent.resolve() for path in Path("outputs").rglob("summary.json")}
-    [directory] = runs - {whole.directory}
+            train(*SHORT, *options)
+    [summary] = set(Path("outputs").rglob("summary.json")) - before
+    return summary.parent.resolve()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("optimizer=sgd",),
+        ("optimizer=muon",),
+        ("trainer.gradient_clip_algorithm=value", "trainer.gradient_clip_val=0.001"),
+    ],
+)
+def test_a_killed_run_goes_on_exactly_from_its_last_checkpoint(
+    train: Train, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    whole = train(*SHORT, *options)
+    directory = kill_at(train, monkeypatch, 6, *options)
+    saved = torch.load(directory / "checkpoints" / "last.ckpt", weights_only=True)
+    assert saved["global_step"] == 4
+    done = train(f"resume={directory}")
+    assert done.status == 0, done.err
+    assert same_weights(weights(whole.directory), weights(directory))
+    assert table(done) == table(whole)
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_again(
+    train: Train, trained: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = trained(*SHORT)
+    directory = kill_at(train, monkeypatch, 2)
     done = train(f"resume={directory}")
     assert done.status == 0, done.err
     assert table(done) == table(whole)
