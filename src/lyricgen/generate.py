@@ -169,7 +169,7 @@ def _watch_text(model: "TrainedModel", options: argparse.Namespace) -> None:
     from lyricgen.generation.texts import continue_prefixes
 
     prefixes = options.prefix or [""]
-    stream = Stream(model.normalise_prefix(prefixes[0]))
+    stream = Stream(model.normalise(prefixes[0]))
     try:
         [one], _ = continue_prefixes(model, prefixes, watch=stream, **_library_options(options))
         stream.mark(one.ended)

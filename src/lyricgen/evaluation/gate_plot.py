@@ -149,7 +149,7 @@ def plot_gates(
     Raises:
         UserError: the text is empty or too long, or `activations` refuses it.
     """
-    text = model.normalise_prefix(text)
+    text = model.normalise(text)
     if not 1 <= len(text) <= MAX_CHARACTERS:
         raise UserError(
             f"the text has {len(text)} characters: 1 to {MAX_CHARACTERS} can be told apart in a "

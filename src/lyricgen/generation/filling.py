@@ -132,7 +132,7 @@ def fill_texts(
     check_number("sweeps", sweeps)
     validate(Strategy, {"temperature": temperature})
     network = model.fill_model
-    each = [model.normalise_prefix(text) for text in texts for _ in range(count)]
+    each = [model.normalise(text) for text in texts for _ in range(count)]
     if not each:
         return []
     ids, gaps = zip(*(encode_gaps(model, text, gap) for text in each), strict=True)
@@ -159,7 +159,7 @@ def encode_gaps(model: TrainedModel, text: str, gap: str | None = None) -> tuple
         UserError: the text has no gap, an unknown character, or a newline in a model of lines; or
             the mark is not one character, or is in the vocabulary.
     """
-    text, gap = model.normalise_prefix(text), model.gap if gap is None else gap
+    text, gap = model.normalise(text), model.gap if gap is None else gap
     if len(gap) != 1 or gap in model.vocabulary.characters:
         raise UserError(
             f"gap={gap!r}: a gap is marked by one character that the model's texts do not have"

@@ -112,7 +112,7 @@ def continue_prefixes(
     constraints = {name: value for name, value in options.items() if name in Control.model_fields}
     for name in ("acrostic", "starts_with"):
         if isinstance(constraints.get(name), str):
-            constraints[name] = model.normalise_prefix(constraints[name])
+            constraints[name] = model.normalise(constraints[name])
     chosen = {name: value for name, value in options.items() if name not in constraints}
     strategy: Strategy = validate(Strategy, chosen)
     control: Control = validate(Control, constraints)
@@ -120,7 +120,7 @@ def continue_prefixes(
     number = check_number("count", (strategy.beams or 1) if count is None else count)
     if length is not None:
         check_number("length", length)
-    each = [model.normalise_prefix(prefix) for prefix in prefixes]
+    each = [model.normalise(prefix) for prefix in prefixes]
     writer = Writer(model, model.next_model, strategy, control, length, generator, watch)
     return _write(writer, each, number, seed), writer
 

@@ -109,9 +109,9 @@ class TrainedModel:
         """Mark of a gap: the first of "_□◌" that is not in the vocabulary; "_" if all are in it."""
         return next((mark for mark in GAPS if mark not in self.vocabulary.characters), GAPS[0])
 
-    def normalise_prefix(self, prefix: str) -> str:
-        """Convert a prefix to NFC, and to lower case if the corpus was lower-cased."""
-        return unicodedata.normalize("NFC", prefix.lower() if self.lowercase else prefix)
+    def normalise(self, text: str) -> str:
+        """Convert a text to NFC, and to lower case if the corpus was lower-cased."""
+        return unicodedata.normalize("NFC", text.lower() if self.lowercase else text)
 
     def encode_prefix(self, prefix: str) -> torch.Tensor:
         """Encode a prefix as the first ids that the network reads, int64 on the CPU.
@@ -123,7 +123,7 @@ class TrainedModel:
         Raises:
             UserError: the prefix has an unknown character, or a newline in a model of lines.
         """
-        prefix = self.normalise_prefix(prefix)
+        prefix = self.normalise(prefix)
         if self.layout == "lines":
             if "\n" in prefix:
                 raise UserError("this model writes single lines: leave the newline out")

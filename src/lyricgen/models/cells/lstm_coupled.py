@@ -4,7 +4,7 @@ F, O = σ(X W_x + H W_h + b), C~ = tanh(X W_xc + H W_hc + b_c), C = F∘C + (1 -
 H = O∘tanh(C): an LSTM whose input gate is 1 - F (Greff et al. 2017, variant CIFG). It has three
 quarters of an LSTM's weights.
 
-T time steps, B batch, H hidden size.
+Shapes: T time steps, B batch, H hidden size.
 """
 
 from typing import Any, ClassVar

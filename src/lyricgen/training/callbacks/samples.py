@@ -314,7 +314,7 @@ def choose_prefixes(prefixes: list[str] | None, model: TrainedModel, opening: st
                 encode(text)
             except UserError as error:
                 raise UserError(f"callbacks.samples.prefixes: {error}") from error
-        return [model.normalise_prefix(text) for text in prefixes]
+        return [model.normalise(text) for text in prefixes]
     if model.fills_gaps:
         line = opening.partition("\n")[0][:LONGEST_LINE]
         missing = [model.gap if i % 3 == 2 else character for i, character in enumerate(line)]
