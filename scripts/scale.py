@@ -51,11 +51,11 @@ def scale(sizes: list[float], rounds: int, steps: int, directory: Path) -> Table
         write_text(path, round(size * 1_000_000))
     found: dict[float, dict[str, list[float]]] = {size: defaultdict(list) for size in sizes}
 
-    def note(size: float, told: str, last: int, *overrides: str) -> dict[str, float]:
+    def note(size: float, stage: str, last: int, *overrides: str) -> dict[str, float]:
         warm([texts[size], *(directory / "cache" / "encoded").glob("*.ids")])
         figures = child(directory, last, f"data.path={texts[size]}", *overrides)
         found[size]["resident"].append(figures["peak"] / 1e9)
-        tell(f"{size:g} MB, {told}: {json.dumps(figures)}")
+        tell(f"{size:g} MB, {stage}: {json.dumps(figures)}")
         return figures
 
     for size in sizes:

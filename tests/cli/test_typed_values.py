@@ -21,9 +21,9 @@ from lyricgen.cli.typed_values import (
     LISTS,
     NAMES,
     NULLABLE,
+    off_switches,
     quote_texts,
     quote_value,
-    switched_off,
 )
 from lyricgen.errors import UserError
 from lyricgen.training.options import CallbacksOptions, TrainOptions, parse
@@ -78,7 +78,7 @@ def test_the_lists_name_the_text_settings_of_the_schema() -> None:
     for name, kind in found.items():
         assert (name in LISTS) == (kind in (list[str], list[str] | None))
         assert (name in NULLABLE) == (type(None) in get_args(kind))
-    assert set(switched_off()) == {f"callbacks.{name}" for name in CallbacksOptions.model_fields}
+    assert set(off_switches()) == {f"callbacks.{name}" for name in CallbacksOptions.model_fields}
 
 
 @pytest.mark.parametrize("sign", ["", "+", "++"])

@@ -10,7 +10,12 @@ import torch.nn.functional as F
 from lyricgen.data.batch import IGNORED, BatchLoader, Sampler, Windows, block, cut, share
 from lyricgen.data.samplers import LineSampler
 from lyricgen.training import recurrent_module as shares
-from lyricgen.training.ddp.group import Broadcast, check_processes, gathered, summed
+from lyricgen.training.ddp.group import (
+    Broadcast,
+    check_processes,
+    gather_from_processes,
+    sum_over_processes,
+)
 from tests.conftest import TINY, Train
 from tests.helpers.samplers import KINDS, sampler_of
 
@@ -114,8 +119,8 @@ def test_a_loader_serves_the_rows_of_its_process() -> None:
 
 def test_a_single_process_has_the_whole_state_and_total() -> None:
     value = torch.tensor([1.0, 2.0])
-    assert torch.equal(summed(value), value)
-    assert gathered("a") == ["a"]
+    assert torch.equal(sum_over_processes(value), value)
+    assert gather_from_processes("a") == ["a"]
     assert Broadcast()(15) == 15
     state = (torch.arange(12.0).view(1, 4, 3),)
     assert shares.whole_state(None) is shares.own_rows(None) is None
@@ -165,7 +170,9 @@ def test_every_fit_checks_the_number_of_processes(
 
 
 def test_processes_with_different_options_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lyricgen.training.ddp.group.gathered", lambda digest: [digest, "other"])
+    monkeypatch.setattr(
+        "lyricgen.training.ddp.group.gather_from_processes", lambda digest: [digest, "other"]
+    )
     with pytest.raises(RuntimeError, match="differ in their options or in their text"):
         check_processes(1, 1, "same")
 

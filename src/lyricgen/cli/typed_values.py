@@ -102,7 +102,7 @@ def _read(name: str) -> Any:
 
 
 @cache
-def switched_off() -> dict[str, list[str]]:
+def off_switches() -> dict[str, list[str]]:
     """Return the overrides that switch a callback off, by the name of the callback."""
     switches = sorted(re.findall(r"callbacks\.\w+\.enabled", "\n".join(known_settings())))
     return {
@@ -142,8 +142,8 @@ def _rewrite(override: str, *, multirun: bool) -> list[str]:
         raise UserError(f"{override}: a choice brings settings of its own: type {choice}")
     if multirun and not removed and name not in NEVER_SWEPT:
         _refuse_missing_value(override)
-    if name in switched_off() and (removed or value.lower() in _NOTHING):
-        return switched_off()[name]
+    if name in off_switches() and (removed or value.lower() in _NOTHING):
+        return off_switches()[name]
     if name in default_choices() and (removed or equals):
         return _rewrite_choice(override)
     if not equals or removed:
@@ -205,7 +205,7 @@ def _rewrite_choice(override: str) -> list[str]:
     if default_choices()[name] is None:
         return []
     if name == "callbacks":
-        switches = ", ".join(each[0] for each in switched_off().values())
+        switches = ", ".join(each[0] for each in off_switches().values())
         raise UserError(f"{override}: callbacks are switched off one by one: {switches}")
     raise UserError(f"{override}: choose {name}= from {', '.join(group_choices(name))}")
 

@@ -248,9 +248,9 @@ class SharedNgrams:
     def _hashes(self, texts: Sequence[Ids], n: int) -> Hashes:
         """Compute the hash of each n-gram of the texts, (W,)."""
         sizes = np.array([len(text) for text in texts], dtype=np.int64)
-        joined = np.concatenate([np.empty(0, np.int64), *texts]).astype(np.int64)  # (N,)
-        left = np.repeat(sizes.cumsum(), sizes) - np.arange(len(joined))  # symbols left in the text
-        hashes = _RunningHashes(joined, self._numbers).of(n)
+        ids = np.concatenate([np.empty(0, np.int64), *texts]).astype(np.int64)  # (N,)
+        left = np.repeat(sizes.cumsum(), sizes) - np.arange(len(ids))  # symbols left in the text
+        hashes = _RunningHashes(ids, self._numbers).of(n)
         return hashes[left[: len(hashes)] >= n]
 
     def _chunks(self, most: int) -> Iterator["_RunningHashes"]:

@@ -219,7 +219,7 @@ def build_module(
         schedule=partial(
             build_scheduler,
             options.scheduler,
-            monitor=monitored(datamodule),
+            monitor=choose_monitor(datamodule),
             epochs=options.trainer.max_epochs,
             steps_per_epoch=options.trainer.epoch_batches(len(datamodule.sampler)),
             max_steps=options.trainer.max_steps,
@@ -233,8 +233,8 @@ def build_module(
     )
 
 
-def monitored(datamodule: CharacterDataModule) -> str:
-    """Name of the loss that decides which epoch is best."""
+def choose_monitor(datamodule: CharacterDataModule) -> str:
+    """Return the name of the loss that decides which epoch is best."""
     return "val/loss" if "val" in datamodule.splits else "train/loss"
 
 

@@ -22,7 +22,7 @@ from lyricgen.runs.directories import METRICS, SAMPLES, STEPS
 from lyricgen.runs.interruption import Interruption
 from lyricgen.runs.run import Run
 from lyricgen.runs.state import ResumePoint, RunState
-from lyricgen.training.build import monitored, trained_model
+from lyricgen.training.build import choose_monitor, trained_model
 from lyricgen.training.callbacks.baseline import Baseline
 from lyricgen.training.callbacks.checkpoints import Checkpoints
 from lyricgen.training.callbacks.figures import EpochLog, SmoothedLoss, Throughput
@@ -80,7 +80,7 @@ def build_observers(
     Raises:
         UserError: the model cannot read a prefix of callbacks.samples.prefixes.
     """
-    chosen, csv, monitor = options.callbacks, options.logger.csv, monitored(datamodule)
+    chosen, csv, monitor = options.callbacks, options.logger.csv, choose_monitor(datamodule)
     steps_csv, metrics_csv = (run.directory / name if csv else None for name in (STEPS, METRICS))
     loggers: list[Logger] = []
     events = tensorboard = baseline = samples = None

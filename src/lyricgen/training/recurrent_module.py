@@ -17,7 +17,7 @@ from lyricgen.errors import UserError
 from lyricgen.models.cells.cell import State
 from lyricgen.models.model import Model
 from lyricgen.runs.state import RunState
-from lyricgen.training.ddp.group import gathered, summed
+from lyricgen.training.ddp.group import gather_from_processes, sum_over_processes
 from lyricgen.training.options import Reduction
 from lyricgen.training.totals import NatsTotal, add_parts, part_perplexities
 
@@ -131,7 +131,7 @@ class RecurrentModule(pl.LightningModule):
             UserError: a loss or a weight is not finite; the message names the step.
         """
         first = self.trainer.global_step - len(self._losses)  # steps before these losses
-        losses = summed(torch.stack(self._losses)).tolist() if self._losses else []
+        losses = sum_over_processes(torch.stack(self._losses)).tolist() if self._losses else []
         self._losses.clear()
         for step, loss in enumerate(losses, start=first + 1):
             if not math.isfinite(loss):
@@ -245,7 +245,7 @@ def whole_state(own: State | None) -> State | None:
     """
     if own is None:
         return None
-    shares = gathered(tuple(part.cpu() for part in own))
+    shares = gather_from_processes(tuple(part.cpu() for part in own))
     return tuple(torch.cat(rows, dim=1) for rows in zip(*shares, strict=True))
 
 
@@ -259,7 +259,7 @@ def own_rows(whole: State | None) -> State | None:
 
 def totals_of_all(own: Tensor | None) -> list[float | None]:
     """Gather the total of each process; a sum alone would not let a run continue exactly."""
-    return gathered(None if own is None else float(own))
+    return gather_from_processes(None if own is None else float(own))
 
 
 def own_total(totals: list[float | None]) -> Tensor | None:

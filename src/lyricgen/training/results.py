@@ -17,7 +17,7 @@ from lyricgen.models.checkpoint import load
 from lyricgen.runs.run import Run
 from lyricgen.runs.summary import RunSummary, perplexity_name
 from lyricgen.stacking import put_whole
-from lyricgen.training.build import monitored
+from lyricgen.training.build import choose_monitor
 from lyricgen.training.callbacks.samples import one_line
 from lyricgen.training.fitting import Training
 
@@ -38,7 +38,7 @@ def conclude(training: Training, checkpoint: Path | None) -> dict[str, Any]:
         UserError: the checkpoint is gone or damaged.
     """
     model, datamodule, state = training.model, training.datamodule, training.state
-    monitor, rows = monitored(datamodule), state.rows
+    monitor, rows = choose_monitor(datamodule), state.rows
     judged = [row for row in rows if not math.isnan(row.get(monitor, math.nan))]
     if checkpoint is not None and judged:
         best = min(judged, key=lambda row: row[monitor])
@@ -61,7 +61,7 @@ def conclude(training: Training, checkpoint: Path | None) -> dict[str, Any]:
     if monitor == "train/loss":
         loss = figures.get("test/loss", loss)
     rate = training.options.optimizer.lr if model.trains_in_steps else None
-    figures["worse_than_uniform"] = _is_worse_than_uniform(loss, datamodule, rate)
+    figures["worse_than_uniform"] = _warn_if_worse_than_uniform(loss, datamodule, rate)
     if model.mixes_with_ngrams:
         figures |= _compare_with_ngrams(figures)
     if training.observers.samples is not None:
@@ -87,10 +87,10 @@ def _evaluate(training: Training) -> dict[str, Any]:
     return metrics | ({} if baseline is None else baseline.figures())
 
 
-def _is_worse_than_uniform(
+def _warn_if_worse_than_uniform(
     loss: float, datamodule: CharacterDataModule, learning_rate: float | None
 ) -> bool:
-    """Return whether the best loss is worse than uniform guessing; if so, log a warning.
+    """Log a warning if the best loss is worse than uniform guessing; return whether it is.
 
     `learning_rate` is None for an n-gram model.
     """

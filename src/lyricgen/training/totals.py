@@ -10,7 +10,7 @@ from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.models.cells.cell import State
 from lyricgen.models.metrics import loss_figures
 from lyricgen.models.model import Model, eval_mode, write_to_positions
-from lyricgen.training.ddp.group import summed
+from lyricgen.training.ddp.group import sum_over_processes
 
 
 class NatsTotal:
@@ -48,7 +48,9 @@ class NatsTotal:
         """
         if self.nats is None or self.characters == 0:
             return {}
-        return loss_figures(split, float(summed(self.nats)) / self.characters, self.prefix)
+        return loss_figures(
+            split, float(sum_over_processes(self.nats)) / self.characters, self.prefix
+        )
 
 
 def add_parts(totals: dict[str, NatsTotal], nats: dict[str, Tensor], characters: int) -> None:

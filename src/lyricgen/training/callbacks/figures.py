@@ -15,7 +15,7 @@ from typing_extensions import override
 from lyricgen.data.batch import world_size
 from lyricgen.files import write_atomically
 from lyricgen.runs.state import RunState
-from lyricgen.training.ddp.group import summed
+from lyricgen.training.ddp.group import sum_over_processes
 from lyricgen.training.lightning_hooks import Observer, epoch_number
 from lyricgen.training.options import SmoothedLossOptions
 from lyricgen.training.totals import NatsTotal
@@ -141,7 +141,7 @@ class SmoothedLoss(Observer):
         first = trainer.global_step - len(self._losses) + 1
         value, rows, decay = self.state.smoothed_loss, [], self.options.decay
         value = self.options.start if value is None else value
-        losses = summed(torch.stack(self._losses)) / world_size()
+        losses = sum_over_processes(torch.stack(self._losses)) / world_size()
         for step, loss in enumerate(losses.tolist(), start=first):
             value = decay * (loss if value is None else value) + (1 - decay) * loss
             rows.append(f"{step},{loss!r},{value!r}\n")

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from lyricgen.runs.state import RunState
 from lyricgen.runs.summary import perplexity_name
-from lyricgen.training.ddp.group import gathered
+from lyricgen.training.ddp.group import gather_from_processes
 from lyricgen.training.lightning_hooks import Observer, epoch_number
 from lyricgen.training.options import EarlyStoppingOptions
 
@@ -129,7 +129,7 @@ class Pruning(Observer):
         epoch = trainer.current_epoch + 1
         self.trial.report(epoch, metrics[name])
         last = trainer.should_stop or epoch == trainer.max_epochs
-        if gathered(not last and self.trial.should_stop())[0]:
+        if gather_from_processes(not last and self.trial.should_stop())[0]:
             self.state.pruned = (
                 f"pruned at epoch {epoch}: its best {name} so far is above the median of the "
                 "finished trials there"

@@ -61,11 +61,11 @@ def check_processes(asked: int, known: int, settings: str) -> None:
             f"{asked} processes were to train, Lightning knows {known}, the process group "
             f"{world_size()}"
         )
-    if len(set(gathered(settings))) > 1:
+    if len(set(gather_from_processes(settings))) > 1:
         raise RuntimeError("the processes differ in their options or in their text")
 
 
-def summed(tensor: Tensor) -> Tensor:
+def sum_over_processes(tensor: Tensor) -> Tensor:
     """Sum the tensors of all processes, in the order of their ranks."""
     if world_size() == 1:
         return tensor
@@ -74,7 +74,7 @@ def summed(tensor: Tensor) -> Tensor:
     return sum(parts[1:], start=parts[0])
 
 
-def gathered(value: T) -> list[T]:
+def gather_from_processes(value: T) -> list[T]:
     """List the values of all processes by rank; tensors in a value must be on the CPU."""
     values: list[Any] = [value] * world_size()
     if world_size() > 1:
