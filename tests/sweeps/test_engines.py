@@ -511,7 +511,7 @@ def test_a_sweep_of_an_earlier_version_is_resumed(train: Train) -> None:
     (sweep / "multirun.yaml").write_text(record, "utf-8")
     done = train(f"resume={sweep}", "seed=1,2,3")
     assert done.status == 0, done.err
-    assert "hydra.launcher.verbose=1 is left out: hydra/launcher=cpus has no such" in done.err
+    assert "verbose=1 is left out: hydra/launcher=cpus has no such setting now" in done.err
     assert "2 of 3 jobs are done" in done.out
     assert "job 2_seed=3 finished" in done.out
 

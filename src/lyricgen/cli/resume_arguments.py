@@ -235,15 +235,15 @@ def _read_command_line(
         if one.key_or_group not in DIRECTORY_SETTINGS
         and (is_sweep or one.key_or_group == "hydra.searchpath")
     ]
-    kept = _drop_old_options(kept)
+    kept = _drop_old_settings(kept)
     overrides = [str(one.input_line) for one in [*task, *kept] if one.key_or_group != "resume"]
     # records omit the backslash before ${x} in a text
     parts = [quote_texts([one], multirun=is_sweep) if "${" in one else [one] for one in overrides]
     return options, [part for each in parts for part in each]
 
 
-def _drop_old_options(overrides: list[Override]) -> list[Override]:
-    """Leave out launcher options that only an earlier version had, and tell the user."""
+def _drop_old_settings(overrides: list[Override]) -> list[Override]:
+    """Leave out launcher settings that only an earlier version had, and tell the user."""
     engines = [one.value() for one in overrides if one.key_or_group == "hydra/launcher"]
     if not engines or engines[-1] not in ("cpus", "processes"):
         return overrides
@@ -253,9 +253,8 @@ def _drop_old_options(overrides: list[Override]) -> list[Override]:
         if name == "hydra.launcher.n_jobs" or not name.startswith("hydra.launcher."):
             kept.append(one)
         else:
-            tell(
-                f"{one.input_line} is left out: hydra/launcher={engines[-1]} has no such option now"
-            )
+            engine = f"hydra/launcher={engines[-1]}"
+            tell(f"{one.input_line} is left out: {engine} has no such setting now")
     return kept
 
 
