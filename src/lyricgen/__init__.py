@@ -4,11 +4,16 @@
 >>> model.generate("分开", length=50, seed=1)
 """
 
+import re
 import sys
-from functools import partial
+from collections.abc import Sequence
 from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+
+from typing_extensions import override
 
 if TYPE_CHECKING:
     from lyricgen.api import WritingModel as TrainedModel
@@ -17,26 +22,31 @@ if TYPE_CHECKING:
 __all__ = ["TrainedModel", "load"]
 
 
-def _look_up(module: str, name: str) -> Any:
-    if name.startswith("__"):  # tools ask every loaded module for such names
-        raise AttributeError(name)
-    return getattr(import_module(module), name)
-
-
 def __getattr__(name: str) -> Any:
     # on demand: torch takes seconds to import, and --help does not need it
     if name in __all__:
-        return _look_up("lyricgen.api", {"TrainedModel": "WritingModel"}.get(name, name))
+        name = {"TrainedModel": "WritingModel"}.get(name, name)
+        return getattr(import_module("lyricgen.api"), name)
     raise AttributeError(f"module 'lyricgen' has no attribute {name!r}")
 
 
-# earlier names of modules, for scripts and notebooks
-_CELLS = "lyricgen.models.cells"
-for _earlier, _module in {
-    "lyricgen.model": _CELLS,
-    "lyricgen.model.column_vectors": f"{_CELLS}.column_vectors",
-    "lyricgen.model.column_parameters": f"{_CELLS}.column_vectors",
-    f"{_CELLS}.column_parameters": f"{_CELLS}.column_vectors",
-}.items():
-    _alias = sys.modules[_earlier] = ModuleType(_earlier)
-    vars(_alias)["__getattr__"] = partial(_look_up, _module)
+class _EarlierNames(MetaPathFinder, Loader):
+    """Imports modules by their earlier names, for scripts and notebooks."""
+
+    @override
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        return None if _present_name(fullname) == fullname else ModuleSpec(fullname, self)
+
+    @override
+    def exec_module(self, module: ModuleType) -> None:
+        sys.modules[module.__name__] = import_module(_present_name(module.__name__))
+
+
+def _present_name(module: str) -> str:
+    module = re.sub(r"^lyricgen\.model\b", "lyricgen.models.cells", module)
+    return re.sub(r"^(lyricgen\.models\.cells)\.column_parameters$", r"\1.column_vectors", module)
+
+
+sys.meta_path.insert(0, _EarlierNames())

@@ -271,6 +271,30 @@ def test_the_modules_former_names_are_found() -> None:
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", ["lyricgen.model", "lyricgen.models.cells"])
+@pytest.mark.parametrize("name", ["column_vectors", "column_parameters"])
+def test_a_former_name_is_imported_like_any_other(folder: str, name: str) -> None:
+    program = (
+        f"import {folder}.{name}\n"
+        f"from {folder}.{name} import *\n"
+        "from lyricgen.models.cells import column_vectors\n"
+        f"assert rnn_step is {folder}.{name}.rnn_step is column_vectors.rnn_step"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.slow
+def test_former_names_load_no_module_twice_and_torch_on_demand() -> None:
+    program = (
+        "import sys, lyricgen\n"
+        "assert 'torch' not in sys.modules\n"
+        "import lyricgen.model.gru, lyricgen.models.cells.gru as gru\n"
+        "assert lyricgen.model.gru is gru and gru.__name__ == 'lyricgen.models.cells.gru'"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 def test_other_modules_are_refused() -> None:
     output = nn.Linear(N_A, N_Y)
     with pytest.raises(TypeError, match="Linear"):
