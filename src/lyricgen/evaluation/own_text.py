@@ -212,8 +212,8 @@ def replace_controls(text: str, name: str, model: TrainedModel) -> tuple[str, Us
     `name` names the text in the error.
 
     Returns:
-        The text, and an error, not raised, if training refuses the text's control characters; else
-        None in place of the error.
+        The text; and the error of training for its control characters, or None. The error is
+        returned, not raised.
     """
     trained = _find_training_option(model, "control_characters")
     choice: ControlCharacters = next(

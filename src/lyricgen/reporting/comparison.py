@@ -227,8 +227,8 @@ def list_varied_settings(records: Sequence[Record], over: Sequence[str]) -> list
     setting that does not affect learning is listed only if a sweep tries several of its values.
 
     Returns:
-        The typed settings that differ, as typed first to last; then options that still differ
-        between runs with equal typed settings.
+        First the typed settings that differ, in the order of typing; then the options that still
+        differ between runs with equal typed settings.
     """
     settings = [record.settings for record in records]
     options = {key for record in records for key in record.options}

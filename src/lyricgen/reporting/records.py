@@ -189,7 +189,8 @@ def _find_missing_jobs(
 def _gaps(jobs: list[Record]) -> Iterator[Record]:
     """Find the combinations of a grid's values that have no job, for a grid without a plan.
 
-    Nothing is found for a search, if jobs have different settings, or beyond `_MOST` combinations.
+    The result is empty for a search, for jobs that set different settings, and for a grid of more
+    than `_MOST` combinations.
     """
     keys = list(jobs[0].overrides)
     if any(job.summary.search_space or list(job.overrides) != keys for job in jobs):
