@@ -160,6 +160,15 @@ def test_the_readme_works_from_top_to_bottom(
             _check(TRAIN, run_in(directory, TRAIN))
         elif command not in NOT_RUN:
             _check(command, run_in(directory, command))
+    assert _untracked_files(directory) == {".gitignore", README, "outputs/.gitignore"}
+
+
+def _untracked_files(directory: Path) -> set[str]:
+    """Files of a new repository in a directory that git does not ignore."""
+    subprocess.run(["git", "init", "--quiet"], cwd=directory, check=True)
+    command = ["git", "status", "--porcelain", "--untracked-files=all"]
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=True)
+    return {line.removeprefix("?? ") for line in done.stdout.splitlines()}
 
 
 @pytest.mark.slow
