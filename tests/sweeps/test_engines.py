@@ -2,6 +2,7 @@
 
 import json
 import math
+import multiprocessing
 import os
 import re
 import signal
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing.process import _ParentProcess
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from rich import get_console
 
 from lyricgen.runs.directories import claim_directory, is_alive
 from lyricgen.runs.summary import read_summary
+from lyricgen.sweeps import job
 from lyricgen.sweeps import launch as engines
 from lyricgen.sweeps.job import (
     SWEEP,
@@ -37,7 +40,7 @@ from tests.conftest import SMALL, TINY, Train, hear_ctrl_c, summary_of, sweep_of
 from tests.helpers import slurm
 
 LONG = ("trainer.max_epochs=100000", "callbacks.early_stopping.enabled=false")
-NEEDS = {"slurm": "submitit", "ray": "ray"}
+NEEDS = {"slurm": "submitit", "ray": "ray", "joblib": "joblib"}
 
 # The programs below are the content of sitecustomize.py, which Python imports first in the sweep
 # and in each job.
@@ -393,6 +396,23 @@ def test_no_stuck_job_outlives_a_killed_sweep(start: Start) -> None:
     until(lambda: not (command.processes or any(map(is_alive, jobs))), 3 * SWEEP_STOP_SECONDS)
     assert command.statuses == ["interrupted", "killed"]
     assert not (command.sweep / "2_seed=3").exists()
+
+
+@needs_two_cores
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_jobs_of_another_launcher_stop_with_the_sweep(start: Start, number: signal.Signals) -> None:
+    """The workers of joblib know their parent, but have no pipe to it; idle ones would go on."""
+    command = start("joblib", "seed=1,2", *LONG, "hydra.launcher.n_jobs=2")
+    for each in (0, 1):
+        command.wait_for_job(each)
+    command.process.send_signal(number)
+    command.process.wait(60)
+    until(lambda: not command.processes, 60)
+    status, out = command.wait()
+    assert status == (143 if number == signal.SIGTERM else -number), out
+    assert "Traceback" not in out
+    assert command.statuses == ["interrupted", "interrupted"]
 
 
 # Each job writes the state that its process inherited to a file.
@@ -827,6 +847,18 @@ def test_an_interrupt_of_a_job_in_the_sweeps_process_is_raised(tmp_path: Path) -
     with pytest.raises(KeyboardInterrupt):
         do_as_job(tmp_path, fail)
     assert not get_console().quiet
+
+
+def test_a_job_whose_parent_has_no_sentinel_looks_for_the_sweep_by_its_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a worker of joblib; a process that has ended is gone, and this one is not."""
+    parent = _ParentProcess("MainProcess", os.getpid(), None)
+    monkeypatch.setattr(multiprocessing, "parent_process", lambda: parent)
+    assert not job._sweep_is_gone(process_name())
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    assert job._sweep_is_gone(f"{socket.gethostname()}_{ended.pid}")
 
 
 def test_a_job_does_not_begin_after_the_sweep_was_stopped(tmp_path: Path) -> None:

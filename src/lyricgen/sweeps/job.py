@@ -187,6 +187,8 @@ def do_as_job(sweep: Path, job: Callable[[], float]) -> float:
         ):
             return job()
     except Interrupted as stop:
+        if _sweep_is_gone(parent):
+            os._exit(143)  # a launcher's worker would wait for its next job
         _requeue(stop.number)
         return math.inf
 
@@ -232,7 +234,8 @@ def _watch_sweep(sweep: Path, parent: str, interruption: Interruption) -> Iterat
 def _sweep_is_gone(parent: str) -> bool:
     """Whether the sweep's process has died; False on another machine and for jobs of Slurm."""
     process = multiprocessing.parent_process()
-    if process is not None:  # from the fork server, with a pipe to the sweep
+    # from the fork server, with a pipe to the sweep; loky's processes have no sentinel
+    if process is not None and process.sentinel is not None:
         return not process.is_alive()
     host, _, pid = parent.rpartition("_")
     if os.environ.get("SUBMITIT_EXECUTOR") == "slurm" or host != socket.gethostname():
