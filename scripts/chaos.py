@@ -58,6 +58,12 @@ VARIATIONS: tuple[tuple[tuple[str, ...], ...], ...] = (
         ("cell=lstm_scratch",),
     ),
     ((), ("layers=2", "depth.dropout=0.2"), ("depth=deep", "layers=2")),
+    (
+        (),
+        (),
+        ("model.weight_drop=0.5", "model.noise=0.2"),
+        ("model.locked_dropout=true", "model.noise=0.2", "model.noise_kind=kneser_ney"),
+    ),
     (("scheduler=none",), ("scheduler=cosine",), ("scheduler=plateau", "scheduler.patience=0")),
     ((), (), ("trainer.precision=64-true",), ("trainer.precision=bf16-mixed",)),
     ((), (), ("model.input=one_hot", "model.tie_weights=false"), ("loss.label_smoothing=0",)),

@@ -77,6 +77,8 @@ def architecture() -> RecurrentArchitecture:
             "tie_weights": False,
             "dropout": 0.0,
             "init": "torch",
+            **{"locked_dropout": False, "embedding_dropout": 0.0, "weight_drop": 0.0},
+            **{"noise": 0.0, "noise_kind": "unigram"},
             "output_bias": "init",
         },
     }

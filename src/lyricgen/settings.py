@@ -19,6 +19,13 @@ DECIDING = (
 ADDED: tuple[tuple[str, str | None, dict[str, Value]], ...] = (
     ("data", None, {"control_characters": "refuse"}),
     ("sampler", "random", {"drop_last": True}),
+    (
+        *("model", "recurrent"),
+        {
+            **{"locked_dropout": False, "embedding_dropout": 0.0, "weight_drop": 0.0},
+            **{"noise": 0.0, "noise_kind": "unigram"},
+        },
+    ),
 )
 # Groups and settings that an n-gram model does not read.
 NETWORKS = ("layers", "hidden_size", "cell", "depth", "loss", "optimizer", "scheduler", "trainer")

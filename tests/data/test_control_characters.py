@@ -140,6 +140,7 @@ def test_a_run_older_than_a_setting_resumes(train: Train) -> None:
         for group, _, added in ADDED:
             for name in added:
                 del content["lyricgen"]["options"][group][name]
+                content["lyricgen"]["architecture"].get(group, {}).pop(name, None)
         torch.save(content, path)
         checkpoint_io._sums(path).write_text(hashlib.sha256(path.read_bytes()).hexdigest(), "utf-8")
     summary = json.loads((directory / "summary.json").read_text("utf-8"))

@@ -45,6 +45,8 @@ def architecture(
         "embedding_size": None,
         "tie_weights": False,
         "dropout": 0.0,
+        **{"locked_dropout": False, "embedding_dropout": 0.0, "weight_drop": 0.0},
+        **{"noise": 0.0, "noise_kind": "unigram"},
         "init": "torch",
         "output_bias": "zero",
     }

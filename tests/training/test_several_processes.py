@@ -207,6 +207,7 @@ def test_resuming_with_as_many_processes_is_exact(
         *in_processes(processes),
         f"data={data}",
         "callbacks.smoothed_loss.enabled=true",
+        *("model.weight_drop=0.5", "model.embedding_dropout=0.1", "model.noise=0.2"),
     )
     whole = train(*options)  # dropout is on
     stopped = stop_after(train, monkeypatch, 11, *options)

@@ -7,7 +7,7 @@ import json
 from typing import Annotated, Any, Literal, Self
 
 import torch
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -62,11 +62,16 @@ def _plain(options: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
+def _complete(architecture: Any) -> Any:
+    """Add the settings that an architecture lacks because its file is older than they are."""
+    return complete(architecture) if isinstance(architecture, dict) else architecture
+
+
 class Card(Options):
     """Description of a model in plain values."""
 
     format: Literal[2]
-    architecture: Architecture
+    architecture: Annotated[Architecture, BeforeValidator(_complete)]
     vocabulary: str  # the sorted characters
     layout: Layout
     lowercase: bool  # whether the corpus was lower-cased

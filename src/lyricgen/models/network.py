@@ -19,6 +19,11 @@ from lyricgen.models.cells import CELLS
 from lyricgen.models.cells.cell import Cell, LayerStep, State
 from lyricgen.models.model import Model, NextModel, at_least_float32
 from lyricgen.models.options import CellOptions, DepthOptions, RecurrentArchitecture
+from lyricgen.models.regularization import (
+    DroppedEmbedding,
+    LockedDropout,
+    call_with_weight_drop,
+)
 
 
 class RecurrentStack(nn.Module):
@@ -36,11 +41,14 @@ class RecurrentStack(nn.Module):
         hidden_size: int,
         layers: int,
         depth: DepthOptions,
+        weight_drop: float = 0.0,
+        dropout: type[nn.Dropout] = nn.Dropout,
     ) -> None:
         super().__init__()
         build = CELLS[cell.kind]
         self.residual = depth.residual
-        self.dropout = nn.Dropout(depth.dropout)
+        self.weight_drop = weight_drop
+        self.dropout = dropout(depth.dropout)
         sizes = [input_size] + [hidden_size] * (layers - 1)
         self.blocks = nn.ModuleList([build(cell, size, hidden_size) for size in sizes])
 
@@ -55,7 +63,10 @@ class RecurrentStack(nn.Module):
         for layer, block in enumerate(self.blocks):
             before = None if state is None else tuple(s[layer : layer + 1] for s in state)
             below = output if layer == 0 else self.dropout(output)
-            above, after = block(below, before)
+            if self.training and self.weight_drop:
+                above, after = call_with_weight_drop(block, below, before, self.weight_drop)
+            else:
+                above, after = block(below, before)
             output = above + output if self.residual and layer > 0 else above
             states.append(after)
         return output, tuple(torch.cat(parts) for parts in zip(*states, strict=True))
@@ -103,7 +114,8 @@ class CharacterNetwork(Model):
         input_size = self.vocabulary_size
         if options.input == "embedding":
             symbols = self.vocabulary_size + architecture.start_symbol
-            self.embedding = nn.Embedding(symbols, embedding_size)
+            dropped = options.embedding_dropout
+            self.embedding = DroppedEmbedding(symbols, embedding_size, dropped)
             input_size = embedding_size
         self.tied = options.tie_weights and self.embedding is not None
         if self.tied and embedding_size != hidden_size:
@@ -111,12 +123,15 @@ class CharacterNetwork(Model):
                 f"model.tie_weights=true needs model.embedding_size={embedding_size} equal to "
                 f"hidden_size={hidden_size}: set model.tie_weights=false"
             )
+        dropout = LockedDropout if options.locked_dropout else nn.Dropout
         self.recurrence = self.build_recurrence(
             lambda: RecurrentStack(
-                architecture.cell, input_size, hidden_size, architecture.layers, architecture.depth
+                *(architecture.cell, input_size, hidden_size, architecture.layers),
+                *(architecture.depth, options.weight_drop, dropout),
             )
         )
-        self.dropout = nn.Dropout(options.dropout)
+        self.dropout = dropout(options.dropout)
+        self.noise: nn.Module = nn.Identity()  # training replaces it, with `model.noise`
         self.output = nn.Linear(hidden_size, self.vocabulary_size)
         if self.tied and self.embedding is not None:
             # the scale of an output layer, since rows of N(0, 1) would give a high initial loss
@@ -133,6 +148,7 @@ class CharacterNetwork(Model):
         The input is an embedding, (B, T, E), or one-hot vectors, (B, T, V), or ids if the cell
         takes ids.
         """
+        ids = self.noise(ids)
         if self.embedding is not None:
             embedded: Tensor = self.dropout(self.embedding(ids))
             return embedded  # (B, T, E)

@@ -74,6 +74,11 @@ class NetworkOptions(Options):
     embedding_size: Size | None
     tie_weights: bool
     dropout: float = Field(ge=0, lt=1)
+    locked_dropout: bool
+    embedding_dropout: float = Field(ge=0, lt=1)
+    weight_drop: float = Field(ge=0, lt=1)
+    noise: float = Field(ge=0, lt=1)
+    noise_kind: Literal["unigram", "kneser_ney"]
     init: Literal["torch", "normal_0.01", "numpy_normal_0.01"]
     output_bias: Literal["init", "zero", "unigram"]
 

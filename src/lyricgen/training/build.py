@@ -23,6 +23,7 @@ from lyricgen.models.options import (
     RecurrentArchitecture,
     RecurrentOptions,
 )
+from lyricgen.models.regularization import build_noise
 from lyricgen.models.trained_model import TrainedModel
 from lyricgen.runs.state import RunState
 from lyricgen.training.options import TrainOptions
@@ -165,6 +166,7 @@ def build_model(
         model=RecurrentOptions(kind="recurrent", **of_network),
     )
     splits, vocabulary = datamodule.splits, datamodule.vocabulary
+    train = splits["train"]
     model: CharacterNetwork | HybridModel = (
         build_hybrid(chosen, architecture, splits, vocabulary)
         if chosen.kind == "hybrid"
@@ -178,7 +180,9 @@ def build_model(
     if chosen.output_bias == "zero":
         network.output.bias.detach().zero_()
     elif chosen.output_bias == "unigram":
-        network.set_output_bias(datamodule.splits["train"].character_counts(size))
+        network.set_output_bias(train.character_counts(size))
+    if chosen.noise:
+        network.noise = build_noise(chosen, train.sound_ids, train.character_counts(size))
     return model
 
 

@@ -23,6 +23,7 @@ from lyricgen.models.options import (
     DepthOptions,
     Layers,
     ModelOptions,
+    NetworkOptions,
     Objective,
     OptimizerOptions,
     SchedulerOptions,
@@ -197,6 +198,15 @@ class TrainOptions(Options):
             raise ValueError(
                 "callbacks.smoothed_loss.enabled=true follows a loss from step to step, and "
                 f"model={self.model.kind} has one step: leave it out"
+            )
+        if (
+            isinstance(self.model, NetworkOptions)
+            and self.model.input == "one_hot"
+            and self.model.embedding_dropout
+        ):
+            raise ValueError(
+                f"model.embedding_dropout={self.model.embedding_dropout} drops rows of the "
+                "embedding, which model.input=one_hot does not have: leave it out"
             )
         if self.data.distinct and self.data.unit == "text":
             raise ValueError("data.distinct=true keeps each line once: it needs data.unit=line")
