@@ -64,6 +64,7 @@ VARIATIONS: tuple[tuple[tuple[str, ...], ...], ...] = (
         ("model.weight_drop=0.5", "model.noise=0.2"),
         ("model.locked_dropout=true", "model.noise=0.2", "model.noise_kind=kneser_ney"),
     ),
+    ((), ("callbacks.average.enabled=true",)),
     (("scheduler=none",), ("scheduler=cosine",), ("scheduler=plateau", "scheduler.patience=0")),
     ((), (), ("trainer.precision=64-true",), ("trainer.precision=bf16-mixed",)),
     ((), (), ("model.input=one_hot", "model.tie_weights=false"), ("loss.label_smoothing=0",)),

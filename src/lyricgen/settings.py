@@ -16,7 +16,8 @@ DECIDING = (
 )
 # Settings that older runs do not record: a group, its choice (None: any), and the settings with
 # their values in those runs.
-ADDED: tuple[tuple[str, str | None, dict[str, Value]], ...] = (
+ADDED: tuple[tuple[str, str | None, dict[str, Any]], ...] = (
+    ("callbacks", None, {"average": {"enabled": False, "decay": 0.98}}),
     ("data", None, {"control_characters": "refuse"}),
     ("sampler", "random", {"drop_last": True}),
     (
@@ -28,12 +29,20 @@ ADDED: tuple[tuple[str, str | None, dict[str, Value]], ...] = (
     ),
 )
 # Groups and settings that an n-gram model does not read.
-NETWORKS = ("layers", "hidden_size", "cell", "depth", "loss", "optimizer", "scheduler", "trainer")
+NETWORKS = (
+    *("layers", "hidden_size", "cell", "depth", "loss", "optimizer", "scheduler", "trainer"),
+    "callbacks.average",
+)
 # Settings of the machine, of callbacks and of logs, which do not change what a step learns.
 PLUMBING = (
     *("trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.profiler"),
     *("callbacks", "logger", "name", "resume"),
 )
+
+
+def is_plumbing(name: str) -> bool:
+    """Whether a setting belongs to `PLUMBING`; an average of the weights belongs to the model."""
+    return belongs_to(name, PLUMBING) and not belongs_to(name, ["callbacks.average"])
 
 
 def belongs_to(name: str, options: Sequence[str]) -> bool:

@@ -291,6 +291,7 @@ WRONG: list[tuple[str, object, str]] = [
     ("callbacks.samples.temperature", -1, "-1"),
     ("callbacks.baseline.max_order", 0, "0"),
     ("callbacks.early_stopping.patience", 0, "0"),
+    ("callbacks.average.decay", 1, "1"),
     ("trainer.max_epochs", 0, "0"),
     ("trainer.gradient_clip_val", -1, "-1"),
     ("name", "", "at least 1"),

@@ -41,6 +41,9 @@ LAST = A.replace("best", "last")
          ["layers=2, cell=gru", "layers=1, cell=lstm"]),
         ([A, B], [options_of(), options_of(model={"kind": "recurrent", "dropout": 0.5})],
          ["model.dropout=null", "model.dropout=0.5"]),
+        ([A, B], [options_of(callbacks={"average": {"decay": decay}, "progress": {"on": decay}})
+                  for decay in (0.9, 0.98)],
+         ["callbacks.average.decay=0.9", "callbacks.average.decay=0.98"]),
         ([A, B, A], [options_of(), options_of(seed=2), options_of()],
          ["seed=1, 1_a/checkpoints/best.ckpt, 1", "seed=2",
           "seed=1, 1_a/checkpoints/best.ckpt, 3"]),

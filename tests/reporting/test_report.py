@@ -212,6 +212,16 @@ def test_callbacks_make_a_column_only_where_a_sweep_tries_them(tmp_path: Path) -
     assert table_of(tmp_path / "sweep").keys == ("callbacks.early_stopping.patience",)
 
 
+def test_an_average_of_the_weights_makes_a_column(tmp_path: Path) -> None:
+    for enabled in (False, True):
+        average = {"average": {"enabled": enabled, "decay": 0.98}}
+        write_run(tmp_path / str(enabled), 2.0 - enabled, callbacks=average)
+    found = table_of(tmp_path)
+    assert found.keys == ("callbacks.average.enabled",)
+    assert [group.settings for group in found.groups] == [(True,), (False,)]
+    assert found.repeated == 0
+
+
 def test_settings_of_networks_make_no_column_for_ngrams(tmp_path: Path) -> None:
     write_run(tmp_path / "0_", 1.0, ("model=ngram", "layers=2"), layers=2, model={"kind": "ngram"})
     write_run(tmp_path / "1_", 2.0, ("model=ngram", "layers=3"), layers=3, model={"kind": "ngram"})

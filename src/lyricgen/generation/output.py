@@ -17,7 +17,14 @@ from lyricgen.errors import escape_line
 from lyricgen.files import keep_finite
 from lyricgen.generation.texts import Generated
 from lyricgen.models.trained_model import TrainedModel
-from lyricgen.settings import PLUMBING, Settings, belongs_to, flatten, known_to_model, override_text
+from lyricgen.settings import (
+    Settings,
+    belongs_to,
+    flatten,
+    is_plumbing,
+    known_to_model,
+    override_text,
+)
 
 CUT = " […]"  # marks a text that was cut off
 MOST_SETTINGS = 4  # most settings in a heading
@@ -119,7 +126,7 @@ def headings(paths: Sequence[Path], models: Sequence[TrainedModel]) -> list[str]
 
 
 def _find_differing(settings: Sequence[Settings]) -> list[str]:
-    """Find the settings in which models differ, without the settings of `PLUMBING`.
+    """Find the settings in which models differ, without those that are plumbing.
 
     If the kind of a group differs, the other settings of the group are left out.
     """
@@ -127,7 +134,7 @@ def _find_differing(settings: Sequence[Settings]) -> list[str]:
     keys = dict.fromkeys(name for one in settings for name in one)
     for name in sorted(keys, key=lambda name: name.count(".")):
         values = {one[name] for one in settings if name in one}
-        if len(values) > 1 and not belongs_to(name, (*PLUMBING, *differing)):
+        if len(values) > 1 and not (is_plumbing(name) or belongs_to(name, differing)):
             differing.append(name)
     return differing
 

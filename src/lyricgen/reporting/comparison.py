@@ -11,7 +11,7 @@ from mpmath import betainc
 
 from lyricgen.errors import UserError, did_you_mean
 from lyricgen.reporting.records import Record, check_known, format_value, shorten
-from lyricgen.settings import DECIDING, PLUMBING, SPLITTING, Settings, Value, belongs_to
+from lyricgen.settings import DECIDING, SPLITTING, Settings, Value, belongs_to, is_plumbing
 
 LEVEL = 0.05  # a difference with a smaller p-value is significant
 DEFAULT_METRIC = "val/perplexity"  # ranks the groups by default, unless nothing is held out
@@ -24,8 +24,8 @@ FIGURES = ("parameters", "chars_per_second", "wall_seconds", "best_epoch")
 TASK = ("objective", *(f"data.{name}" for name in SPLITTING))
 # Settings that distinguish texts and tasks where the digest is unknown.
 CORPUS = ("objective", "data", *(f"data.{name}" for name in DECIDING if name != "kind"))
-# Settings that do not change the learning: no column, unless a sweep tries several values.
-_NO_COLUMN = (*PLUMBING, "data.max_bytes", "debug")
+# Settings besides plumbing that make no column, unless a sweep tries several values.
+_NO_COLUMN = ("data.max_bytes", "debug")
 
 Values = tuple[Value, ...]
 
@@ -243,7 +243,8 @@ def list_varied_settings(records: Sequence[Record], over: Sequence[str]) -> list
         for key in _keys(settings)
         if len({one[key] for one in settings if key in one}) > 1
         and key not in (*over, "name", "resume", *CORPUS)
-        and (key in in_sweep or not (key == "trainer" or belongs_to(key, _NO_COLUMN)))
+        and (key in in_sweep or (key != "trainer" and not is_plumbing(key)))
+        and (key in in_sweep or not belongs_to(key, _NO_COLUMN))
         # a group that is no option, such as depth=deep, is known only where it was typed
         and (key in options or all(key in one for one in settings))
     ]

@@ -44,6 +44,8 @@ class RunState:
     smoothed_loss: float | None = None
     trained_characters: int = 0  # characters in all ended epochs
     trained_seconds: float = 0.0  # seconds of training in all ended epochs
+    # the weights by parameter, if the checkpoint's model is their average; else None
+    raw_weights: dict[str, Any] | None = None
 
     patience_loss: float = math.inf  # newest loss that early stopping took for an improvement
     patience_epoch: int = 0  # epoch of that loss, counted from 1

@@ -23,6 +23,7 @@ from lyricgen.runs.interruption import Interruption
 from lyricgen.runs.run import Run
 from lyricgen.runs.state import ResumePoint, RunState
 from lyricgen.training.build import choose_monitor, trained_model
+from lyricgen.training.callbacks.average import WeightAverage
 from lyricgen.training.callbacks.baseline import Baseline
 from lyricgen.training.callbacks.checkpoints import Checkpoints
 from lyricgen.training.callbacks.figures import EpochLog, SmoothedLoss, Throughput
@@ -72,10 +73,7 @@ def build_observers(
     point: ResumePoint,
     rank: int,
 ) -> Observers:
-    """Build the observers and loggers that the options ask for.
-
-    `total` is the total of the training split in each epoch. `trial` is None unless the run is a
-    trial of a search.
+    """Build the observers and loggers; `total` is of the training split in each epoch.
 
     Raises:
         UserError: the model cannot read a prefix of callbacks.samples.prefixes.
@@ -95,6 +93,8 @@ def build_observers(
         opening, seed = corpus.opening, options.seed
         samples = Samples(state, trained, path, chosen.samples, opening, seed, events)
     observers: list[Observer] = [Throughput(state), *(one for one in (baseline, samples) if one)]
+    if chosen.average.enabled and options.model.trains_in_steps:
+        observers.insert(0, WeightAverage(state, chosen.average, model))
     if chosen.smoothed_loss.enabled:
         observers.append(SmoothedLoss(state, steps_csv, chosen.smoothed_loss))
     if chosen.early_stopping.enabled:

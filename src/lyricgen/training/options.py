@@ -94,6 +94,13 @@ class CheckpointOptions(Options):
     every_n_steps: PositiveInt | None
 
 
+class AverageOptions(Options):
+    """Options of `callbacks.average.`."""
+
+    enabled: bool
+    decay: float = Field(ge=0, lt=1)
+
+
 class EarlyStoppingOptions(Options):
     """Options of `callbacks.early_stopping.`."""
 
@@ -140,6 +147,7 @@ class ProgressOptions(Options):
 class CallbacksOptions(Options):
     """Options of `callbacks=`."""
 
+    average: AverageOptions
     checkpoint: CheckpointOptions
     early_stopping: EarlyStoppingOptions
     samples: SamplesOptions
@@ -207,6 +215,13 @@ class TrainOptions(Options):
             raise ValueError(
                 f"model.embedding_dropout={self.model.embedding_dropout} drops rows of the "
                 "embedding, which model.input=one_hot does not have: leave it out"
+            )
+        half = self.model.trains_in_steps and self.trainer.precision in ("16-true", "bf16-true")
+        if self.callbacks.average.enabled and half:
+            raise ValueError(
+                "callbacks.average.enabled=true adds small parts of the weights, which 16 bits "
+                f"round away (trainer.precision={self.trainer.precision}): choose "
+                "trainer.precision=bf16-mixed, or leave it out"
             )
         if self.data.distinct and self.data.unit == "text":
             raise ValueError("data.distinct=true keeps each line once: it needs data.unit=line")

@@ -85,6 +85,10 @@ class RecurrentModule(pl.LightningModule):
         if carried is not None:
             self._training_state = tuple(part.to(self.device) for part in carried)
         total.nats, total.characters = own_total(run.nats), run.characters
+        if run.raw_weights is not None:  # the resumed run no longer averages them
+            for name, parameter in self.model.named_parameters():
+                parameter.data.copy_(run.raw_weights[name])
+            run.raw_weights = None
 
     @override
     def on_train_epoch_start(self) -> None:
