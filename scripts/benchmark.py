@@ -1,11 +1,12 @@
 """How fast is lyricgen? python scripts/benchmark.py [--cells lstm] [--rounds 5] [--threads 1].
 
 Without an option it compares training with a plain loop (training_speed.py). An option chooses
-another measurement: --generation compares writing with the notebooks' loop (generation_speed.py),
---scale trains on texts of 1, 100 and 1,000 MB (scale.py), --sweep compares jobs in one process with
-jobs in processes of their own (sweep_speed.py), and --report measures reports on many runs
-(report_speed.py). A round of --sweep is two whole sweeps of --jobs jobs, one in each way. On a busy
-machine use --threads 1 or OMP_WAIT_POLICY=passive, since waiting threads use up the cores.
+another measurement: --kernels compares the kernels of cells (kernel_speed.py), --generation
+compares writing with the notebooks' loop (generation_speed.py), --scale trains on texts of 1, 100
+and 1,000 MB (scale.py), --sweep compares jobs in one process with jobs in processes of their own
+(sweep_speed.py), and --report measures reports on many runs (report_speed.py). A round of --sweep
+is two whole sweeps of --jobs jobs, one in each way. On a busy machine use --threads 1 or
+OMP_WAIT_POLICY=passive, since waiting threads use up the cores.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from tempfile import TemporaryDirectory
 import rich
 import torch
 from generation_speed import generation
+from kernel_speed import kernel_speed
 from report_speed import report_speed
 from rich.console import Console
 from scale import scale
@@ -39,6 +41,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument("--generation", action="store_true", help="measure writing texts")
+    instead.add_argument("--kernels", action="store_true", help="measure the kernels of cells")
     instead.add_argument("--scale", action="store_true", help="measure texts of several sizes")
     instead.add_argument("--sweep", action="store_true", help="measure two sweeps a round")
     parser.add_argument("--jobs", type=int, default=30, help="jobs of a sweep (default: 30)")
@@ -61,6 +64,9 @@ def main() -> None:
         console.print(machine_facts(Path(name)), soft_wrap=True, markup=False)
         if arguments.generation:
             console.print(generation(arguments.rounds, arguments.steps))
+            return
+        if arguments.kernels:
+            console.print(kernel_speed(arguments.rounds))
             return
         if arguments.sweep:
             console.print(sweep_speed(arguments.jobs, arguments.rounds, Path(name)))

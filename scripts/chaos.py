@@ -53,6 +53,8 @@ VARIATIONS: tuple[tuple[tuple[str, ...], ...], ...] = (
         ("cell=rnn",),
         ("cell=gru",),
         ("cell=lstm",),
+        ("cell=gru", "cell.kernel=fused"),
+        ("cell=lstm", "cell.kernel=fused"),
         ("cell=lstm_coupled",),
         ("cell=gru_scratch",),
         ("cell=lstm_scratch",),

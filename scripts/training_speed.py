@@ -12,9 +12,10 @@ SGD without momentum or weight decay, no dropout, no label smoothing, and the su
 loss.
 
 Different: lyricgen reads an embedding of 256 numbers where the loop multiplies one-hot vectors of
-1,027 (most of the gain), keeps the batch first, takes torch's fused SGD, follows the learning-rate
-schedule in conf/ and records the gradient's norm. The cells written out read one-hot input as rows
-of their matrix, all steps at once. All other settings are those of conf/.
+1,027 (most of the gain), keeps the batch first, takes the kernel of cell.kernel=auto and torch's
+fused SGD, follows the learning-rate schedule in conf/ and records the gradient's norm. The cells
+written out read one-hot input as rows of their matrix, all steps at once. All other settings are
+those of conf/.
 
 All figures are medians over the rounds. Columns:
 - plain loop, lyricgen: characters a second in the median epoch of a round;
@@ -53,6 +54,7 @@ from lyricgen.runs.run import Run
 from lyricgen.runs.state import ResumePoint, RunState
 from lyricgen.training import build
 from lyricgen.training.build_trainer import build_observers, build_trainer
+from lyricgen.training.hardware import choose_kernel
 from lyricgen.training.options import TrainOptions, parse
 from lyricgen.training.recurrent_module import RecurrentModule
 from lyricgen.training.totals import NatsTotal
@@ -214,7 +216,7 @@ def compose_options(cell: str, text: Path, epochs: int) -> TrainOptions:
     with initialize_config_dir(str(CONFIG_DIRECTORY), version_base="1.3"):
         config = compose("train", [*overrides, f"data.path='{text}'"])
     values: Any = OmegaConf.to_container(config, resolve=True)
-    return parse(values)
+    return choose_kernel(parse(values), recorded={})
 
 
 def zipf_text(length: int) -> str:

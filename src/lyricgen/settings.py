@@ -27,6 +27,7 @@ ADDED: tuple[tuple[str, str | None, dict[str, Any]], ...] = (
             **{"noise": 0.0, "noise_kind": "unigram"},
         },
     ),
+    ("cell", None, {"kernel": "torch"}),
 )
 # Groups and settings that an n-gram model does not read.
 NETWORKS = (
@@ -36,6 +37,7 @@ NETWORKS = (
 # Settings of the machine, of callbacks and of logs, which do not change what a step learns.
 PLUMBING = (
     *("trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.profiler"),
+    "cell.kernel",
     *("callbacks", "logger", "name", "resume"),
 )
 
@@ -56,6 +58,14 @@ def complete(options: dict[str, Any]) -> dict[str, Any]:
         recorded = options.get(group)
         if isinstance(recorded, dict) and choice in (None, recorded.get("kind")):
             options = options | {group: added | recorded}
+    return options
+
+
+def keep_kernel(options: dict[str, Any], recorded: dict[str, Any]) -> dict[str, Any]:
+    """Copy options; a run's recorded kernel replaces cell.kernel=auto."""
+    cell, before = options.get("cell"), complete(recorded).get("cell")
+    if isinstance(cell, dict) and isinstance(before, dict) and cell.get("kernel") == "auto":
+        return options | {"cell": cell | {"kernel": before["kernel"]}}
     return options
 
 

@@ -151,7 +151,7 @@ def train(values: dict[str, Any], run: Run) -> float:
             _record_unbegun(error, run, values, interruption)
             raise
         log.info(training.description)
-        run.begin(values, point.summary if options.resume else None, point.state.wall_seconds)
+        run.begin(training.options.model_dump(mode="json"), point.summary, point.state.wall_seconds)
         try:
             train_and_evaluate(training, run, point)
         except BaseException as error:

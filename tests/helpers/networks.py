@@ -19,7 +19,7 @@ CELLS: dict[str, dict[str, Any]] = {
     "relu": {"kind": "rnn", "nonlinearity": "relu"},
     "gru": {"kind": "gru"},
     "lstm": {"kind": "lstm", "forget_bias": 1.0},
-    "lstm_coupled": {"kind": "lstm_coupled", "forget_bias": 1.0},
+    "lstm_coupled": {"kind": "lstm_coupled", "forget_bias": 1.0, "kernel": "fused"},
     "rnn_scratch": {"kind": "rnn_scratch"},
     "gru_scratch": {"kind": "gru_scratch", "reset": "before"},
     "gru_scratch_after": {"kind": "gru_scratch", "reset": "after"},

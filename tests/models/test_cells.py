@@ -14,8 +14,8 @@ from lyricgen.models.network import RecurrentStack
 from lyricgen.models.options import (
     CellOptions,
     DepthOptions,
+    GruOptions,
     LstmOptions,
-    PlainCellOptions,
     RnnOptions,
 )
 from tests.helpers.cells import (
@@ -37,9 +37,15 @@ Step = Callable[[Floats, Floats, Floats, dict[str, Floats]], tuple[Floats, Float
 
 RNN = RnnOptions(kind="rnn", nonlinearity="tanh")
 RELU = RnnOptions(kind="rnn", nonlinearity="relu")
-GRU = PlainCellOptions(kind="gru")
+GRU = GruOptions(kind="gru")
 LSTM = LstmOptions(kind="lstm", forget_bias=1.0)
-ALL = pytest.mark.parametrize("options", [RNN, RELU, GRU, LSTM], ids=["rnn", "relu", "gru", "lstm"])
+NAMES = {"rnn": RNN, "relu": RELU, "gru": GRU, "lstm": LSTM}
+FUSED = {name: options.model_copy(update={"kernel": "fused"}) for name, options in NAMES.items()}
+ALL = pytest.mark.parametrize(
+    "options",
+    [*NAMES.values(), *FUSED.values()],
+    ids=[*NAMES, *(f"fused {name}" for name in FUSED)],
+)
 LAYERS = pytest.mark.parametrize("layers", [1, 2, 3])
 RESIDUAL = pytest.mark.parametrize("residual", [False, True], ids=["plain", "residual"])
 
@@ -136,11 +142,14 @@ def test_a_cell_equals_torchs_layer(options: CellOptions, carried: bool) -> None
 
 
 @pytest.mark.parametrize(("options", "step"), STEPS, ids=["rnn", "relu", "gru", "lstm"])
+@pytest.mark.parametrize("kernel", ["torch", "fused"])
 @pytest.mark.parametrize("carried", [False, True], ids=["zero", "carried"])
-def test_a_cell_follows_its_equations(options: CellOptions, step: Step, carried: bool) -> None:
+def test_a_cell_follows_its_equations(
+    options: CellOptions, step: Step, kernel: str, carried: bool
+) -> None:
     torch.manual_seed(2)
     layers = 2
-    network = stack(options, layers)
+    network = stack(options.model_copy(update={"kernel": kernel}), layers)
     weights = {name: value.numpy() for name, value in stack_weights(network).items()}
     state = random_state(options, layers, torch.Generator().manual_seed(3)) if carried else None
     inputs = random_tensor(B, T, E)

@@ -20,7 +20,8 @@ from lyricgen.models.options import (
     CellOptions,
     GruScratchOptions,
     LstmOptions,
-    PlainCellOptions,
+    LstmScratchOptions,
+    RnnScratchOptions,
 )
 from lyricgen.models.trained_model import CopiedWeights, copy_weights
 from tests.conftest import TINY, Train
@@ -40,12 +41,13 @@ from tests.helpers.checkpoints import content_of, model_of, save_checkpoint
 from tests.helpers.networks import START, V, architecture, characters
 from tests.helpers.transfer import NEW, OLD, SHARED, clone_weights, network, source_model
 
-RNN = PlainCellOptions(kind="rnn_scratch")
+RNN = RnnScratchOptions(kind="rnn_scratch")
 BEFORE = GruScratchOptions(kind="gru_scratch", reset="before")
 AFTER = GruScratchOptions(kind="gru_scratch", reset="after")
-LSTM = LstmOptions(kind="lstm_scratch", forget_bias=None)
-COUPLED = LstmOptions(kind="lstm_coupled", forget_bias=None)
+LSTM = LstmScratchOptions(kind="lstm_scratch", forget_bias=None)
+COUPLED = LstmOptions(kind="lstm_coupled", forget_bias=None, kernel="fused")
 NAMES = {"rnn": RNN, "before": BEFORE, "after": AFTER, "lstm": LSTM, "coupled": COUPLED}
+NAMES["written-out coupled"] = COUPLED.model_copy(update={"kernel": "torch"})
 ALL = pytest.mark.parametrize("options", NAMES.values(), ids=NAMES)
 LIKE_TORCH = pytest.mark.parametrize("options", [RNN, AFTER, LSTM], ids=["rnn", "gru", "lstm"])
 LAYERS = pytest.mark.parametrize("layers", [1, 2, 3])

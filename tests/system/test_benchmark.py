@@ -48,6 +48,16 @@ def test_the_benchmark_of_generation_fills_its_table(tmp_path: Path) -> None:
         assert least == target
 
 
+@pytest.mark.slow
+def test_the_benchmark_of_kernels_fills_its_table(tmp_path: Path) -> None:
+    out = benchmark(tmp_path, "--kernels", "--rounds", "1", "--threads", "1")
+    rows = [line.split() for line in out.splitlines()]
+    found = [row for row in rows if len(row) == 5 and row[1] in ("rnn", "gru", "lstm")]
+    assert len({row[0] for row in found}) * 3 == len(found) > 0
+    for _, _, torch, fused, ratio in found:
+        assert float(torch) / float(fused) == pytest.approx(float(ratio), rel=0.2)
+
+
 LAUNCHERS = r"│ (.*?) +│ +(-?[\d.]+) +│ +(-?[\d.]+) +│"  # a row with a figure for each
 
 

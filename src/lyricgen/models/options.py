@@ -21,38 +21,75 @@ Size = Annotated[int, Field(ge=1, le=2**16)]
 Objective = Literal["next", "fill"]
 Interpolated: TypeAlias = Literal["kneser_ney", "witten_bell"]
 Smoothing: TypeAlias = Literal[Interpolated, "add_k"]
+Kernel = Literal["auto", "torch", "fused"]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
-class RnnOptions(Options):
+class KernelOptions(Options):
+    """Base of the options of cells with two kernels.
+
+    Attributes:
+        kernel: torch's layer or operations, or the recurrence as one operation; `auto` becomes one
+            of them before the network is built. Files of earlier versions have none.
+    """
+
+    kernel: Kernel = "torch"
+
+
+class ScratchOptions(Options):
+    """Base of the options of cells that are written out; experiments may name their only kernel."""
+
+    kernel: Literal["torch"] = "torch"
+
+
+class RnnOptions(KernelOptions):
     """Options of `cell=rnn`."""
 
     kind: Literal["rnn"]
     nonlinearity: Literal["tanh", "relu"]
 
 
-class PlainCellOptions(Options):
-    """Options of `cell=gru` and `cell=rnn_scratch`."""
+class GruOptions(KernelOptions):
+    """Options of `cell=gru`."""
 
-    kind: Literal["gru", "rnn_scratch"]
+    kind: Literal["gru"]
 
 
-class GruScratchOptions(Options):
+class LstmOptions(KernelOptions):
+    """Options of `cell=lstm` and `cell=lstm_coupled`."""
+
+    kind: Literal["lstm", "lstm_coupled"]
+    forget_bias: float | None
+
+
+class RnnScratchOptions(ScratchOptions):
+    """Options of `cell=rnn_scratch`."""
+
+    kind: Literal["rnn_scratch"]
+
+
+class GruScratchOptions(ScratchOptions):
     """Options of `cell=gru_scratch`."""
 
     kind: Literal["gru_scratch"]
     reset: Literal["before", "after"]
 
 
-class LstmOptions(Options):
-    """Options of `cell=lstm`, `cell=lstm_coupled` and `cell=lstm_scratch`."""
+class LstmScratchOptions(ScratchOptions):
+    """Options of `cell=lstm_scratch`."""
 
-    kind: Literal["lstm", "lstm_coupled", "lstm_scratch"]
+    kind: Literal["lstm_scratch"]
     forget_bias: float | None
 
 
 CellOptions = Annotated[
-    RnnOptions | PlainCellOptions | LstmOptions | GruScratchOptions, Field(discriminator="kind")
+    RnnOptions
+    | GruOptions
+    | LstmOptions
+    | RnnScratchOptions
+    | GruScratchOptions
+    | LstmScratchOptions,
+    Field(discriminator="kind"),
 ]
 
 

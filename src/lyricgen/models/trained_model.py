@@ -205,7 +205,7 @@ def _shape_settings(architecture: RecurrentArchitecture) -> dict[str, Value]:
         architecture.model_dump(
             include={"objective", "cell", "layers", "hidden_size", "depth"},
             # these change only the first weights, or the training
-            exclude={"cell": {"forget_bias"}, "depth": {"dropout"}},
+            exclude={"cell": {"forget_bias", "kernel"}, "depth": {"dropout"}},
         )
     )
     return {

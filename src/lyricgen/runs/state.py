@@ -113,6 +113,7 @@ class ResumePoint:
     state: RunState = field(default_factory=RunState)  # state at the checkpoint
     summary: RunSummary | None = None
     finished_because: str | None = None  # why a finished run has ended, or how to make it longer
+    recorded: dict[str, Any] = field(default_factory=dict)  # options so far
 
 
 def find_resume_point(
@@ -152,8 +153,8 @@ def find_resume_point(
     # a model without an optimizer is counted, which has no half-way
     if checkpoint is None or "optimizer" not in known_to_model(flatten(options)):
         why = "it has kept no checkpoint" if checkpoint is None else "its n-grams are counted"
-        begun = RunState(summary.corpus_digest)
-        return ResumePoint(state=begun, summary=summary, finished_because=why if finished else None)
+        begun, why_finished = RunState(summary.corpus_digest), why if finished else None
+        return ResumePoint(None, 0, begun, summary, why_finished, recorded or {})
     path, content = checkpoint
     state = RunState()
     state.restore(content)
@@ -164,7 +165,7 @@ def find_resume_point(
             f"trainer.max_epochs={epoch + 1} or more, or {start_anew(directory)}"
         )
     because = _how_to_make_longer(directory, content, state, options) if finished else None
-    return ResumePoint(path, content["global_step"], state, summary, because)
+    return ResumePoint(path, content["global_step"], state, summary, because, recorded or {})
 
 
 def fixed_settings(options: dict[str, Any]) -> list[str]:

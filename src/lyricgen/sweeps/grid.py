@@ -16,7 +16,7 @@ from lyricgen.options import Options, validate
 from lyricgen.runs.directories import LAST, PREVIOUS, claim_directory, has_checkpoint, job_directory
 from lyricgen.runs.state import fixed_settings, sorted_settings
 from lyricgen.runs.summary import RunSummary
-from lyricgen.settings import flatten, key, known_to_model
+from lyricgen.settings import flatten, keep_kernel, key, known_to_model
 from lyricgen.sweeps.launch import check_launcher, launch
 from lyricgen.sweeps.sweep import (
     DONE,
@@ -134,7 +134,8 @@ def plan(directory: Path, planned: Sequence[PlannedJob]) -> list[Job]:
         if index in known:
             number = known[index]
             run, summary = there[number]
-            same = sorted_settings(options[number]) == sorted_settings(values[index])
+            kept = keep_kernel(values[index], options[number])
+            same = sorted_settings(options[number]) == sorted_settings(kept)
             done = summary.status in DONE and same
             _check_epochs(run, summary, values[index])
             jobs.append(Job(number, one.overrides, run.name, begun=True, done=done))

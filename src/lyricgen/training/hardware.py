@@ -1,10 +1,10 @@
-"""Choose GPUs for the jobs of a sweep, and check the precision of a run."""
+"""Choose kernels, and GPUs for the jobs of a sweep; check the precision of a run."""
 
 import logging
 import socket
 from itertools import count
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytorch_lightning as pl
 import torch
@@ -15,12 +15,37 @@ from lyricgen.errors import UserError, reason
 from lyricgen.models.network import CharacterNetwork, recurrent
 from lyricgen.models.options import RecurrentArchitecture
 from lyricgen.runs.run import Run
+from lyricgen.settings import keep_kernel
 from lyricgen.training.ddp.environment import probe_trainer
-from lyricgen.training.options import PrecisionName, TrainOptions
+from lyricgen.training.options import PrecisionName, TrainOptions, parse
 
 log = logging.getLogger(__name__)
 
+FUSED_STEPS = 32  # fewest steps of a window for which the fused kernel is the faster one
 GPU_LOCKS = ".devices"  # directory of locks in the directory of a sweep
+
+
+def choose_kernel(options: TrainOptions, recorded: dict[str, Any]) -> TrainOptions:
+    """Replace cell.kernel=auto by the kernel that a resumed run has recorded, or by the faster one.
+
+    On a CPU the fused kernel trains rnn and gru faster than torch's layers if a window has
+    `FUSED_STEPS` steps or more, and lstm no faster (docs/speed.md). lstm_coupled has no layer of
+    torch.
+    """
+    options = parse(keep_kernel(options.model_dump(mode="json"), recorded))
+    if options.cell.kernel != "auto":
+        return options
+    trainer = options.trainer
+    on_cpu = trainer.accelerator == "cpu" or (
+        trainer.accelerator == "auto" and not torch.accelerator.is_available()
+    )
+    long = options.sampler.kind != "lines" and options.data.num_steps >= FUSED_STEPS
+    faster = on_cpu and long and trainer.precision in ("32-true", "64-true")
+    fused = options.cell.kind in (("rnn", "gru", "lstm_coupled") if faster else ("lstm_coupled",))
+    if fused:
+        log.info("cell.kernel=auto: fused")
+    cell = options.cell.model_copy(update={"kernel": "fused" if fused else "torch"})
+    return options.model_copy(update={"cell": cell})
 
 
 class Slot:

@@ -42,7 +42,7 @@ from lyricgen.training.callbacks.stopping import Trial
 from lyricgen.training.ddp.environment import refuse_other_launchers
 from lyricgen.training.ddp.launch import worker_processes
 from lyricgen.training.fitting import Counting, NetworkTraining, Training
-from lyricgen.training.hardware import check_precision
+from lyricgen.training.hardware import check_precision, choose_kernel
 from lyricgen.training.options import TrainOptions
 from lyricgen.training.threads import cores
 from lyricgen.training.totals import NatsTotal
@@ -69,6 +69,7 @@ def prepare(
     _quiet_lightning()
     refuse_other_launchers()
     torch.set_num_threads(min(torch.get_num_threads(), cores()))
+    options = choose_kernel(options, point.recorded)
     seed_everything(options.seed, verbose=False)
     corpus = _read_corpus(options, run, point)
     datamodule = build.build_datamodule(options, corpus)

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from lyricgen.errors import UserError
+from lyricgen.models.cells.fused import FusedSteps, Recurrence
+from lyricgen.models.options import KernelOptions
 
 # (L, B, H) tensors: the hidden state, and for an LSTM the cell state after it
 State = tuple[Tensor, ...]
@@ -59,6 +61,8 @@ class Cell(nn.Module):
     row_vectors: ClassVar[bool] = False
     # class of the fast step; without it, generation calls the layer, which is slower
     fast_step: "ClassVar[type[LayerStep] | None]" = None
+    # class of the steps with kernel=fused
+    fused_steps: type[FusedSteps]
 
     def set_chosen_biases(self) -> None:
         """Set the initial biases that are options of the cell."""
@@ -75,19 +79,72 @@ class Cell(nn.Module):
         """
         raise UserError(f"the cell {type(self).__name__} has no step in NumPy for --gates to show")
 
+    def initial_state(self, inputs: Tensor, state: State | None) -> list[Tensor]:
+        """Return the initial state, (B, H) tensors, zeros for None; do not change it in place."""
+        if state is None:
+            zeros = self.weights().on_state.new_zeros(len(inputs), self.hidden_size)
+            return [zeros] * self.states
+        return [part[0] for part in state]
+
+    def run_fused(
+        self, totals: Tensor, state_bias: Tensor, state: list[Tensor]
+    ) -> tuple[Tensor, State]:
+        """Run the recurrence as one operation, which overwrites `totals`.
+
+        Args:
+            totals: (T, B, G·H) products with the input plus bias.
+            state_bias: bias of the state inside a gate, or empty.
+            state: the initial state, (B, H) tensors.
+
+        Returns:
+            Outputs, (B, T, H), and the last state, (1, B, H) tensors.
+        """
+        weight = self.weights().on_state
+        # autocast computes the products with the input in half precision, but no operation in place
+        totals = totals.to(weight.dtype).contiguous()
+        outputs, *after = Recurrence.apply(  # type: ignore[no-untyped-call]
+            self.fused_steps, totals, weight, state_bias, *state
+        )
+        return outputs.transpose(0, 1), tuple(part[None] for part in after)
+
 
 class TorchCell(Cell):
-    """Base of cells that are layers of torch; a subclass names torch's class as its last base."""
+    """Base of cells that are layers of torch; a subclass names torch's class as its last base.
 
-    def __init__(self, options: object, input_size: int, hidden_size: int, **given: Any) -> None:
-        del options
+    With kernel=fused, training computes the same by `run_fused`; torch's layers are faster without
+    gradients.
+    """
+
+    # gates at the end of the weights in which the state's bias is added to the product alone
+    inner_biases: ClassVar[int] = 0
+
+    def __init__(
+        self, options: KernelOptions, input_size: int, hidden_size: int, **given: Any
+    ) -> None:
         super().__init__(input_size, hidden_size, batch_first=True, **given)
+        self.kernel = options.kernel
 
     @override
     def forward(self, inputs: Tensor, state: State | None) -> tuple[Tensor, State]:
+        if self.kernel == "fused" and torch.is_grad_enabled():
+            totals, state_bias = self.from_inputs(inputs)
+            return self.run_fused(totals, state_bias, self.initial_state(inputs, state))
         given = state[0] if state is not None and len(state) == 1 else state
         output, after = super().forward(inputs, given)
         return output, after if isinstance(after, tuple) else (after,)
+
+    def from_inputs(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the products with the input plus bias, (T, B, G·H), from features (B, T, I).
+
+        Returns:
+            The products, and the part of the state's bias that they leave out.
+        """
+        weights, inner = self.weights(), self.inner_biases * self.hidden_size
+        outer_bias, inner_bias = weights.state_bias.tensor_split([len(weights.bias) - inner])
+        bias = weights.bias + F.pad(outer_bias, (0, inner))
+        features = inputs.transpose(0, 1).flatten(0, 1)  # (T·B, I)
+        totals = torch.addmm(bias, features, weights.on_input)
+        return totals.view(inputs.shape[1], inputs.shape[0], -1), inner_bias
 
     @override
     def weights(self) -> Weights:
@@ -120,12 +177,6 @@ class ScratchCell(Cell):
         """Draw a parameter from U(-1/√H, 1/√H), as torch's recurrent layers do."""
         bound = self.hidden_size**-0.5
         return nn.Parameter(nn.init.uniform_(torch.empty(shape), -bound, bound))
-
-    def initial_state(self, inputs: Tensor, state: State | None) -> list[Tensor]:
-        """Return the initial state, (B, H) tensors, zeros for None; do not change it in place."""
-        if state is None:
-            return [self.hidden_weight.new_zeros(len(inputs), self.hidden_size)] * self.states
-        return [part[0] for part in state]
 
     def from_inputs(self, inputs: Tensor) -> Tensor:
         """Compute X W_x + b of all steps, (T, B, G·H), from features (B, T, I) or ids (B, T).

@@ -27,6 +27,7 @@ from lyricgen.models.cells.cell import (
     zeros_with_gaps,
 )
 from lyricgen.models.cells.column_vectors import Step, gru_step
+from lyricgen.models.cells.fused import Blocks, FusedSteps
 from lyricgen.models.options import GruScratchOptions
 
 
@@ -63,6 +64,64 @@ class GruStep(LayerStep):
         hidden.sub_(candidate).mul_(self.blocks["z"]).add_(candidate)
 
 
+class FusedGru(FusedSteps):
+    """Steps of gated recurrent units, in which the reset gate acts after the matrix product."""
+
+    letters = "rzc"
+    candidate = "c"
+
+    @override
+    def run(self) -> None:
+        # twice the candidate's product with the state, and half of the candidate
+        self.doubled, self.new = self.totals.new_empty(2, *self.halves[0][1:].shape)
+        to_gates, to_candidate = self.scaled.tensor_split([2 * len(self.scaled)], dim=1)
+        both_gates, _ = self.split(self.totals)
+        doubled_bias = 2 * self.state_bias
+        half, doubled, new = (each.unbind() for each in (self.halves[0], self.doubled, self.new))
+        reset, update, candidate = (gate.unbind() for gate in self.gates.values())
+        for t, gates in enumerate(both_gates.unbind()):
+            gates.addmm_(half[t], to_gates).sigmoid_()
+            torch.addmm(doubled_bias, half[t], to_candidate, out=doubled[t])
+            candidate[t].addcmul_(reset[t], doubled[t]).sigmoid_()
+            torch.sub(candidate[t], 0.5, out=new[t])
+            torch.lerp(new[t], half[t], update[t], out=half[t + 1])
+
+    def split(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Split (…, 3·H) into views for both gates and for the candidate."""
+        both_gates, candidate = values.tensor_split([2 * len(self.weight)], dim=-1)
+        return both_gates, candidate
+
+    @override
+    def differentiate(self) -> Blocks:
+        of = super().differentiate()
+        of["c"].mul_(1 - self.gates["z"])
+        of["r"].mul_(self.doubled).mul_(of["c"])
+        of["z"].mul_(self.halves[0][:-1] - self.new)
+        of["c"].mul_(2)
+        # gradient of the candidate's product with the state
+        self.of_product = torch.empty_like(self.new)
+        return of
+
+    @override
+    def step_back(self, t: int, twice: list[Tensor]) -> None:
+        [of_hidden] = twice
+        of_total = self.of_totals[t]
+        of_total.view(len(of_total), 3, -1).mul_(of_hidden[:, None])
+        of_gates, of_candidate = self.split(of_total)
+        torch.mul(of_candidate, self.gates["r"][t], out=self.of_product[t])
+        from_gates, from_candidate = self.split(self.weight)
+        of_hidden.mul_(self.gates["z"][t]).addmm_(of_gates, from_gates.T, alpha=2)
+        of_hidden.addmm_(self.of_product[t], from_candidate.T, alpha=2)
+
+    @override
+    def of_parameters(self) -> tuple[Tensor, Tensor]:
+        of_weight = torch.empty_like(self.weight)
+        of_both_gates, of_candidate = self.split(of_weight)
+        self.product_over_steps(self.split(self.of_totals)[0], of_both_gates)
+        self.product_over_steps(self.of_product, of_candidate)
+        return of_weight, self.of_product.sum((0, 1))
+
+
 class GruCell(Cell):
     """Base of the two layers of gated recurrent units."""
 
@@ -82,6 +141,8 @@ class TorchGru(GruCell, TorchCell, nn.GRU):  # type: ignore[misc]
     """torch's gated recurrent units, in which the reset gate acts after the matrix product."""
 
     gates = "rzc"
+    fused_steps = FusedGru
+    inner_biases = 1
 
 
 class ScratchGru(GruCell, ScratchCell):

@@ -5,6 +5,7 @@ Each gate has its own weights. A positive initial bias of the forget gate lets a
 remember (Jozefowicz et al. 2015); torch draws this bias around zero.
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -13,7 +14,8 @@ from typing_extensions import override
 
 from lyricgen.models.cells.cell import Cell, LayerStep, ScratchCell, State, TorchCell
 from lyricgen.models.cells.column_vectors import Step, lstm_step
-from lyricgen.models.options import LstmOptions
+from lyricgen.models.cells.fused import Blocks, FusedSteps
+from lyricgen.models.options import LstmOptions, LstmScratchOptions
 
 
 class LstmStep(LayerStep):
@@ -39,6 +41,64 @@ class LstmStep(LayerStep):
         memory.mul_(blocks["f"]).addcmul_(blocks["i"], blocks["c"], value=2).sub_(blocks["i"])
 
 
+class FusedLstm(FusedSteps):
+    """Steps of an LSTM."""
+
+    letters = "ifco"
+    candidate = "c"
+    on_memory = slice(3)  # gates that act on the cell state
+
+    @override
+    def run(self) -> None:
+        # halves of the candidate and of tanh(C)
+        self.new, self.shown = self.totals.new_empty(2, *self.halves[0][1:].shape)
+        hidden, memory = (half.unbind() for half in self.halves)
+        new, shown = self.new.unbind(), self.shown.unbind()
+        gates = {letter: gate.unbind() for letter, gate in self.gates.items()}
+        for t, total in enumerate(self.totals.unbind()):
+            total.addmm_(hidden[t], self.scaled).sigmoid_()
+            torch.sub(gates["c"][t], 0.5, out=new[t])
+            self.update_memory({x: gate[t] for x, gate in gates.items()}, new[t], memory[t : t + 2])
+            torch.mul(memory[t + 1], 4, out=shown[t]).sigmoid_().sub_(0.5)
+            torch.mul(gates["o"][t], shown[t], out=hidden[t + 1])
+
+    def update_memory(self, gates: Blocks, new: Tensor, memory: Sequence[Tensor]) -> None:
+        """Compute the half of a cell state, the second of `memory`, from the one before it."""
+        torch.mul(memory[0], gates["f"], out=memory[1]).addcmul_(gates["i"], new)
+
+    @override
+    def differentiate(self) -> Blocks:
+        of, output = super().differentiate(), self.gates["o"]
+        self.differentiate_memory(of, self.halves[1][:-1])
+        of["o"].mul_(self.shown)
+        of["c"].mul_(2)
+        # factors of the gradient of H in that of C
+        self.through = (self.shown * self.shown).mul_(-4).add_(1).mul_(output)
+        return of
+
+    def differentiate_memory(self, of: Blocks, memory: Tensor) -> None:
+        """Multiply the factors of the gates that act on the cell state, but for 2 of the candidate.
+
+        Args:
+            of: factors of all steps.
+            memory: halves of the cell states before the steps, (T, B, H).
+        """
+        of["i"].mul_(self.new)
+        of["f"].mul_(memory)
+        of["c"].mul_(self.gates["i"])
+
+    @override
+    def step_back(self, t: int, twice: list[Tensor]) -> None:
+        of_hidden, of_memory = twice
+        of_memory.addcmul_(of_hidden, self.through[t])
+        of_total = self.of_totals[t]
+        blocks = of_total.view(len(of_total), len(self.letters), -1)
+        blocks[:, self.letters.index("o")].mul_(of_hidden)
+        blocks[:, self.on_memory].mul_(of_memory[:, None])
+        of_memory.mul_(self.gates["f"][t])
+        of_hidden.addmm_(of_total, self.weight.T, beta=0, alpha=2)
+
+
 class LstmCell(Cell):
     """Base of the LSTM layers."""
 
@@ -51,7 +111,9 @@ class LstmCell(Cell):
     }
     states = 2
 
-    def __init__(self, options: LstmOptions, input_size: int, hidden_size: int) -> None:
+    def __init__(
+        self, options: LstmOptions | LstmScratchOptions, input_size: int, hidden_size: int
+    ) -> None:
         super().__init__(options, input_size, hidden_size)
         self.forget_bias = options.forget_bias
         self.set_chosen_biases()
@@ -73,6 +135,7 @@ class TorchLstm(LstmCell, TorchCell, nn.LSTM):  # type: ignore[misc]
     """torch's LSTM layer."""
 
     gates = "ifco"
+    fused_steps = FusedLstm
 
 
 class ScratchLstm(LstmCell, ScratchCell):

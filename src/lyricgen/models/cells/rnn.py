@@ -9,6 +9,7 @@ from typing_extensions import override
 
 from lyricgen.models.cells.cell import Cell, LayerStep, ScratchCell, State, TorchCell, tanh
 from lyricgen.models.cells.column_vectors import Step, relu, rnn_step
+from lyricgen.models.cells.fused import Blocks, FusedSteps
 from lyricgen.models.options import RnnOptions
 
 
@@ -29,6 +30,48 @@ class RnnStep(LayerStep):
             tanh(self.totals, out=hidden)
 
 
+class FusedTanh(FusedSteps):
+    """Steps of an Elman network with tanh."""
+
+    letters = candidate = "a"
+
+    @override
+    def run(self) -> None:
+        half = self.halves[0].unbind()
+        for t, total in enumerate(self.totals.unbind()):
+            total.addmm_(half[t], self.scaled).sigmoid_()
+            torch.sub(total, 0.5, out=half[t + 1])
+
+    @override
+    def differentiate(self) -> Blocks:
+        of = super().differentiate()
+        of["a"].mul_(2)
+        return of
+
+    @override
+    def step_back(self, t: int, twice: list[Tensor]) -> None:
+        of_total = self.of_totals[t].mul_(twice[0])
+        twice[0].addmm_(of_total, self.weight.T, beta=0, alpha=2)
+
+
+class FusedRelu(FusedTanh):
+    """Steps of an Elman network with relu."""
+
+    candidate = ""
+
+    @override
+    def run(self) -> None:
+        half = self.halves[0].unbind()
+        for t, total in enumerate(self.totals.unbind()):
+            total.addmm_(half[t], self.scaled).clamp_(min=0)
+            torch.mul(total, 0.5, out=half[t + 1])
+
+    @override
+    def differentiate(self) -> Blocks:
+        self.of_totals = self.totals.sign().mul_(0.5)
+        return self.blocks_of(self.of_totals)
+
+
 class RnnCell(Cell):
     """Base of the two layers of Elman networks."""
 
@@ -46,6 +89,7 @@ class TorchRnn(RnnCell, TorchCell, nn.RNN):  # type: ignore[misc]
 
     def __init__(self, options: RnnOptions, input_size: int, hidden_size: int) -> None:
         super().__init__(options, input_size, hidden_size, nonlinearity=options.nonlinearity)
+        self.fused_steps = FusedRelu if options.nonlinearity == "relu" else FusedTanh
 
 
 class ScratchRnn(RnnCell, ScratchCell):
