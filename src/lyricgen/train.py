@@ -44,6 +44,7 @@ from lyricgen.runs.state import find_resume_point
 from lyricgen.runs.summary import RunSummary, score
 from lyricgen.sweeps.job import SWEEP, do_as_job
 from lyricgen.sweeps.sweep import UnfinishedJobsError
+from lyricgen.training.threads import wait_passively
 
 log = logging.getLogger(__name__)
 
@@ -207,6 +208,7 @@ def main() -> None:
     shows its traceback instead.
     """
     prepare_streams()
+    wait_passively()
     # Hydra only warns of a missing hydra.searchpath
     warnings.filterwarnings("error", message="provider=", category=UserWarning)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here; Hydra does not print them

@@ -1,6 +1,7 @@
 """Behaviour that all commands share."""
 
 import logging
+import os
 import re
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from lyricgen import evaluate, generate
 from lyricgen.cli.command_line import Forms, Parser, check_forms, run
 from lyricgen.errors import UserError, as_option
 from lyricgen.files import replace_file
+from lyricgen.training.threads import WAITING
 
 WRITES = """
 from lyricgen.cli.command_line import Parser, run
@@ -129,3 +131,36 @@ def test_options_conflict_in_pairs(forms: Forms) -> None:
         for given in combinations(names, size):
             if not apart.intersection(combinations(given, 2)):
                 assert any(map(set(given).issubset, whole)), given
+
+
+@pytest.mark.parametrize(
+    ("command", "chosen"),
+    [("train", None), ("generate", None), *(("generate", name) for name in WAITING)],
+)
+def test_a_command_lets_threads_wait_passively_unless_the_user_has_chosen(
+    command: str, chosen: str | None
+) -> None:
+    """The policy is set before torch is imported, and never by importing the package."""
+    program = f"""
+import os, sys
+import lyricgen
+from lyricgen import {command}
+before = os.environ.get("OMP_WAIT_POLICY")
+assert "torch" not in sys.modules
+sys.argv = ["{command}", "--help"]
+try:
+    {command}.main()
+except SystemExit:
+    pass
+assert "torch" not in sys.modules
+print(before, os.environ.get("OMP_WAIT_POLICY"), file=sys.stderr)
+"""
+    environment = {name: value for name, value in os.environ.items() if name not in WAITING}
+    if chosen is not None:
+        environment[chosen] = "7"
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    kept = "7" if chosen == "OMP_WAIT_POLICY" else "None"
+    then = "PASSIVE" if chosen is None else kept
+    assert done.stderr.splitlines()[-1] == f"{kept} {then}"

@@ -1,4 +1,4 @@
-"""Count the cores of this process, and the threads of jobs that run side by side."""
+"""Count the cores of this process and the threads of jobs side by side; let threads wait idly."""
 
 import math
 import os
@@ -8,7 +8,20 @@ from pathlib import Path
 # OpenMP, MKL and OpenBLAS read these variables when a process starts
 VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
+# variables by which users choose how OpenMP's threads wait: the standard's, GNU's and LLVM's
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+
 CGROUPS = Path("/sys/fs/cgroup")
+
+
+def wait_passively() -> None:
+    """Let OpenMP's threads sleep while they wait for work, unless the user has chosen otherwise.
+
+    By default they spin, and take the cores from other processes and from the threads that they
+    wait for (docs/speed.md). The policy acts if torch is not imported yet, and on new processes.
+    """
+    if not any(name in os.environ for name in WAITING):
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 
 def cores() -> int:
