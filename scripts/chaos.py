@@ -89,6 +89,7 @@ VARIATIONS: tuple[tuple[tuple[str, ...], ...], ...] = (
     (
         (),
         ("model=hybrid",),
+        ("model=hybrid", "model.combination=product", "model.max_chars=500"),
         ("objective=fill",),
         ("loss.reduction=sum", "optimizer.lr=0.001"),
         ("callbacks.smoothed_loss.enabled=true", "callbacks.samples.steps=[2,11]"),

@@ -10,11 +10,12 @@ from torch import Tensor
 from lyricgen.data.batch import IGNORED, Batch
 from lyricgen.data.splits import Split
 from lyricgen.data.vocabulary import Vocabulary
-from lyricgen.models.hybrid import HybridModel, build_hybrid
+from lyricgen.models.hybrid import HybridModel, build_hybrid, multiply
 from lyricgen.models.model import eval_mode
 from lyricgen.models.ngram.left_out import leave_out, stream_blocks
 from lyricgen.models.ngram.model import NgramCounts, NgramModel
 from lyricgen.models.options import (
+    Combination,
     DepthOptions,
     HybridOptions,
     LstmOptions,
@@ -26,12 +27,19 @@ VOCABULARY = Vocabulary("\nabcdef")
 V, ORDER, BLOCKS = 7, 3, 4
 
 
-def hybrid_of(ids: Tensor, max_chars: int | None = None) -> HybridModel:
+def hybrid_of(
+    ids: Tensor, max_chars: int | None = None, combination: Combination = "mixture"
+) -> HybridModel:
     network: dict[str, Any] = {
         "input": "embedding",
         "embedding_size": None,
         "tie_weights": True,
         "dropout": 0.0,
+        "locked_dropout": False,
+        "embedding_dropout": 0.0,
+        "weight_drop": 0.0,
+        "noise": 0.0,
+        "noise_kind": "unigram",
         "init": "torch",
         "output_bias": "init",
     }
@@ -42,7 +50,7 @@ def hybrid_of(ids: Tensor, max_chars: int | None = None) -> HybridModel:
         objective="next",
         layers=1,
         hidden_size=8,
-        cell=LstmOptions(kind="lstm", forget_bias=1.0),
+        cell=LstmOptions(kind="lstm", kernel="torch", forget_bias=1.0),
         depth=DepthOptions(dropout=0.0, residual=False),
         model=RecurrentOptions(kind="recurrent", **network),
     )
@@ -53,6 +61,7 @@ def hybrid_of(ids: Tensor, max_chars: int | None = None) -> HybridModel:
         max_order=5,
         max_chars=max_chars,
         blocks=BLOCKS,
+        combination=combination,
         network_loss=0.3,
     )
     return build_hybrid(options, architecture, {"train": Split(ids, None)}, VOCABULARY)
@@ -79,12 +88,35 @@ def weights_by_hand(model: HybridModel, inputs: Tensor, passed: Any) -> Any:
     hidden, _ = model.network.recurrence(model.network.features(inputs), None)
     on_hidden, bias = model.on_hidden.weight.detach().numpy(), model.on_hidden.bias.detach().numpy()
     scores = hidden.detach().numpy() @ on_hidden.T + bias
-    return softmax(scores + passed @ model.on_passed.weight.detach().numpy().T)
+    scores = scores + passed @ model.on_passed.weight.detach().numpy().T
+    if model.architecture.combination == "mixture":
+        return softmax(scores)
+    scores[..., ORDER - 1] += 1  # the highest order alone, before the first step
+    return scores
 
 
-def test_the_loss_by_hand() -> None:
+def left_out_by_hand(ids: Tensor, begin: int = 0) -> tuple[Any, Any]:
+    """Distributions, (N, K, V), and passed, (N, K), of the counted characters."""
+    counted = ids[begin:].numpy()
+    blocks = stream_blocks(counted, BLOCKS, 0)
+    whole, shares = [np.full((len(counted), V), 1 / V)], []
+    for one in leave_out(NgramCounts(counted, V, ORDER), ORDER, counted, blocks):
+        passed = np.where(one.rows < 0, 1.0, one.level.passed[one.rows])
+        distributions = whole[-1] * passed[:, None]
+        for position, row in enumerate(one.rows):
+            entries = slice(one.level.first[row], one.level.first[row + 1])
+            if row >= 0:
+                symbols, direct = one.level.symbols[entries], one.level.direct[entries]
+                distributions[position, symbols] += direct
+        whole.append(distributions)
+        shares.append(passed)
+    return np.stack(whole[1:], axis=1), np.stack(shares, axis=1)
+
+
+@pytest.mark.parametrize("combination", ["mixture", "product"])
+def test_the_loss_by_hand(combination: Combination) -> None:
     ids = random_ids(200)
-    model = hybrid_of(ids)
+    model = hybrid_of(ids, combination=combination)
     set_weights(model)
     starts, steps = torch.tensor([4, 90]), torch.arange(10)
     positions = starts[:, None] + steps
@@ -92,8 +124,7 @@ def test_the_loss_by_hand() -> None:
     targets[1, 7:] = IGNORED
     batch = Batch(ids[positions], targets, starts, starts_stream=True, num_characters=17)
     loss, nats, _ = model.loss(batch, None, 0.1)
-    blocks = stream_blocks(ids.numpy(), BLOCKS, 0)
-    by_order, passed = leave_out(NgramCounts(ids.numpy(), V, ORDER), ORDER, ids.numpy(), blocks)
+    distributions, passed = left_out_by_hand(ids)
     here = (positions + 1).numpy()
     weights = weights_by_hand(model, batch.inputs, passed[here])
     logits, _ = model.network(batch.inputs)
@@ -101,17 +132,29 @@ def test_the_loss_by_hand() -> None:
     total = own = 0.0
     for row, step in np.argwhere(targets.numpy() != IGNORED):
         target = int(targets[row, step])
-        members = np.append(by_order[here[row, step]], network[row, step, target])
-        total -= float(np.log(weights[row, step] @ members))
+        members = np.vstack([distributions[here[row, step]], network[row, step]])
+        if combination == "mixture":
+            total -= float(np.log(weights[row, step] @ members[:, target]))
+        else:
+            whole = softmax(weights[row, step] @ np.log(members))
+            total -= float(np.log(whole[target]))
         logs = np.log(network[row, step])
         own -= float(0.9 * logs[target] + 0.1 * logs.mean())
     assert nats.item() == pytest.approx(total, rel=1e-5)
     assert loss.item() == pytest.approx(total + 0.3 * own, rel=1e-5)
 
 
-def test_predictions_by_hand_and_in_pieces() -> None:
+def test_the_gradient_of_a_product() -> None:
+    logs = [torch.randn(4, V, dtype=torch.float64) for _ in range(ORDER)]
+    weights = torch.randn(4, ORDER + 1, dtype=torch.float64, requires_grad=True)
+    network = torch.randn(4, V, dtype=torch.float64, requires_grad=True)
+    torch.autograd.gradcheck(lambda n, w: multiply(logs, n, w), (network, weights))
+
+
+@pytest.mark.parametrize("combination", ["mixture", "product"])
+def test_predictions_by_hand_and_in_pieces(combination: Combination) -> None:
     ids = random_ids(300)
-    model = hybrid_of(ids)
+    model = hybrid_of(ids, combination=combination)
     set_weights(model)
     inputs = torch.from_numpy(np.random.default_rng(8).integers(0, V, (3, 12)))
     ngrams = model.ngram.model
@@ -125,7 +168,9 @@ def test_predictions_by_hand_and_in_pieces() -> None:
         weights = weights_by_hand(model, inputs, passed)
         logits, _ = model.network(inputs)
         members.append(softmax(logits.double().numpy()))
-        expected = sum(weights[..., k, None] * each for k, each in enumerate(members))
+        parts = members if combination == "mixture" else [np.log(each) for each in members]
+        expected = sum(weights[..., k, None] * each for k, each in enumerate(parts))
+        expected = expected if combination == "mixture" else softmax(expected)
         found, _ = model(inputs)
         np.testing.assert_allclose(found.double().exp().numpy(), expected, rtol=1e-5)
         state, pieces = None, []
@@ -135,8 +180,9 @@ def test_predictions_by_hand_and_in_pieces() -> None:
         torch.testing.assert_close(torch.cat(pieces, dim=1), found)
 
 
-def test_an_untrained_model_is_its_n_gram_model() -> None:
-    model = hybrid_of(random_ids(300))
+@pytest.mark.parametrize("combination", ["mixture", "product"])
+def test_an_untrained_model_is_its_n_gram_model(combination: Combination) -> None:
+    model = hybrid_of(random_ids(300), combination=combination)
     inputs = random_ids(50)[None]
     with torch.no_grad(), eval_mode(model):
         found, _ = model(inputs)
@@ -146,20 +192,29 @@ def test_an_untrained_model_is_its_n_gram_model() -> None:
 
 def test_characters_that_are_not_counted_use_the_whole_counts() -> None:
     ids = random_ids(300)
-    model = hybrid_of(ids, max_chars=100)
+    model = hybrid_of(ids, max_chars=100, combination="product")
+    assert model.left_out is not None
     starts = torch.tensor([10, 195])
     positions = starts[:, None] + torch.arange(10)
     batch = Batch(ids[positions], ids[positions + 1], starts, True, 20)
-    by_order, passed = model._left_out(batch)
-    contexts = model.ngram.model.contexts(batch.inputs.numpy())
-    whole = list(model.ngram.model.by_order(contexts, batch.targets.numpy()))
+    by_order, passed = model.left_out.terms(batch)
+    logs, passed_too = model.left_out.logs(batch, torch.float64)
+    ngrams = model.ngram.model
+    contexts = ngrams.contexts(batch.inputs.numpy())
+    whole = list(ngrams.by_order(contexts, batch.targets.numpy()))
+    own, shares = left_out_by_hand(ids, begin=200)
     for k, (probability, share) in enumerate(whole):
         np.testing.assert_allclose(by_order[:10, k], probability[0], rtol=1e-6)
         np.testing.assert_allclose(passed[:10, k], share[0], rtol=1e-6)
-    blocks = stream_blocks(ids[200:].numpy(), BLOCKS, 0)
-    counts = NgramCounts(ids[200:].numpy(), V, ORDER)
-    own, _ = leave_out(counts, ORDER, ids[200:].numpy(), blocks)
-    np.testing.assert_array_equal(by_order[14:], own[:6])  # position 200 is the first
+        np.testing.assert_allclose(passed_too[:10, k], share[0], rtol=1e-12)
+        lower = NgramModel(ngrams.grams, ngrams.terms[: k + 1], "kneser_ney")
+        expected = lower.distributions(contexts[: k + 1])[0]
+        np.testing.assert_allclose(logs[k][:10].exp(), expected, rtol=1e-12)
+        # position 200 is the first that is counted
+        np.testing.assert_allclose(logs[k][14:].exp(), own[:6, k], rtol=1e-12)
+        np.testing.assert_allclose(passed_too[14:, k], shares[:6, k], rtol=1e-12)
+        targets = batch.targets[1, 4:].numpy()
+        np.testing.assert_allclose(by_order[14:, k], own[np.arange(6), k, targets], rtol=1e-6)
 
 
 def test_the_tables_survive_half_precision_and_the_state_dict() -> None:

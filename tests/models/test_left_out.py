@@ -1,12 +1,14 @@
 """Kneser-Ney distributions of a text's own positions, from counts without their block."""
 
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
+from lyricgen.models.ngram.distributions import Level, whole_levels
 from lyricgen.models.ngram.left_out import leave_out, line_blocks, stream_blocks
-from lyricgen.models.ngram.model import NgramCounts, Numbers
+from lyricgen.models.ngram.model import Floats, NgramCounts, Numbers, smooth_counts
 
 V, ORDER = 4, 4
 
@@ -37,6 +39,19 @@ def discounts(ids: Numbers) -> list[float]:
     return found
 
 
+def row_distributions(levels: list[Level], rows: list[int]) -> list[Floats]:
+    """Each order's distribution after a context, from the rows of the levels."""
+    found = [np.full(V, 1 / V)]
+    for level, row in zip(levels, rows, strict=True):
+        p = found[-1].copy()
+        if row >= 0:
+            entries = slice(level.first[row], level.first[row + 1])
+            p *= level.passed[row]
+            p[level.symbols[entries]] += level.direct[entries]
+        found.append(p)
+    return found[1:]
+
+
 @pytest.mark.parametrize("lines", [False, True])
 def test_distributions_equal_counts_by_dictionaries(lines: bool) -> None:
     draw = np.random.default_rng(1)
@@ -45,26 +60,53 @@ def test_distributions_equal_counts_by_dictionaries(lines: bool) -> None:
     if lines:
         ids[::6] = V
         blocks = line_blocks(ids, 3, V)
-    by_order, passed = leave_out(NgramCounts(ids, V, ORDER), ORDER, ids, blocks)
+    made = list(leave_out(NgramCounts(ids, V, ORDER), ORDER, ids, blocks))
     by_hand = discounts(ids)
     compared = 0
     for block in range(3):
         counted = counts_without(ids, blocks, block)
         for end in np.flatnonzero((blocks == block) & (ids < V)):
-            expected = 1 / V
+            expected = np.full(V, 1 / V)
+            own = 1 / V
+            found = row_distributions([one.level for one in made], [one.rows[end] for one in made])
             for k, (counts, discount) in enumerate(zip(counted, by_hand, strict=True)):
                 context = tuple(ids[max(0, end - k) : end])
                 after = {gram[-1]: n for gram, n in counts.items() if gram[:-1] == context}
-                share = 1.0
                 if after and len(context) == k and V not in context[1:]:
                     total = sum(after.values())
-                    share = discount * len(after) / total
-                    direct = max(after.get(ids[end], 0) - discount, 0) / total
-                    expected = direct + share * expected
-                assert by_order[end, k] == pytest.approx(expected, rel=1e-6)
-                assert passed[end, k] == pytest.approx(share, rel=1e-6)
+                    expected = discount * len(after) / total * expected
+                    for symbol, number in after.items():
+                        expected[symbol] += max(number - discount, 0) / total
+                np.testing.assert_allclose(found[k], expected, rtol=1e-12, atol=1e-15)
+                row = made[k].rows[end]
+                own = own * (made[k].level.passed[row] if row >= 0 else 1) + made[k].direct[end]
+                assert own == pytest.approx(expected[ids[end]], rel=1e-12)
                 compared += 1
     assert compared > 900
+
+
+def test_shorter_rows_are_those_of_the_level_below() -> None:
+    ids = np.random.default_rng(2).integers(0, V, 200)
+    made = list(leave_out(NgramCounts(ids, V, ORDER), ORDER, ids, np.arange(200) // 50))
+    for below, level in pairwise(made):
+        known = level.rows >= 0
+        shorter = level.level.shorter[level.rows[known]]
+        np.testing.assert_array_equal(shorter, below.rows[known])
+
+
+def test_whole_levels_equal_the_model() -> None:
+    ids = np.append(V, np.random.default_rng(3).integers(0, V, 400))
+    ids[::9] = V
+    model = smooth_counts(NgramCounts(ids, V, ORDER), ORDER, "kneser_ney")
+    levels = whole_levels(model)
+    contexts = model.contexts(ids)
+    whole = model.distributions(contexts)
+    for position in range(len(ids)):
+        rows = [int(numbers[position]) for numbers in contexts]
+        found = row_distributions(levels, rows)[-1]
+        np.testing.assert_allclose(found, whole[position], rtol=1e-12)
+        for below, row, shorter in zip(rows, rows[1:], levels[1:], strict=False):
+            assert row < 0 or shorter.shorter[row] == below
 
 
 def test_blocks_of_running_text_end_at_empty_lines() -> None:

@@ -30,14 +30,22 @@ def test_a_hybrid_model_is_never_worse_than_its_n_gram(train: Train, data: str) 
     assert "its network alone" in done.out
 
 
-def test_a_diverging_network_leaves_the_n_gram(train: Train) -> None:
-    done = train(*HYBRID, "optimizer.lr=10", "trainer.gradient_clip_val=null")
+@pytest.mark.parametrize("combination", ["mixture", "product"])
+def test_a_diverging_network_leaves_the_n_gram(train: Train, combination: str) -> None:
+    done = train(
+        *HYBRID,
+        f"model.combination={combination}",
+        "optimizer.lr=10",
+        "trainer.gradient_clip_val=null",
+    )
     expected = min(done.summary["ngram_perplexities"]["val"]["kneser_ney"])
     assert done.summary["val/perplexity"] <= expected * (1 + 1e-5)
 
 
 @pytest.mark.parametrize("step", [0, 1, 6])
-@pytest.mark.parametrize("options", [(), ("data=dino", "cell=gru", "layers=2")])
+@pytest.mark.parametrize(
+    "options", [(), ("data=dino", "cell=gru", "layers=2", "model.combination=product")]
+)
 def test_a_stopped_run_continues_exactly(
     train: Train, monkeypatch: pytest.MonkeyPatch, step: int, options: tuple[str, ...]
 ) -> None:

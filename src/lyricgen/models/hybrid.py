@@ -1,23 +1,29 @@
-"""A network mixed with the n-gram distributions of its training text.
-
-    p(w) = m_1 p_1(w) + … + m_K p_K(w) + m_{K+1} q(w),    m = softmax(A h + B s + c)
+"""A network together with the n-gram distributions of its training text.
 
 Here p_k are the interpolated Kneser-Ney distributions of the orders k, q is the distribution of the
 network, h its last hidden state, and s holds the share that each order passes on to the shorter
-context. The network learns by its own loss and by that of the mixture. So it learns most where the
-n-grams predict badly, and stays a model of its own.
+context. They make one distribution in one of two ways:
+
+    mixture   p(w) = m_1 p_1(w) + … + m_K p_K(w) + m_{K+1} q(w),      m = softmax(A h + B s + c)
+    product   p(w) ∝ p_1(w)^m_1 · … · p_K(w)^m_K · q(w)^m_{K+1},      m = A h + B s + c + e_K
+
+The network learns by its own loss and by that of the whole. So it learns most where the n-grams
+predict badly, and stays a model of its own. A mixture serves small texts. In a product the network
+learns to correct the n-grams, which needs fewer characters, but soon trusts a network that has
+learnt its text by heart.
 
 In training, the p_k of a position come from counts without its block (`ngram.left_out`). Before
-the first step the mixture is the n-gram model of the highest order alone.
+the first step the whole is the n-gram model of the highest order alone.
 
-Source: Neubig and Dyer, EMNLP 2016, "Generalizing and Hybridizing Count-based and Neural Language
-Models".
+Sources: Neubig and Dyer, EMNLP 2016, "Generalizing and Hybridizing Count-based and Neural Language
+Models"; for the product, Li et al., EMNLP Findings 2022, "Residual Learning of Neural Text
+Generation with n-gram Language Model".
 
 Shapes: B batch, T time steps, M = B·T, V vocabulary, H hidden, K orders, N characters in a split.
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -31,9 +37,10 @@ from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.models.cells.cell import State
 from lyricgen.models.model import Model, NextModel, at_least_float32, cross_entropy, nats_of
 from lyricgen.models.network import CharacterNetwork, LanguageModel
-from lyricgen.models.ngram.distributions import Distributions
+from lyricgen.models.ngram.distributions import Distributions, whole_levels
 from lyricgen.models.ngram.language_model import NgramBaseline, NgramLanguageModel
-from lyricgen.models.ngram.left_out import leave_out, line_blocks, stream_blocks
+from lyricgen.models.ngram.left_out import divide
+from lyricgen.models.ngram.training_tables import TrainingTables
 from lyricgen.models.options import (
     HybridArchitecture,
     HybridOptions,
@@ -44,21 +51,44 @@ from lyricgen.models.options import (
 NGRAM = "ngram."  # begins the names of the n-gram model's tensors
 
 
-class LeftOutTables(NamedTuple):
-    """What the n-grams say of the last N counted characters of a split, without their blocks.
+class AddFixed(torch.autograd.Function):
+    """Sum of fixed logits with weights: the gradient goes to the weights alone."""
 
-    `by_order`, (N, K) float32, is the probability of each character by each order, and `passed`,
-    (N, K) float32, the share that the order passes on to the shorter context. `begin` is the
-    position of the first counted character.
+    @staticmethod
+    @override
+    def forward(ctx: Any, weights: Tensor, *logits: Tensor) -> Tensor:
+        """Add up `logits`, (M, V) each, with `weights`, (M, number of logits)."""
+        ctx.logits = logits
+        total = logits[0] * weights[:, :1]
+        for k, each in enumerate(logits[1:], start=1):
+            total.addcmul_(each, weights[:, k : k + 1])
+        return total
+
+    @staticmethod
+    @override
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        [gradient] = gradients
+        found = [torch.linalg.vecdot(gradient, each) for each in ctx.logits]
+        return torch.stack(found, dim=1), *[None] * len(found)
+
+
+def multiply(logs: list[Tensor], network: Tensor, weights: Tensor) -> Tensor:
+    """Add log-probabilities with weights, which multiplies the distributions.
+
+    Args:
+        logs: (M, V) of each order, without gradients.
+        network: (M, V) of the network.
+        weights: (M, number of orders + 1), that of the network last.
+
+    Returns:
+        Logits, (M, V).
     """
-
-    by_order: Tensor
-    passed: Tensor
-    begin: int
+    total: Tensor = AddFixed.apply(weights[:, :-1], *logs)  # type: ignore[no-untyped-call]
+    return torch.addcmul(total, network, weights[:, -1:])
 
 
 class HybridModel(NextModel):
-    """Network and n-grams of a text, and the weights of their mixture.
+    """Network and n-grams of a text, and the weights of their combination.
 
     A state holds the state of the network, and the state of the n-gram model after it.
 
@@ -78,7 +108,7 @@ class HybridModel(NextModel):
     mixes_with_ngrams = False
 
     architecture: HybridArchitecture
-    left_out: LeftOutTables | None = None
+    left_out: TrainingTables | None = None
 
     def __init__(self, architecture: HybridArchitecture) -> None:
         super().__init__()
@@ -139,7 +169,7 @@ class HybridModel(NextModel):
         return mixed.view(logits.shape), logits, (*after, *ngram_state)
 
     def mix(self, hidden: Tensor, logits: Tensor, rows: Tensor) -> Tensor:
-        """Mix the distributions of positions.
+        """Combine the distributions of positions.
 
         Args:
             hidden: (M, H) last hidden states.
@@ -152,26 +182,31 @@ class HybridModel(NextModel):
         distributions = self._distributions_on(logits.device, logits.dtype)
         passed = distributions.passed_shares(rows)
         weights = self.weights(hidden, passed.T)
+        if self.architecture.combination == "product":
+            logs = distributions.logs(rows, passed)
+            return multiply(logs, logits.log_softmax(-1), weights).log_softmax(-1)
         mixed = distributions.mix(weights[:, :-1].T, rows, passed)
         return mixed.addcmul_(logits.softmax(-1), weights[:, -1:]).log_()
 
     def weights(self, hidden: Tensor, passed: Tensor) -> Tensor:
-        """Compute the weights of the orders and of the network, (M, K + 1); they sum to one.
+        """Compute the weights of the orders and of the network, (M, K + 1).
+
+        In a mixture they sum to one; in a product they may be any numbers.
 
         Args:
             hidden: (M, H) last hidden states.
             passed: (M, K) share that each order passes on.
         """
-        logits = at_least_float32(self.on_hidden(hidden)) + at_least_float32(
+        found = at_least_float32(self.on_hidden(hidden)) + at_least_float32(
             self.on_passed(passed.to(self.on_passed.weight.dtype))
         )
-        weights = logits.softmax(-1)
-        if self.training:
-            return weights
-        alone = torch.zeros_like(weights[:1])
+        alone = torch.zeros_like(found[:1])  # the n-gram model alone
         alone[:, -2] = 1.0
+        if self.architecture.combination == "product":
+            return found + alone
+        found = found.softmax(-1)
         # a step leaves no bias at exactly zero
-        return torch.where(self.on_hidden.bias.any(), weights, alone)
+        return found if self.training else torch.where(self.on_hidden.bias.any(), found, alone)
 
     @override
     def loss(
@@ -181,36 +216,21 @@ class HybridModel(NextModel):
         logits = at_least_float32(self.network.logits(hidden)).flatten(0, 1)  # (M, V)
         log_probabilities, targets = F.log_softmax(logits, dim=-1), batch.targets.flatten()
         own_loss, _ = cross_entropy(log_probabilities, targets, label_smoothing)
-        counted = targets != IGNORED
-        own = log_probabilities.gather(1, (targets * counted)[:, None]).exp()  # (M, 1)
-        by_order, passed = self._left_out(batch)
-        weights = self.weights(self.network.dropout(hidden).flatten(0, 1), passed)
-        # only the targets' probabilities are needed, so no distribution is mixed
-        mixed = (weights * torch.cat([by_order.to(own.dtype), own], dim=1)).sum(dim=-1)
-        nats = -(mixed.log() * counted).sum()
-        return nats + self.architecture.network_loss * own_loss, nats, state
-
-    def _left_out(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Look the rows of `left_out` up for a batch's targets, (M, K) each."""
         if self.left_out is None:
             raise RuntimeError("a model without tables of its text cannot be trained")
-        device, begin = batch.starts.device, self.left_out.begin
-        if self.left_out.passed.device != device:
-            by_order, passed, _ = self.left_out
-            self.left_out = LeftOutTables(by_order.to(device), passed.to(device), begin)
-        steps = torch.arange(1, batch.targets.shape[1] + 1, device=device)
-        positions = (batch.starts[:, None] + steps).flatten() - begin  # (M,) of the targets
-        rows = positions.clamp(0, len(self.left_out.passed) - 1)  # also of padding
-        found = self.left_out.by_order[rows], self.left_out.passed[rows]
-        if begin == 0:
-            return found
-        # characters before the counted ones are new to the n-grams
-        model, (contexts, _) = self.ngram.model, self.ngram.contexts(batch.inputs, None)
-        targets = batch.targets.clamp(min=0).cpu().numpy()
-        terms = np.array(list(model.by_order(contexts, targets)), dtype=np.float32)  # (K, 2, B, T)
-        new = torch.from_numpy(terms).flatten(2).to(device).permute(1, 2, 0)  # (2, M, K)
-        old = (positions >= 0)[:, None]
-        return torch.where(old, found[0], new[0]), torch.where(old, found[1], new[1])
+        read = self.network.dropout(hidden).flatten(0, 1)  # (M, H)
+        if self.architecture.combination == "product":
+            logs, passed = self.left_out.logs(batch, logits.dtype)
+            whole = multiply(logs, log_probabilities, self.weights(read, passed))
+            nats = F.cross_entropy(whole, targets, ignore_index=IGNORED, reduction="sum")
+        else:  # only the targets' probabilities are needed, so no distribution is mixed
+            counted = targets != IGNORED
+            own = log_probabilities.gather(1, (targets * counted)[:, None]).exp()  # (M, 1)
+            by_order, passed = self.left_out.terms(batch)
+            members = torch.cat([by_order.to(own.dtype), own], dim=1)  # (M, K + 1)
+            mixed = (self.weights(read, passed) * members).sum(dim=-1)
+            nats = -(mixed.log() * counted).sum()
+        return nats + self.architecture.network_loss * own_loss, nats, state
 
     @override
     def score_parts(
@@ -222,7 +242,8 @@ class HybridModel(NextModel):
     def _distributions_on(self, device: torch.device, dtype: torch.dtype) -> Distributions:
         made = self._distributions
         if made is None or (made.device, made.dtype) != (device, dtype):
-            made = Distributions(self.ngram.model, device, dtype)
+            levels = whole_levels(self.ngram.model)
+            made = Distributions(levels, self.vocabulary_size, device, dtype)
             self._distributions = made
         return made
 
@@ -245,13 +266,8 @@ def build_hybrid(
         UserError: the mapped ids of a split are damaged and cannot be restored.
     """
     train, size = splits["train"], len(vocabulary)
-    counted = NgramBaseline(
-        splits,
-        size,
-        options.order or options.max_order,
-        options.max_chars,
-        "model.max_chars",
-    )
+    longest = options.order or options.max_order
+    counted = NgramBaseline(splits, size, longest, options.max_chars, "model.max_chars")
     order = options.order or counted.best_order()
     ngram = NgramArchitecture(
         kind="ngram",
@@ -263,18 +279,20 @@ def build_hybrid(
     )
     model = HybridModel(
         HybridArchitecture(
-            kind="hybrid", network=architecture, ngram=ngram, network_loss=options.network_loss
+            kind="hybrid",
+            network=architecture,
+            ngram=ngram,
+            combination=options.combination,
+            network_loss=options.network_loss,
         )
     )
     model.ngram.set_counts(counted.counts)
     ids = counted.ids.numpy()
-    if train.line_starts is None:
-        newline = vocabulary.characters.find("\n")
-        blocks = stream_blocks(ids, options.blocks, newline)
-    else:
-        blocks = line_blocks(ids, options.blocks, size)
-    by_order, passed = map(torch.from_numpy, leave_out(counted.counts, order, ids, blocks))
-    model.left_out = LeftOutTables(by_order, passed, len(train.ids) - len(ids))
+    blocks = divide(ids, options.blocks, size, vocabulary.characters.find("\n"))
+    model.left_out = TrainingTables(
+        *(model.ngram, counted.counts, ids, blocks, len(train.ids) - len(ids)),
+        with_distributions=options.combination == "product",
+    )
     return model
 
 

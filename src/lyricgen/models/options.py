@@ -22,6 +22,7 @@ Objective = Literal["next", "fill"]
 Interpolated: TypeAlias = Literal["kneser_ney", "witten_bell"]
 Smoothing: TypeAlias = Literal[Interpolated, "add_k"]
 Kernel = Literal["auto", "torch", "fused"]
+Combination: TypeAlias = Literal["mixture", "product"]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -153,6 +154,7 @@ class HybridOptions(NetworkOptions):
     max_order: int = Field(ge=1, le=9)
     max_chars: PositiveInt | None
     blocks: int = Field(ge=2, le=1000)
+    combination: Combination
     network_loss: PositiveFloat
 
 
@@ -182,6 +184,7 @@ class HybridArchitecture(Options):
     kind: Literal["hybrid"]
     network: RecurrentArchitecture
     ngram: NgramArchitecture
+    combination: Combination
     network_loss: PositiveFloat
 
     @property

@@ -186,12 +186,7 @@ class TrainOptions(Options):
     logger: LoggerOptions
 
     @model_validator(mode="after")
-    def _check_between_groups(self) -> Self:
-        if self.sampler.kind == "lines" and self.data.unit == "text":
-            raise ValueError(
-                f"sampler=lines cannot serve data={self.data.kind}, which is running text: choose "
-                "sampler=consecutive or sampler=random, or data.unit=line"
-            )
+    def _check_model(self) -> Self:
         if self.objective not in self.model.objectives:
             raise ValueError(
                 "objective=fill predicts a character from both sides, which "
@@ -222,6 +217,15 @@ class TrainOptions(Options):
                 "callbacks.average.enabled=true adds small parts of the weights, which 16 bits "
                 f"round away (trainer.precision={self.trainer.precision}): choose "
                 "trainer.precision=bf16-mixed, or leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_between_groups(self) -> Self:
+        if self.sampler.kind == "lines" and self.data.unit == "text":
+            raise ValueError(
+                f"sampler=lines cannot serve data={self.data.kind}, which is running text: choose "
+                "sampler=consecutive or sampler=random, or data.unit=line"
             )
         if self.data.distinct and self.data.unit == "text":
             raise ValueError("data.distinct=true keeps each line once: it needs data.unit=line")

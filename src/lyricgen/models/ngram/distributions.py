@@ -1,67 +1,118 @@
 """N-gram distributions of many positions at once, in torch, on any device.
 
-Shapes: M positions, K orders, V vocabulary.
+Shapes: M positions, K orders, V vocabulary, R rows of a level, E entries in all of them.
 """
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lyricgen.models.ngram.model import NgramModel
+from lyricgen.models.ngram.model import Floats, NgramModel, Numbers
 
 DENSE_BYTES = 2**26  # most bytes of the tables that hold whole distributions of short contexts
 
 
-class Distributions:
-    """Distributions of an n-gram model that interpolates.
+@dataclass(frozen=True)
+class Level:
+    """Distributions of one order k, as the terms of p_k = direct + passed · p_{k-1}.
 
-    Those of the shortest contexts are whole tables, as long as the tables are small. Each longer
-    context multiplies the distribution of the shorter one by `passed`, and adds `direct` to its
-    entries. No two entries of a position have the same place, so the result does not depend on
-    their order.
+    Row r is a context, of the whole text or without one block.
+
+    Attributes:
+        first: (R + 1,) entries of row r are those from first[r] to first[r + 1] - 1.
+        symbols: (E,) symbol of each entry; other symbols have direct = 0.
+        direct: (E,) share of the entry's symbol.
+        passed: (R,) share of p_{k-1}.
+        shorter: (R,) row of the context without its oldest symbol, in the level below.
+    """
+
+    first: Numbers
+    symbols: Numbers
+    direct: Floats
+    passed: Floats
+    shorter: Numbers
+
+
+def whole_levels(model: NgramModel) -> list[Level]:
+    """Make the levels of an n-gram model; row r of level k is the context with the number r."""
+    width, levels = model.grams.vocabulary_size + 1, list[Level]()
+    below = np.zeros(0, dtype=np.int64)  # keys of the grams one symbol shorter
+    shorter = np.zeros(1, dtype=np.int64)  # of each context, the number without its oldest symbol
+    for keys, (direct, passed) in zip(model.grams.keys, model.terms, strict=False):
+        context, symbols = np.divmod(keys, width)
+        predicted = symbols < width - 1
+        sizes = np.bincount(context[predicted], minlength=len(shorter))
+        first = np.append(0, np.cumsum(sizes))
+        levels.append(
+            Level(first, symbols[predicted], direct[:-1][predicted], passed[:-1], shorter)
+        )
+        longer = np.searchsorted(below, shorter[context] * width + symbols)
+        below, shorter = keys, longer if len(below) else np.zeros_like(keys)
+    return levels
+
+
+def join(one: list[Level], other: list[Level]) -> list[Level]:
+    """Put the rows of other levels behind those of the first levels."""
+    rows = [0, *(len(level.passed) for level in one)]
+    return [
+        Level(
+            np.append(a.first, a.first[-1] + b.first[1:]),
+            np.append(a.symbols, b.symbols),
+            np.append(a.direct, b.direct),
+            np.append(a.passed, b.passed),
+            np.append(a.shorter, b.shorter + below),
+        )
+        for a, b, below in zip(one, other, rows, strict=False)
+    ]
+
+
+class Distributions:
+    """Distributions of the levels of an n-gram model.
+
+    The lowest levels are tables of whole distributions, as long as these are small. Each further
+    level multiplies the distributions of the level below by `passed`, and adds `direct` to its
+    entries. No two entries have the same place, so the result does not depend on their order.
 
     Args:
-        model: the n-gram model.
-        device: where to put the tables, and where contexts are looked up.
+        levels: levels 1 … K.
+        vocabulary_size: V.
+        device: where to put the tables, and where rows are looked up.
         dtype: type of the probabilities.
     """
 
-    def __init__(self, model: NgramModel, device: torch.device, dtype: torch.dtype) -> None:
-        self.device, self.dtype = device, dtype
-        self.vocabulary_size = size = model.grams.vocabulary_size
-        self._passed = [self._move(passed[:-1]) for _, passed in model.terms]
-        self._sparse: list[tuple[Tensor, Tensor, Tensor]] = []
-        room = DENSE_BYTES // (dtype.itemsize * size)  # rows
-        tables, table = list[Tensor](), torch.full((1, size), 1 / size, dtype=torch.float64)
-        below = np.zeros(0, dtype=np.int64)  # keys of the grams one symbol shorter
-        shorter = np.zeros(1, dtype=np.int64)  # of each context, the number without its oldest
-        for keys, (direct, passed) in zip(model.grams.keys, model.terms, strict=False):
-            context, symbols = np.divmod(keys, size + 1)
-            predicted = symbols < size
-            room -= len(shorter)
-            if not self._sparse and (not tables or room >= 0):
-                table = table[torch.from_numpy(shorter)]
-                table *= torch.from_numpy(passed[:-1])[:, None]
-                table[context[predicted], symbols[predicted]] += torch.from_numpy(
-                    direct[:-1][predicted]
-                )
-                tables.append(table)
-            else:
-                sizes = np.bincount(context[predicted], minlength=len(shorter))
-                first = self._move(np.append(0, np.cumsum(sizes)))
-                symbol = self._move(symbols[predicted].astype(np.int32))
-                self._sparse.append((first, symbol, self._move(direct[:-1][predicted])))
-            longer = np.searchsorted(below, shorter[context] * (size + 1) + symbols)
-            below, shorter = keys, longer if len(below) else np.zeros_like(keys)
+    def __init__(
+        self,
+        levels: Sequence[Level],
+        vocabulary_size: int,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self.device, self.dtype, self.vocabulary_size = device, dtype, vocabulary_size
+        self._passed = [torch.from_numpy(one.passed).to(device, dtype) for one in levels]
+        room = DENSE_BYTES // (2 * dtype.itemsize * vocabulary_size)  # rows, also of logarithms
+        tables: list[Tensor] = []
+        below = torch.full((1, vocabulary_size), 1 / vocabulary_size, dtype=torch.float64)
+        for level in levels:
+            if tables and sum(map(len, tables)) + len(level.passed) > room:
+                break
+            below = below[torch.from_numpy(level.shorter)] * torch.from_numpy(level.passed)[:, None]
+            rows = np.repeat(np.arange(len(level.passed)), np.diff(level.first))
+            below[rows, level.symbols] += torch.from_numpy(level.direct)
+            tables.append(below)
         self._offsets = [0, *np.cumsum([len(one) for one in tables]).tolist()][:-1]
         self._table = torch.cat(tables).to(device, dtype)  # (rows of these levels, V)
-
-    def _move(self, values: np.ndarray[Any, Any]) -> Tensor:
-        moved = torch.from_numpy(values)
-        return moved.to(self.device, self.dtype if moved.is_floating_point() else moved.dtype)
+        self._logs = self._table.log()
+        self._sparse = [
+            (
+                torch.from_numpy(level.first).to(device),
+                torch.from_numpy(level.symbols).to(device, torch.int32),
+                torch.from_numpy(level.direct).to(device, dtype),
+            )
+            for level in levels[len(tables) :]
+        ]
 
     def passed_shares(self, rows: Tensor) -> Tensor:
         """Find `passed` of each order, (K, M) from rows (K, M); 1 for an unseen context, row -1."""
@@ -71,12 +122,33 @@ class Distributions:
         ]
         return torch.stack(shares)
 
+    def logs(self, rows: Tensor, passed: Tensor) -> list[Tensor]:
+        """Compute the log-probabilities of each order.
+
+        Args:
+            rows: (K, M) int64; -1 for an unseen context, which takes the next shorter one's row.
+            passed: (K, M) from `passed_shares`.
+
+        Returns:
+            (M, V) for each order from 1 up.
+        """
+        places = self._places(rows)
+        found = [self._logs[place] for place in places]
+        if not self._sparse:
+            return found
+        probabilities = self._table[places[-1]]
+        for k, entries in enumerate(self._entries(rows), start=len(places)):
+            probabilities = probabilities * passed[k][:, None]
+            self._add(probabilities, *entries)
+            found.append(probabilities.log())
+        return found
+
     def mix(self, weights: Tensor, rows: Tensor, passed: Tensor) -> Tensor:
         """Compute the sum of the orders' distributions with weights.
 
         Args:
             weights: (K, M) weight of each order.
-            rows: (K, M) int64 numbers of the contexts; -1 for an unseen context.
+            rows: (K, M), as in `logs`.
             passed: (K, M) from `passed_shares`.
 
         Returns:
@@ -94,8 +166,7 @@ class Distributions:
         for (position, symbols, direct), share in zip(
             self._entries(rows), reversed(shares), strict=True
         ):
-            place = position * self.vocabulary_size + symbols
-            mixed.view(-1).index_add_(0, place, direct * share[position])
+            self._add(mixed, position, symbols, direct * share[position])
         return mixed
 
     def _places(self, rows: Tensor) -> list[Tensor]:
@@ -123,3 +194,10 @@ class Distributions:
             shift = begin - (count.cumsum(0) - count)
             entry = torch.arange(total, device=rows.device) + shift[position]
             yield position, symbols[entry], direct[entry]
+
+    def _add(
+        self, probabilities: Tensor, position: Tensor, symbols: Tensor, direct: Tensor
+    ) -> None:
+        """Add `direct` of entries to probabilities, (M, V), in place."""
+        place = position * self.vocabulary_size + symbols
+        probabilities.view(-1).index_add_(0, place, direct)

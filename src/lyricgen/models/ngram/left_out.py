@@ -1,31 +1,58 @@
-"""Kneser-Ney probabilities of a text's own symbols, from counts that leave their block out.
+"""Kneser-Ney distributions of a text's own positions, from counts that leave their block out.
 
-Of the text that was counted, n-grams know too much: a network that is mixed with them would learn
-to trust them too much. So the text is divided into blocks, and the probabilities at a position come
-from the grams that end outside its block:
+A network that learns from n-gram distributions must see them as good as they are on new text. Of
+the text that was counted they know too much. So the text is divided into blocks. The distributions
+at a position come from the grams that end outside its block:
 
     highest order   c(g) is the number of occurrences outside the block
     below it        c(g) is the number of distinct symbols that stand before g outside the block
 
-The discounts stay those of the whole text. It would not do to leave out single occurrences: songs
-and documents repeat themselves.
+The discounts stay those of the whole text. Leaving out single occurrences instead of blocks is too
+optimistic: songs and documents repeat themselves.
 
-Shapes: N symbols in the counted text, K orders, G_k distinct grams of k symbols in the text.
+Shapes: N symbols in the counted text, V in the vocabulary, G_k distinct grams of k symbols; R rows
+of a level, and E entries in all of them.
 """
 
-import numpy as np
-import numpy.typing as npt
+from collections.abc import Iterator
+from dataclasses import dataclass
 
+import numpy as np
+
+from lyricgen.models.ngram.distributions import Level
 from lyricgen.models.ngram.model import (
+    Floats,
     Ids,
     NgramCounts,
     Numbers,
-    Terms,
     kneser_ney_discount,
+    shares,
 )
 
-Singles = npt.NDArray[np.float32]
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # 2⁶⁴ over the golden ratio, an odd number
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """One level of the counted text's own positions.
+
+    Attributes:
+        level: its distributions.
+        rows: (N,) the row that predicts each symbol; -1 for START, or if the context would begin
+            before its line or stream.
+        direct: (N,) share of the symbol itself; 0 where rows is -1.
+    """
+
+    level: Level
+    rows: Numbers
+    direct: Floats
+
+
+def divide(ids: Ids, number: int, start: int, newline: int) -> Numbers:
+    """Divide a text into blocks by `line_blocks` or, without start symbols, `stream_blocks`."""
+    if ids[0] == start:
+        return line_blocks(ids, number, start)
+    return stream_blocks(ids, number, newline)
 
 
 def stream_blocks(ids: Ids, number: int, newline: int) -> Numbers:
@@ -75,72 +102,76 @@ def line_blocks(ids: Ids, number: int, start: int) -> Numbers:
     return np.repeat(blocks.astype(np.int64), lengths)
 
 
-def leave_out(
-    counts: NgramCounts, order: int, ids: Ids, blocks: Numbers
-) -> tuple[Singles, Singles]:
-    """Compute the Kneser-Ney terms of a text's symbols without their block.
+def leave_out(counts: NgramCounts, order: int, ids: Ids, blocks: Numbers) -> Iterator[LeftOut]:
+    """Compute the Kneser-Ney distributions of a text's positions without their block.
 
     Args:
         counts: counted grams of the text, of at least `order` symbols.
-        order: order of the model, K.
+        order: order of the model.
         ids: (N,) the counted text.
         blocks: (N,) the block of each symbol.
 
-    Returns:
-        p_k of the symbol at each position, (N, K); and the share `passed` of p_k, (N, K). For
-        START, they mean nothing.
+    Yields:
+        The level of each order from 1 up.
     """
-    text = ids.astype(np.int64)
-    ends = counts.number(text, order)  # (N,) for each length: the gram that ends there
+    width, text = counts.vocabulary_size + 1, ids.astype(np.int64)
+    ends = [*counts.number(text, order)]  # (N,) for each length: the gram that ends there
     opens_line = counts.keys[0] == counts.vocabulary_size  # (G_1,), next (G_2,) and so on
-    probability = np.full(len(text), 1 / counts.vocabulary_size)
-    by_order, shares = np.empty((2, len(text), order), dtype=np.float32)
+    below = np.zeros(len(text), dtype=np.int64)  # (N,) rows of the level below
     for k in range(1, order + 1):
-        context = counts.keys[k - 1] // (counts.vocabulary_size + 1)  # (G_k,)
-        level = (counts.counts if k == order else counts.continuations)[k - 1]  # (G_k,)
-        known = np.flatnonzero((ends[k - 1] >= 0) & (text < counts.vocabulary_size))
-        lost = known
-        if k < order:
+        keys, highest = counts.keys[k - 1], k == order
+        context, contexts = keys // width, len(counts.keys[k - 2]) if k > 1 else 1
+        level = (counts.counts if highest else counts.continuations)[k - 1]  # (G_k,)
+        predicted = (ends[k - 1] >= 0) & (text < counts.vocabulary_size)  # (N,)
+        gram = ends[k - 1][predicted]
+        row, first, grams, own = _pair(context, contexts, gram, blocks[predicted])
+        entry = np.full(len(text), -1)  # (N,) entry of each predicted symbol
+        entry[predicted] = own
+        lost = entry[predicted]
+        if not highest:
+            opening = predicted & opens_line[ends[k - 1]]
+            last = _last_if_one_block(ends[k], len(counts.keys[k]), blocks)
             # symbols before a gram in this block only, and each occurrence at a line's start
-            opening = known[opens_line[ends[k - 1][known]]]
-            lost = np.append(_last_if_one_block(ends[k], len(counts.keys[k]), blocks), opening)
-            opens_line = opens_line[counts.keys[k] // (counts.vocabulary_size + 1)]
-        gram_block = np.full(len(text), -1)
-        pairs, gram_block[known] = np.unique(
-            blocks[known] * len(level) + ends[k - 1][known], return_inverse=True
-        )  # each a block and a gram in it
-        removed = np.bincount(gram_block[lost], minlength=len(pairs))
-        direct, passed = _terms(level, context, pairs, removed)
-        here = gram_block[known]
-        probability[known] = direct[here] + passed[here] * probability[known]
-        by_order[:, k - 1], shares[:, k - 1] = probability, 1.0
-        shares[known, k - 1] = passed[here]
-    return by_order, shares
+            lost = np.append(entry[last], entry[opening])
+            opens_line = opens_line[counts.keys[k] // width]
+        left = level[grams] - np.bincount(lost[lost >= 0], minlength=len(grams))  # (E,)
+        discount, known = kneser_ney_discount(level), left > 0
+        entry_row = np.repeat(np.arange(len(first) - 1), np.diff(first))
+        distinct = np.bincount(entry_row[known], minlength=len(first) - 1).astype(np.float64)
+        direct, passed = shares(np.maximum(left - discount, 0.0), discount * distinct, entry_row)
+        rows, shorter = np.full(len(text), -1), np.zeros_like(first[1:])
+        rows[predicted], shorter[row] = row, below[predicted]
+        kept = np.append(0, np.cumsum(known))[first]  # (R + 1,)
+        yield LeftOut(
+            Level(kept, keys[grams][known] % width, direct[known], passed, shorter),
+            rows,
+            np.where(predicted, direct[entry], 0.0),
+        )
+        below = rows
 
 
-def _terms(level: Numbers, context: Numbers, pairs: Numbers, removed: Numbers) -> Terms:
-    """Compute Kneser-Ney's terms of one order without blocks.
+def _pair(
+    context: Numbers, contexts: int, gram: Numbers, block: Numbers
+) -> tuple[Numbers, Numbers, Numbers, Numbers]:
+    """Make a row for each pair of a context and a block, with all grams that continue the context.
 
     Args:
-        level: (G_k,) count of each gram.
-        context: (G_k,) number of its context.
-        pairs: (P,) pairs of a block and a gram, as block times G_k plus gram.
-        removed: (P,) part of the gram's count that belongs to the block.
+        context: (G_k,) the context of each gram.
+        contexts: number of contexts.
+        gram: (P,) the gram at each position.
+        block: (P,) the block of each position.
 
     Returns:
-        direct and passed of each pair, (P,).
+        The row of each position, (P,); the first entry of each row and the number of entries,
+        (R + 1,); the gram of each entry, (E,); and the entry of each position, (P,).
     """
-    block, gram = np.divmod(pairs, len(level))
-    left = level[gram] - removed
-    # of whole contexts without a block: the sum of their counts, and the number of their grams
-    contexts = int(context.max()) + 1
-    each, row = np.unique(block * contexts + context[gram], return_inverse=True)
-    gone = (left == 0) & (level[gram] > 0)
-    total = np.bincount(context, level)[each % contexts] - np.bincount(row, removed)
-    distinct = np.bincount(context, level > 0)[each % contexts] - np.bincount(row, gone)
-    discount, whole = kneser_ney_discount(level), np.maximum(total, 1)
-    direct = np.maximum(left - discount, 0) / whole[row]
-    return direct, np.where(total > 0, discount * distinct / whole, 1.0)[row]
+    pairs, row = np.unique(block * contexts + context[gram], return_inverse=True)
+    begin = np.searchsorted(context, np.arange(contexts + 1))
+    of_rows = pairs % contexts  # (R,)
+    size = np.diff(begin)[of_rows]
+    first = np.append(0, np.cumsum(size))
+    grams = np.arange(first[-1]) + np.repeat(begin[of_rows] - first[:-1], size)
+    return row, first, grams, first[row] + gram - begin[context[gram]]
 
 
 def _last_if_one_block(ends: Numbers, grams: int, blocks: Numbers) -> Numbers:

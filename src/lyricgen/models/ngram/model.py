@@ -170,16 +170,26 @@ class NgramCounts(Grams):
             kept, reserved = np.maximum(level - discount, 0.0), discount * distinct
         elif smoothing == "add_k":
             reserved = np.full(contexts, added * self.vocabulary_size)  # p_0 shares it evenly
-        # A context that no symbol follows reserves all of its probability.
-        reserved = np.where(reserved > 0, reserved, 1.0)
-        total = np.bincount(prefix, weights=kept, minlength=contexts) + reserved  # (G_{k-1},)
-        return np.append(kept / total[prefix], 0.0), np.append(reserved / total, 1.0)
+        direct, passed = shares(kept, reserved, prefix)
+        return np.append(direct, 0.0), np.append(passed, 1.0)
 
 
 def kneser_ney_discount(level: Numbers) -> float:
     """Compute the discount of an order from the counts of its grams, (G_k,)."""
     once, twice = int((level == 1).sum()), int((level == 2).sum())
     return once / (once + 2 * twice) if once and twice else 0.5
+
+
+def shares(kept: Floats, reserved: Floats, context: Numbers) -> Terms:
+    """Compute direct, (G,), and passed, (C,).
+
+    They come from the part of each gram's count that is `kept` for it, (G,), and the part of each
+    context's counts that is `reserved` for the shorter context, (C,).
+    """
+    # A context that no symbol follows reserves all of its probability.
+    reserved = np.where(reserved > 0, reserved, 1.0)
+    total = np.bincount(context, weights=kept, minlength=len(reserved)) + reserved  # (C,)
+    return kept / total[context], reserved / total
 
 
 @dataclass(frozen=True)
