@@ -44,7 +44,11 @@ def test_a_diverging_network_leaves_the_n_gram(train: Train, combination: str) -
 
 @pytest.mark.parametrize("step", [0, 1, 6])
 @pytest.mark.parametrize(
-    "options", [(), ("data=dino", "cell=gru", "layers=2", "model.combination=product")]
+    "options",
+    [
+        ("callbacks.average.enabled=true",),
+        ("data=dino", "cell=gru", "layers=2", "model.combination=product"),
+    ],
 )
 def test_a_stopped_run_continues_exactly(
     train: Train, monkeypatch: pytest.MonkeyPatch, step: int, options: tuple[str, ...]

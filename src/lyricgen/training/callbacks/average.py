@@ -66,7 +66,8 @@ class WeightAverage(Observer):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        self.state.raw_weights = dict(zip(self._parameters, self._others, strict=True))
+        if self._others:  # none before the first step
+            self.state.raw_weights = dict(zip(self._parameters, self._others, strict=True))
 
     def _swap(self) -> None:
         """Exchange the model's weights for the others, without copying them."""
