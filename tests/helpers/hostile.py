@@ -23,6 +23,7 @@ import torch
 
 from lyricgen.models.card import card
 from lyricgen.models.checkpoint import MAX_BYTES, MAX_OPERATIONS
+from tests.helpers import hybrid_models
 from tests.helpers.checkpoints import Touch, content_of, model_of
 
 Builder = Callable[[Path, Path], None]
@@ -627,6 +628,186 @@ def of_eight_bits(described: Any, tensors: Any) -> Any:
 @model_file("not finite")
 def of_nan(described: Any, tensors: Any) -> Any:
     tensors["output.bias"] = torch.full((9,), float("nan"))
+
+
+# files of hybrid models; the n-grams have 3 symbols, of a vocabulary of 9 and START
+
+
+def hybrid(message: str) -> Callable[[Callable[[Any, Any], Any]], None]:
+    """Add a checkpoint and a model file with one change of the card or the tensors."""
+
+    def keep(change: Callable[[Any, Any], Any]) -> None:
+        def changed() -> tuple[Any, Any]:
+            model = hybrid_models.model_of()
+            tensors = {name: one.clone() for name, one in model.network.state_dict().items()}
+            described = card(model)
+            change(described, tensors)
+            return described, tensors
+
+        def build_checkpoint(path: Path, marker: Path) -> None:
+            described, tensors = changed()
+            weights = {f"model.{name}": tensor for name, tensor in tensors.items()}
+            torch.save({"state_dict": weights, "lyricgen": described}, path)
+
+        def build_model_file(path: Path, marker: Path) -> None:
+            described, tensors = changed()
+            metadata = {"lyricgen": json.dumps(described)}
+            path.write_bytes(safetensors.torch.save(tensors, metadata=metadata))
+
+        HOSTILE[f"hybrid_{change.__name__}"] = build_checkpoint, message
+        HOSTILE[f"shared_hybrid_{change.__name__}"] = build_model_file, message
+
+    return keep
+
+
+def ngram_table(name: str, change: Callable[[torch.Tensor], Any], message: str) -> None:
+    """Add hybrid files with one table of n-grams changed in place, or replaced."""
+    table, _, what = name.partition(" ")
+
+    def changed_table(described: Any, tensors: Any) -> None:
+        found = change(tensors[f"ngram.{table}"])
+        if isinstance(found, torch.Tensor):
+            tensors[f"ngram.{table}"] = found
+
+    changed_table.__name__ = f"{table}_{what.replace(' ', '_')}"
+    hybrid(message)(changed_table)
+
+
+def put(place: int, value: float) -> Callable[[torch.Tensor], None]:
+    def change(table: torch.Tensor) -> None:
+        table[place] = value
+
+    return change
+
+
+TERMS = "are not the terms of probabilities"
+ngram_table("keys_1 out of range", put(-1, 10), "keys_1 should ascend from 0 to less than 10")
+ngram_table("keys_2 below zero", put(0, -1), "keys_2 should ascend from 0")
+ngram_table("keys_3 far out of range", put(-1, 2**62), "keys_3 should ascend from 0")
+ngram_table("keys_2 unsorted", lambda keys: keys.flip(0), "keys_2 should ascend")
+ngram_table("keys_3 twice", lambda keys: keys[:1].expand(len(keys)).clone(), "keys_3 should ascend")
+ngram_table("keys_1 of START", put(-1, 9), "keys_1 has n-grams that no text can have")
+ngram_table("keys_3 cut", lambda keys: keys[:-1].clone(), "direct_3 should have")
+ngram_table("keys_1 empty", lambda keys: keys[:0].clone(), "direct_1 should have 1 numbers")
+ngram_table("direct_2 huge", put(0, 1e300), TERMS)
+ngram_table("direct_3 infinite", put(0, float("inf")), TERMS)
+ngram_table("direct_2 of another sum", lambda terms: terms[0].add_(1e-3) and None, TERMS)
+ngram_table(
+    "direct_3 negative", lambda terms: terms[:2].add_(torch.tensor([9.0, -9.0])), "direct_3"
+)
+ngram_table("direct_1 of unseen", put(-1, 0.5), TERMS)
+ngram_table("passed_1 not a number", put(0, float("nan")), TERMS)
+ngram_table("passed_2 zero", lambda terms: terms.zero_(), TERMS)
+ngram_table("passed_3 of unseen", put(-1, 0.5), TERMS)
+ngram_table("passed_3 long", lambda terms: terms.repeat(2), "passed_3 should have")
+ngram_table("keys_2 of fractions", lambda keys: keys.double(), "keys_2 is torch.float64")
+ngram_table(
+    "direct_2 of single precision", lambda terms: terms.float(), "plain row of torch.float64"
+)
+ngram_table("passed_1 of integers", lambda terms: terms.long(), "passed_1 is torch.int64")
+ngram_table(
+    "keys_1 of short integers", lambda keys: keys.int(), "is torch.int32, not plain numbers"
+)
+ngram_table("keys_3 in rows", lambda keys: keys[None], "keys_3 is torch.int64 of shape (1, ")
+
+
+@hybrid("keys_3 has n-grams that no text can have")
+def ngrams_with_unseen_ends(described: Any, tensors: Any) -> None:
+    """Let an n-gram end in two symbols that are no n-gram of two symbols."""
+    keys_3, keys_2 = tensors["ngram.keys_3"], tensors["ngram.keys_2"].tolist()
+    for place, key in enumerate(keys_3.tolist()):
+        begin, middle = key - key % 10, keys_2[key // 10] % 10
+        following = keys_3[place + 1 : place + 2].sum() or begin + 9  # 9 would be START
+        for symbol in range(key % 10 + 1, min(9, following - begin)):
+            if 10 * middle + symbol not in keys_2:  # all symbols are in keys_1
+                keys_3[place] = begin + symbol
+                return
+    raise AssertionError("no place")
+
+
+@hybrid("direct_4 is absent")
+def ngrams_of_a_lower_order(described: Any, tensors: Any) -> None:
+    described["architecture"]["ngram"]["order"] = 4
+    tensors["on_hidden.weight"], tensors["on_hidden.bias"] = torch.ones(5, 12), torch.ones(5)
+    tensors["on_passed.weight"] = torch.ones(5, 4)
+
+
+@hybrid("direct_3 is too many")
+def ngrams_of_a_higher_order(described: Any, tensors: Any) -> None:
+    described["architecture"]["ngram"]["order"] = 2
+    tensors["on_hidden.weight"], tensors["on_hidden.bias"] = torch.ones(3, 12), torch.ones(3)
+    tensors["on_passed.weight"] = torch.ones(3, 2)
+
+
+@hybrid("on_hidden.bias should be 5, it is 4")
+def mixture_of_another_order(described: Any, tensors: Any) -> None:
+    described["architecture"]["ngram"]["order"] = 4
+
+
+@hybrid("less than or equal to 9")
+def ngrams_of_a_huge_order(described: Any, tensors: Any) -> None:
+    described["architecture"]["ngram"]["order"] = 10**9
+
+
+@hybrid("direct_1 is absent")
+def without_ngrams(described: Any, tensors: Any) -> None:
+    for name in [name for name in tensors if name.startswith("ngram.")]:
+        del tensors[name]
+
+
+@hybrid("network.output.bias should be 9, it is absent")
+def without_a_part_of_the_network(described: Any, tensors: Any) -> None:
+    del tensors["network.output.bias"]
+
+
+@hybrid("on_passed.weight should be 4x3, it is absent")
+def without_a_part_of_the_mixture(described: Any, tensors: Any) -> None:
+    del tensors["on_passed.weight"]
+
+
+@hybrid("on_hidden.bias has numbers that are not finite")
+def mixture_that_is_not_finite(described: Any, tensors: Any) -> None:
+    tensors["on_hidden.bias"][0] = float("nan")
+
+
+@hybrid("on_hidden.weight is torch.int64")
+def mixture_of_integers(described: Any, tensors: Any) -> None:
+    tensors["on_hidden.weight"] = tensors["on_hidden.weight"].long()
+
+
+@hybrid("network.embedding.weight should be 9x65536")
+def network_of_huge_sizes(described: Any, tensors: Any) -> None:
+    described["architecture"]["network"] |= {"hidden_size": 65_536, "layers": 256}
+
+
+@hybrid("embedding.weight should be 9x12, it is absent")
+def network_alone_on_the_card(described: Any, tensors: Any) -> None:
+    described["architecture"] = described["architecture"]["network"]
+
+
+@hybrid("direct_1 is absent")
+def ngrams_alone_on_the_card(described: Any, tensors: Any) -> None:
+    described["architecture"] = described["architecture"]["ngram"]
+
+
+@hybrid("the network and the n-grams have different vocabularies")
+def parts_of_different_vocabularies(described: Any, tensors: Any) -> None:
+    described["architecture"]["ngram"]["vocabulary_size"] = 8
+
+
+@hybrid("the network and the n-grams have different vocabularies")
+def parts_of_different_layouts(described: Any, tensors: Any) -> None:
+    described["architecture"]["ngram"]["start_symbol"] = True
+
+
+@hybrid("a hybrid model predicts the next character")
+def network_that_fills_gaps(described: Any, tensors: Any) -> None:
+    described["architecture"]["network"]["objective"] = "fill"
+
+
+@hybrid("with Kneser-Ney n-grams")
+def ngrams_of_another_smoothing(described: Any, tensors: Any) -> None:
+    described["architecture"]["ngram"]["smoothing"] = "add_k"
 
 
 # paths that are no ordinary files

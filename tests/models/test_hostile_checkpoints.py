@@ -18,9 +18,11 @@ from lyricgen.api import load
 from lyricgen.errors import UserError
 from lyricgen.models.card import card
 from lyricgen.models.checkpoint import to_bytes
+from tests.helpers import hybrid_models
 from tests.helpers.checkpoints import content_of, model_of, refusal, save_checkpoint
 from tests.helpers.hostile import HOSTILE
 
+KINDS = ["checkpoint", "model file", "hybrid checkpoint", "hybrid model file"]
 MOST = 200 * 1024  # KiB of memory that a command may take in addition to its imports
 
 # Runs both commands on every file; prints the output and the memory of each.
@@ -94,15 +96,15 @@ def test_the_commands_refuse_hostile_files_in_one_line_with_little_memory(tmp_pa
 
 
 def valid_file(directory: Path, kind: str) -> Path:
-    model = model_of(layers=2)
-    if kind == "checkpoint":
+    model = hybrid_models.model_of() if "hybrid" in kind else model_of(layers=2)
+    if "checkpoint" in kind:
         return save_checkpoint(directory, content_of(model))
     path = directory / "some.safetensors"
     path.write_bytes(to_bytes(card(model), model.network.state_dict()))
     return path
 
 
-@pytest.mark.parametrize("kind", ["checkpoint", "model file"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_damaged_file_loads_or_is_refused(tmp_path: Path, kind: str) -> None:
     path = valid_file(tmp_path, kind)
     whole, generator = path.read_bytes(), random.Random(0)
@@ -116,7 +118,7 @@ def test_a_damaged_file_loads_or_is_refused(tmp_path: Path, kind: str) -> None:
             damaged[first:last] = b"" if number % 8 == 1 else whole[first:last] * 2
         else:  # mostly at the beginning and the end, which are not numbers
             for _ in range(1 + number % 5):
-                place = generator.randrange(3000) - (1500 if kind == "checkpoint" else 0)
+                place = generator.randrange(3000) - (1500 if "checkpoint" in kind else 0)
                 damaged[place] = generator.randrange(256)
         path.write_bytes(damaged)
         try:
@@ -127,7 +129,7 @@ def test_a_damaged_file_loads_or_is_refused(tmp_path: Path, kind: str) -> None:
     assert refused > 200
 
 
-@pytest.mark.parametrize("kind", ["checkpoint", "model file"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_file_cut_anywhere_is_refused(tmp_path: Path, kind: str) -> None:
     path = valid_file(tmp_path, kind)
     whole = path.read_bytes()
@@ -180,7 +182,7 @@ def test_weights_of_any_precision_are_loaded(tmp_path: Path, kind: str, dtype: t
 
 
 def test_a_loaded_model_outlives_its_file(tmp_path: Path) -> None:
-    for kind in ("checkpoint", "model file"):
+    for kind in KINDS:
         path = valid_file(tmp_path, kind)
         model = load(path)
         text = model.generate("ab", seed=3)
@@ -204,10 +206,15 @@ STRANGE: list[Any] = [
 
 
 @pytest.mark.parametrize("strange", STRANGE, ids=lambda value: repr(value)[:20])
-def test_any_value_in_a_card_gives_only_user_errors(tmp_path: Path, strange: Any) -> None:
+@pytest.mark.parametrize("kind", ["recurrent", "hybrid"])
+def test_any_value_in_a_card_gives_only_user_errors(
+    tmp_path: Path, kind: str, strange: Any
+) -> None:
     """Each entry of the card and of the checkpoint around it gets the value in turn."""
-    honest = content_of(model_of())
-    places = [("lyricgen",), ("state_dict",), ("state_dict", "model.output.bias")]
+    hybrid = kind == "hybrid"
+    honest = content_of(hybrid_models.model_of() if hybrid else model_of())
+    weight = "model.ngram.keys_2" if hybrid else "model.output.bias"
+    places = [("lyricgen",), ("state_dict",), ("state_dict", weight)]
     places += [("lyricgen", *place) for place in places_in(honest["lyricgen"])]
     assert len(places) > 25
     for place in places:

@@ -150,6 +150,7 @@ def plain_row(values: Tensor) -> Tensor:
         ("keys_2", lambda keys: keys.flip(0), "keys_2 should ascend"),
         ("keys_2", lambda keys: keys - 1, "keys_2 should ascend"),
         ("keys_3", lambda keys: keys + 10**6, "keys_3 should ascend"),
+        ("keys_1", lambda keys: torch.tensor([*keys[:-1], 5]), "keys_1 has n-grams that no text"),
         ("keys_2", lambda keys: keys.clamp(max=int(keys[-2])), "keys_2 should ascend"),
         ("keys_2", lambda keys: keys[:-1], "direct_2 should have"),
         ("direct_2", lambda direct: direct[:-1], "direct_2 should have"),
@@ -174,6 +175,14 @@ def test_impossible_n_grams_are_refused(
     if change is not None:
         content["state_dict"][f"model.{name}"] = change(before)
     refusal(save_checkpoint(tmp_path, content), needed)
+
+
+def test_n_grams_in_which_a_line_begins_in_the_middle_are_refused(tmp_path: Path) -> None:
+    content = content_of(model_of(2, layout="lines"))
+    keys = content["state_dict"]["model.keys_2"]
+    last_of_context = torch.diff(keys // 6, append=torch.tensor([-1])).nonzero()[0]
+    keys[last_of_context] += 5 - keys[last_of_context] % 6  # 5 is START, which is in keys_1
+    refusal(save_checkpoint(tmp_path, content), "keys_2 has n-grams that no text can have")
 
 
 @pytest.mark.parametrize(

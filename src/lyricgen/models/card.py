@@ -176,27 +176,28 @@ def _rebuild_network(
     architecture: RecurrentArchitecture | HybridArchitecture, tensors: dict[str, Tensor]
 ) -> Model:
     network: Model
-    copies, ngrams = _copy(tensors), dict[str, Tensor]()
+    weights, ngrams = dict(tensors), dict[str, Tensor]()
     with torch.device("meta"), _SkipDrawing():  # shapes without memory, for the check
         if isinstance(architecture, HybridArchitecture):
             network = HybridModel(architecture)
-            ngrams = {name: copies.pop(name) for name in tensors if name.startswith(NGRAM)}
+            ngrams = {name: weights.pop(name) for name in tensors if name.startswith(NGRAM)}
         else:
             network = recurrent(architecture)
     expected, found = (
         {name: "x".join(map(str, tensor.shape)) for name, tensor in named.items()}
-        for named in (dict(network.named_parameters()), copies)
+        for named in (dict(network.named_parameters()), weights)
     )
     for name in sorted(expected.keys() | found.keys()):
         shapes = expected.get(name, "absent"), found.get(name, "absent")
         if shapes[0] != shapes[1]:
             raise UserError(f"{name} should be {shapes[0]}, it is {shapes[1]}")
-        if not copies[name].is_floating_point():
-            raise UserError(f"{name} is {copies[name].dtype}, not plain floating-point numbers")
+        if not weights[name].is_floating_point():
+            raise UserError(f"{name} is {weights[name].dtype}, not plain floating-point numbers")
+    copies = _copy(weights)
     for name, weight in copies.items():
         if not bool(torch.stack(weight.aminmax()).isfinite().all()):
             raise UserError(f"{name} has numbers that are not finite: its training has diverged")
-    network.load_state_dict(copies | ngrams, assign=True)
+    network.load_state_dict(copies | _copy(ngrams), assign=True)
     return network.to(torch.promote_types(next(network.parameters()).dtype, torch.float32))
 
 

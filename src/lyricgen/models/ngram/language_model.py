@@ -158,6 +158,7 @@ class NgramLanguageModel(NextModel):
 
     def _check(self) -> None:
         contexts, width = 1, self.vocabulary_size + 1  # G_0, the empty n-gram
+        below = shorter = torch.zeros(1, dtype=torch.int64)
         for k, (keys, direct, passed) in enumerate(self._levels(), start=1):
             within = bool(((keys >= 0) & (keys < contexts * width)).all())
             if not within or bool((keys[1:] <= keys[:-1]).any()):
@@ -172,7 +173,15 @@ class NgramLanguageModel(NextModel):
             ones = bool(((total - 1).abs() < 1e-9).all())
             if not (unseen and ones and (direct >= 0).all() and (passed > 0).all()):
                 raise UserError(f"direct_{k} and passed_{k} are not the terms of probabilities")
-            contexts = len(keys)
+            ends = shorter[keys // width] * width + keys % width  # without the oldest symbol
+            shorter = torch.zeros_like(keys)  # (G_k,) number of each n-gram's end
+            if k > 1:
+                shorter = torch.searchsorted(below, ends).clamp(max=len(below) - 1)
+            starts = keys % width == self.vocabulary_size  # they are never predicted
+            missing = k > 1 and not torch.equal(below[shorter], ends)
+            if missing or bool(direct[:-1][starts].any()):
+                raise UserError(f"keys_{k} has n-grams that no text can have")
+            below, contexts = keys, len(keys)
 
     @property
     def model(self) -> NgramModel:

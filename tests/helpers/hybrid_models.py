@@ -1,0 +1,57 @@
+"""Small hybrid models."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lyricgen.api import WritingModel
+from lyricgen.data.vocabulary import Vocabulary
+from lyricgen.models.hybrid import HybridModel
+from lyricgen.models.options import HybridArchitecture, NgramArchitecture
+from tests.helpers.checkpoints import OPTIONS, VOCABULARY
+from tests.helpers.networks import architecture
+
+
+def random_ids(size: int, *, lines: bool, length: int = 400) -> Tensor:
+    """Random text with unequal symbols; each line is a start symbol, symbols and a newline, 0."""
+    draw = np.random.default_rng(0)
+    ids = draw.integers(0, size, length) * draw.integers(0, 2, length)
+    if lines:
+        ends = np.flatnonzero(ids == 0) + 1
+        ids = np.concatenate([[size, *line] for line in np.split(ids[: ends[-1]], ends[:-1])])
+    return torch.from_numpy(ids)
+
+
+def network_of(
+    layout: str = "stream",
+    *,
+    order: int = 3,
+    vocabulary: Vocabulary = VOCABULARY,
+    cell: str = "lstm",
+    **options: Any,
+) -> HybridModel:
+    """Make a hybrid network with random weights and the n-grams of `random_ids`."""
+    size, lines = len(vocabulary), layout == "lines"
+    described = architecture(
+        cell, vocabulary_size=size, start_symbol=lines, **{"hidden_size": 12, **options}
+    )
+    ngram = NgramArchitecture(
+        kind="ngram", order=order, smoothing="kneser_ney", k=1.0,
+        vocabulary_size=size, start_symbol=lines,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = HybridModel(
+        HybridArchitecture(kind="hybrid", network=described, ngram=ngram, network_loss=0.3)
+    )
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=1.0 if parameter.dim() > 1 else 0.1)
+    model.ngram.fit(random_ids(size, lines=lines))
+    return model.eval()
+
+
+def model_of(layout: Any = "stream", **options: Any) -> WritingModel:
+    vocabulary = options.get("vocabulary", VOCABULARY)
+    return WritingModel(network_of(layout, **options), vocabulary, layout, False, OPTIONS)
