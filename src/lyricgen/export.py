@@ -14,7 +14,12 @@ SUFFIX = ".safetensors"
 OPTIONS = {
     "--out FILE": f"file to write (default: NAME{SUFFIX} in this directory, with the run's name)",
     "--force": "replace FILE if it exists",
+    "--network-only": "of model=hybrid, write the network alone, without the counts of n-grams",
 }
+COUNTS = (
+    "It holds counts of n-grams, from which much of the training text can be read. --network-only "
+    "leaves them out of a file of model=hybrid."
+)
 # settings that `hide_personal` hides in any group
 PERSONAL = {"init_from", "resume", "path", "prefixes"}
 
@@ -37,6 +42,8 @@ def _export(options: argparse.Namespace) -> None:
     from lyricgen.runs.newest import newest_checkpoint
 
     model = load(options.checkpoint or newest_checkpoint())
+    if options.network_only:
+        model = model.network_only()
     if out is None:
         name = model.options.get("name")  # a file may hold any name
         name = name if isinstance(name, str) else model.network.description
@@ -49,6 +56,8 @@ def _export(options: argparse.Namespace) -> None:
     with open_output("--out", out) as stream:
         stream.write(content)
     show(f"{out}: {len(content):,} bytes, sha256 {hashlib.sha256(content).hexdigest()}")
+    if model.holds_counts:
+        show(COUNTS)
 
 
 def hide_personal(options: dict[str, Any]) -> dict[str, Any]:

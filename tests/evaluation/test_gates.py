@@ -21,6 +21,7 @@ from lyricgen.models.cells.cell import Cell
 from lyricgen.models.cells.rnn import RnnCell
 from lyricgen.models.network import FillModel
 from lyricgen.models.trained_model import TrainedModel
+from tests.helpers import hybrid_models
 from tests.helpers.checkpoints import model_of
 from tests.helpers.fonts import use_only_latin
 from tests.helpers.networks import CELLS, architecture
@@ -278,3 +279,17 @@ def test_a_cell_without_a_step_in_numpy_is_refused(monkeypatch: pytest.MonkeyPat
         UserError, match="the cell TorchRnn has no step in NumPy for --gates to show"
     ):
         activations(model_of("rnn"), TEXT, 1)
+
+
+def test_gates_of_a_hybrid_model_are_those_of_its_network() -> None:
+    model = hybrid_models.model_of(layers=2)
+    network: Any = model.network
+    alone = TrainedModel(network.network, model.vocabulary, model.layout, model.lowercase)
+    for layer in (1, 2):
+        read, expected = activations(model, TEXT, layer), activations(alone, TEXT, layer)
+        assert np.array_equal(read.a, expected.a)
+        assert read.gates.keys() == expected.gates.keys()
+        assert all(np.array_equal(read.gates[name], expected.gates[name]) for name in read.gates)
+    figure, _ = plot_gates(model, TEXT, 1)
+    assert len(figure.axes) >= 6
+    assert notes(model, 5) == notes(alone, 5)

@@ -19,8 +19,8 @@ from lyricgen import evaluate, export, generate
 from lyricgen.api import WritingModel
 from lyricgen.errors import UserError
 from lyricgen.export import hide_personal
-from tests.conftest import TINY, CommandOutput, Train, messages, run_main
-from tests.helpers import fill_models, ngram_models
+from tests.conftest import TINY, CommandOutput, Train, messages, refusal, run_main
+from tests.helpers import fill_models, hybrid_models, ngram_models
 from tests.helpers.checkpoints import VOCABULARY, content_of, model_of, save_checkpoint
 from tests.helpers.networks import CELLS
 
@@ -65,6 +65,8 @@ def models() -> dict[str, WritingModel]:
         "fill": WritingModel(fill.eval(), VOCABULARY, "stream", False, {}),
         "ngram": ngram_models.model_of(),
         "ngram of lines": ngram_models.model_of(4, "add_k", "lines"),
+        "hybrid": hybrid_models.model_of(),
+        "hybrid of lines": hybrid_models.model_of("lines", order=2, tie_weights=True),
     }
 
 
@@ -92,6 +94,48 @@ def test_a_model_file_loads_as_its_checkpoint_does(command: Any, tmp_path: Path,
         options: Any = {"count": 3, "length": 30, "temperature": 1.0}
         texts = [one.generate_many(["", "ab"], **options) for one in (before, after)]
     assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize("kind", ["hybrid", "hybrid of lines", "ngram", "lstm"])
+def test_a_file_with_counts_is_announced(command: Any, tmp_path: Path, kind: str) -> None:
+    done = command(save_checkpoint(tmp_path, content_of(models()[kind])), "--out", "a.safetensors")
+    first, *more = done.out.splitlines()
+    assert first.startswith("a.safetensors: ")
+    assert more == ([] if kind == "lstm" else [export.COUNTS])
+    assert "much of the training text" in export.COUNTS
+
+
+@pytest.mark.parametrize("layout", ["stream", "lines"])
+def test_the_network_of_a_hybrid_model_alone(command: Any, tmp_path: Path, layout: str) -> None:
+    model: Any = hybrid_models.model_of(layout)
+    content = content_of(model)
+    content["lyricgen"]["options"] = {"seed": 1, "model": {"kind": "hybrid", "blocks": 5}}
+    done = command(save_checkpoint(tmp_path, content), "--network-only", "--out", "a.safetensors")
+    assert done.out.count("\n") == 1
+    card, arrays = read_model_file(tmp_path / "a.safetensors")
+    assert card["architecture"]["kind"] == "recurrent"
+    assert card["options"]["model"] == card["architecture"]["model"]
+    assert card["options"]["model"]["kind"] == "recurrent"
+    assert "blocks" not in card["options"]["model"]
+    assert b"ngram" not in Path("a.safetensors").read_bytes()
+    expected = model.network.network.state_dict()
+    assert arrays.keys() == expected.keys()
+    assert all(np.array_equal(arrays[name], expected[name]) for name in arrays)
+    alone: Any = lyricgen.load("a.safetensors")
+    ids = torch.tensor([[len(VOCABULARY) if layout == "lines" else 0, 1, 2, 8]])
+    with torch.no_grad():
+        logits, _ = alone.network(ids)
+        assert torch.equal(logits, model.network.network(ids)[0])
+    assert alone.generate("ab", length=5).startswith("ab")
+    again = command("a.safetensors", "--network-only", "--out", "b.safetensors")
+    assert refusal(again) == "error: this model has no n-grams: leave --network-only out"
+
+
+def test_n_grams_have_no_network_to_export(command: Any, tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path, content_of(ngram_models.model_of()))
+    line = refusal(command(path, "--network-only", "--out", "a.safetensors"))
+    assert line == "error: this model is nothing but n-grams: leave --network-only out"
+    assert not Path("a.safetensors").exists()
 
 
 def test_the_same_model_gives_the_same_file(command: Any, tmp_path: Path) -> None:

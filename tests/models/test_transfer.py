@@ -7,7 +7,9 @@ import torch
 
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
-from lyricgen.models.trained_model import copy_weights
+from lyricgen.models.hybrid import HybridModel
+from lyricgen.models.trained_model import TrainedModel, copy_weights
+from tests.helpers import hybrid_models
 from tests.helpers.transfer import NEW, OLD, SHARED, H, clone_weights, network, source_model
 
 EACH_CELL = pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
@@ -182,3 +184,45 @@ def test_options_that_do_not_shape_the_network_may_differ(here: dict[str, Any]) 
     assert copy_weights(source, model, NEW) == (3, 2, 3)
     name = "recurrence.blocks.0.bias_ih_l0"
     assert torch.equal(model.state_dict()[name], source.network.state_dict()[name])
+
+
+def hybrid(vocabulary: Vocabulary, *, trained: bool, order: int = 3) -> HybridModel:
+    model = hybrid_models.network_of(
+        order=order, vocabulary=vocabulary, cell="gru", layers=2, hidden_size=H
+    ).double()
+    if not trained:
+        for parameter in (*model.on_hidden.parameters(), *model.on_passed.parameters()):
+            torch.nn.init.zeros_(parameter)
+    return model
+
+
+@pytest.mark.parametrize("there", ["recurrent", "hybrid", "hybrid of another order"])
+@pytest.mark.parametrize("here", ["recurrent", "hybrid"])
+def test_hybrid_models_share_the_weights_of_their_networks(here: str, there: str) -> None:
+    """The n-grams stay those of the new text; the mixture is copied between equal orders alone."""
+    source = source_model(OLD)
+    if there != "recurrent":
+        order = 3 if there == "hybrid" else 2
+        source = TrainedModel(hybrid(OLD, trained=True, order=order), OLD, "stream", False)
+    model: Any = network(NEW) if here == "recurrent" else hybrid(NEW, trained=False)
+    before = clone_weights(model)
+    assert copy_weights(source, model, NEW) == (3, 2, 3)
+
+    plain, expected = network(NEW), {}
+    trained: Any = source.network if there == "recurrent" else source.network.network
+    copy_weights(TrainedModel(trained, OLD, "stream", False), plain, NEW)
+    for name, value in plain.state_dict().items():
+        rows = [NEW.characters.index(character) for character in SHARED]
+        expected[name] = value[rows] if along_characters(name, {}) == 0 else value
+        after = model.state_dict()[name if here == "recurrent" else f"network.{name}"]
+        assert torch.equal(
+            after[rows] if along_characters(name, {}) == 0 else after, expected[name]
+        )
+    for name, value in model.state_dict().items():
+        if name.startswith("ngram."):
+            assert torch.equal(value, before[name]), name
+        elif name.startswith("on_"):
+            copied = there == "hybrid"
+            source_weights: Any = source.network.state_dict()
+            assert torch.equal(value, source_weights[name] if copied else before[name]), name
+            assert bool(value.any()) == copied

@@ -160,13 +160,20 @@ class HybridModel(NextModel):
 
     def _predict(self, inputs: Tensor, state: State | None) -> tuple[Tensor, Tensor, State]:
         """Compute the log-probabilities of the whole, the logits of the network, and the state."""
+        hidden, rows, state = self._read(inputs, state)
+        logits = self.network.logits(hidden)
+        mixed = self.mix(
+            hidden.flatten(0, 1), at_least_float32(logits).flatten(0, 1), rows.flatten(1)
+        )
+        return mixed.view(logits.shape), logits, state
+
+    def _read(self, inputs: Tensor, state: State | None) -> tuple[Tensor, Tensor, State]:
+        """Compute the last hidden states, (B, T, H), the contexts, (K, B, T), and the state."""
         before = (None, None) if state is None else (state[:-1], state[-1:])
         hidden, after = self.network.recurrence(self.network.features(inputs), before[0])
-        logits = self.network.logits(hidden)
         contexts, ngram_state = self.ngram.contexts(inputs, before[1])
-        rows = torch.from_numpy(np.stack(contexts)).flatten(1).to(logits.device)  # (K, M)
-        mixed = self.mix(hidden.flatten(0, 1), at_least_float32(logits).flatten(0, 1), rows)
-        return mixed.view(logits.shape), logits, (*after, *ngram_state)
+        rows = torch.from_numpy(np.stack(contexts)).to(hidden.device)
+        return hidden, rows, (*after, *ngram_state)
 
     def mix(self, hidden: Tensor, logits: Tensor, rows: Tensor) -> Tensor:
         """Combine the distributions of positions.
@@ -238,6 +245,28 @@ class HybridModel(NextModel):
     ) -> tuple[Tensor, dict[str, Tensor], State]:
         whole, logits, state = self._predict(batch.inputs, state)
         return nats_of(whole, batch), {"network": nats_of(logits, batch)}, state
+
+    @override
+    def predict_parts(
+        self, batch: Batch, state: State | None
+    ) -> tuple[Tensor, dict[str, Tensor], State]:
+        hidden, rows, state = self._read(batch.inputs, state)
+        shape, hidden, rows = batch.inputs.shape, hidden.flatten(0, 1), rows.flatten(1)
+        logits = at_least_float32(self.network.logits(hidden))  # (M, V)
+        passed = self._distributions_on(logits.device, logits.dtype).passed_shares(rows)
+        weights = self.weights(hidden, passed.T).view(*shape, -1).unbind(-1)
+        names = [*(f"{order}-gram" for order in range(1, len(rows) + 1)), "network"]
+        mixed = self.mix(hidden, logits, rows).view(*shape, -1)
+        return mixed, dict(zip(names, weights, strict=True)), state
+
+    @override
+    def score_next(self, inputs: Tensor, lengths: Tensor, targets: Tensor) -> Tensor:
+        hidden, rows, _ = self._read(inputs, None)
+        texts = torch.arange(len(inputs))
+        last = hidden[texts, lengths - 1]  # (B, H)
+        logits = at_least_float32(self.network.logits(last))
+        mixed = self.mix(last, logits, rows[:, texts, lengths - 1])
+        return F.nll_loss(mixed, targets.long(), reduction="none")
 
     def _distributions_on(self, device: torch.device, dtype: torch.dtype) -> Distributions:
         made = self._distributions

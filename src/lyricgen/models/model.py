@@ -103,6 +103,18 @@ class Model(nn.Module):
         nats, state = self.score(batch, state)
         return nats, {}, state
 
+    def predict_parts(
+        self, batch: Batch, state: State | None
+    ) -> tuple[Tensor, dict[str, Tensor], State]:
+        """Compute the same as `predict`, and also the weights of the parts of a mixed model.
+
+        Returns:
+            Logits of the targets, (B, T, V); the weight of each part, (B, T), by its name, which
+            sum to one; and the next state.
+        """
+        logits, state = self.predict(batch, state)
+        return logits, {}, state
+
 
 class NextModel(Model):
     """Base of models of P(next character | earlier characters).

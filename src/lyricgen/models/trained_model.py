@@ -4,7 +4,7 @@ P characters of a prefix.
 """
 
 import unicodedata
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,8 +13,10 @@ import torch
 from lyricgen.data.splits import Layout
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
+from lyricgen.models.hybrid import HybridModel, network_of
 from lyricgen.models.model import Model, NextModel
-from lyricgen.models.network import CharacterNetwork, FillModel, LanguageModel
+from lyricgen.models.network import FillModel, LanguageModel
+from lyricgen.models.ngram.language_model import NgramLanguageModel
 from lyricgen.models.options import RecurrentArchitecture
 from lyricgen.settings import Value, flatten
 
@@ -92,17 +94,36 @@ class TrainedModel:
 
     @property
     def recurrent_model(self) -> LanguageModel:
-        """The network, if it is recurrent and reads from left to right.
+        """The network, or that of a hybrid model, if it reads from left to right.
 
         Raises:
             UserError: the model fills gaps or counts n-grams.
         """
-        if isinstance(self.network, LanguageModel):
-            return self.network
+        network = self.network.network if isinstance(self.network, HybridModel) else self.network
+        if isinstance(network, LanguageModel):
+            return network
         what = "fills gaps from both sides" if self.fills_gaps else "counts n-grams"
         raise UserError(
             f"this model {what}: --gates shows recurrent networks that read from left to right"
         )
+
+    @property
+    def holds_counts(self) -> bool:
+        """Whether the model holds counts of n-grams, and with them much of its training text."""
+        return isinstance(self.network, HybridModel | NgramLanguageModel)
+
+    def network_only(self) -> "TrainedModel":
+        """Make a model of the network of a hybrid model, without the n-grams.
+
+        Raises:
+            UserError: the model is no hybrid model.
+        """
+        if not isinstance(self.network, HybridModel):
+            what = "is nothing but n-grams" if self.holds_counts else "has no n-grams"
+            raise UserError(f"this model {what}: leave --network-only out")
+        network = self.network.network
+        chosen = network.architecture.model.model_dump(mode="json")
+        return replace(self, network=network, options={**self.options, "model": chosen})
 
     @property
     def gap(self) -> str:
@@ -146,28 +167,32 @@ class CopiedWeights(NamedTuple):
         return f"characters: {self.kept:,} kept, {self.new:,} new, {self.lost:,} lost"
 
 
-def copy_weights(source: TrainedModel, network: Model, vocabulary: Vocabulary) -> CopiedWeights:
+def copy_weights(source: TrainedModel, model: Model, vocabulary: Vocabulary) -> CopiedWeights:
     """Copy the weights of a trained network into a new network, character by character.
 
-    The weights of characters that the trained network does not know stay as they are.
+    The weights of characters that the trained network does not know stay as they are. Either
+    network may be that of a hybrid model. The n-grams are not copied. The weights of the mixture
+    are copied if both models are hybrid and have n-grams of the same order.
 
     Args:
-        source: the trained network and its characters.
-        network: network with the same architecture, but its own characters; changed in place.
-        vocabulary: vocabulary of `network`.
+        source: the trained model and its characters.
+        model: model whose network has the same architecture, but its own characters; changed in
+            place.
+        vocabulary: vocabulary of `model`.
 
     Raises:
         UserError: the networks differ in a setting that shapes the weights, or a model counts
             n-grams.
     """
-    if not isinstance(network, CharacterNetwork):
+    if not model.trains_in_steps:
         raise UserError("init_from: model=ngram has no weights to start with: leave init_from out")
-    if not isinstance(source.network, CharacterNetwork):
+    if not source.network.trains_in_steps:
         raise UserError(
             f"init_from: that is a {source.network.description} model, which has no weights: name "
             "the checkpoint of a network"
         )
-    here, there = map(_shape_settings, (network.architecture, source.network.architecture))
+    network, trained = network_of(model), network_of(source.network)
+    here, there = map(_shape_settings, (network.architecture, trained.architecture))
     differing = ", ".join(
         f"{key}={there.get(key)} there and {here.get(key)} here"
         for key in here | there
@@ -182,10 +207,10 @@ def copy_weights(source: TrainedModel, network: Model, vocabulary: Vocabulary) -
         if character in known
     ]
     kept = len(pairs)
-    if network.architecture.start_symbol and source.network.architecture.start_symbol:
+    if network.architecture.start_symbol and trained.architecture.start_symbol:
         pairs.append((len(vocabulary), len(source.vocabulary)))
     to, origin = torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).unbind(1)
-    old, dimensions = source.network.state_dict(), network.character_dimensions()
+    old, dimensions = trained.state_dict(), network.character_dimensions()
     for name, tensor in network.state_dict().items():
         if name not in dimensions:
             tensor.copy_(old[name])
@@ -195,6 +220,14 @@ def copy_weights(source: TrainedModel, network: Model, vocabulary: Vocabulary) -
         held = (to < tensor.shape[dimension]) & (origin < old[name].shape[dimension])
         rows = old[name].index_select(dimension, origin[held])
         tensor.index_copy_(dimension, to[held], rows)
+    other = source.network
+    if (
+        isinstance(model, HybridModel)
+        and isinstance(other, HybridModel)
+        and model.architecture.ngram.order == other.architecture.ngram.order
+    ):
+        model.on_hidden.load_state_dict(other.on_hidden.state_dict())
+        model.on_passed.load_state_dict(other.on_passed.state_dict())
     return CopiedWeights(kept, len(vocabulary) - kept, len(source.vocabulary) - kept)
 
 
