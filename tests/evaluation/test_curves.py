@@ -22,13 +22,16 @@ from lyricgen.evaluation.curves import (
 )
 from lyricgen.models.ngram.language_model import NgramLanguageModel
 from lyricgen.models.options import NgramArchitecture
+from tests.helpers import hybrid_models
 from tests.helpers.checkpoints import VOCABULARY, model_of
 
 V = len(VOCABULARY)
-MODELS = ["rnn", "gru", "lstm", "ngram"]
+MODELS = ["rnn", "gru", "lstm", "ngram", "hybrid"]
 
 
 def network_of(kind: str, layout: str = "stream") -> Any:
+    if kind == "hybrid":
+        return hybrid_models.network_of(layout).double()
     if kind != "ngram":
         return model_of(kind, layout=layout).network.double()
     counted = NgramLanguageModel(

@@ -13,9 +13,12 @@ import numpy as np
 import pytest
 import torch
 
+from lyricgen import export
 from lyricgen.data import samplers
+from lyricgen.data.batch import IGNORED
 from lyricgen.evaluate import main
 from lyricgen.evaluation.intervals import Series, SplitText, row, utf8_sizes
+from lyricgen.evaluation.scores import open_checkpoints, read_split
 from tests.conftest import ROOT, TINY, CommandOutput, Train, copy_run, messages, refusal, run_main
 
 Evaluate = Callable[..., CommandOutput]
@@ -35,6 +38,7 @@ class Runs:
     lstm: Path
     gru: Path
     ngram: Path
+    hybrid: Path
     fill: Path
     names: Path
     names_as_text: Path
@@ -51,6 +55,7 @@ def runs(trained: Train) -> Runs:
         lstm=directory(),
         gru=directory("cell=gru"),
         ngram=directory("model=ngram"),
+        hybrid=directory("model=hybrid", "model.order=3", "optimizer.lr=0.01"),
         fill=directory("objective=fill"),
         names=directory(*LINES),
         names_as_text=directory(*LINES, "sampler=random"),
@@ -79,11 +84,13 @@ def models_of(figures: dict[str, Any], split: str) -> dict[str, dict[str, Any]]:
         ("cell=lstm_scratch", "sampler=random", "model.input=one_hot", "depth=deep"),
         ("trainer.precision=64-true", "layers=2"),
         ("model=ngram", "model.smoothing=witten_bell", "model.order=3"),
+        ("model=hybrid", "model.order=3"),
         ("objective=fill",),
         LINES,
         (*LINES, "sampler=lines_carried", "data.batch_size=1"),
         (*LINES, "sampler=consecutive"),
         (*LINES, "model=ngram"),
+        (*LINES, "model=hybrid", "optimizer.lr=0.01"),
         (*LINES, "objective=fill"),
         ("data.test_fraction=0",),
     ],
@@ -121,7 +128,10 @@ def test_the_figures_are_those_of_training(
         for name, expected in zip(names, ngrams, strict=True):
             found = models_of(figures, split)[name]["perplexity"]["value"]
             assert found == pytest.approx(expected, rel=1e-9)
-        if "model=ngram" not in overrides:
+        if {"model=ngram", "model=hybrid"} & {*overrides}:
+            assert figures["mixture_network_weights"] == {}
+            assert not any("mixed" in name for name in models_of(figures, split))
+        else:
             weight = done.summary["mixture_network_weight"]
             assert figures["mixture_network_weights"] == {first["name"]: pytest.approx(weight)}
             assert figures["ngram_order"] == done.summary["ngram_order"]
@@ -253,6 +263,48 @@ def test_checkpoints_are_compared_on_the_same_characters(runs: Runs, evaluate: E
     ]
     assert same["difference"] == {"value": 0, "low": 0, "high": 0}
     assert not same["differs"]
+
+
+def test_a_hybrid_model_is_compared_with_a_network_and_n_grams(
+    runs: Runs, evaluate: Evaluate
+) -> None:
+    figures = figures_of(evaluate, runs.hybrid, runs.lstm, runs.ngram, "--curves")
+    hybrid, lstm, ngram = (each["name"] for each in figures["checkpoints"])
+    assert (hybrid, lstm, ngram) == ("lstm 1x16 + 3-gram", "lstm 1x16", "5-gram kneser_ney")
+    models = models_of(figures, "test")
+    mixed = f"{figures['ngram_order']}-gram mixed with lstm 1x16"
+    assert list(models)[:4] == [hybrid, lstm, ngram, mixed]
+    assert figures["mixture_network_weights"].keys() == {lstm}
+    difference = models[lstm]["loss"]["value"] - models[hybrid]["loss"]["value"]
+    assert models[lstm]["difference"]["value"] == pytest.approx(difference, abs=1e-12)
+    assert models[hybrid]["perplexity"]["low"] < models[hybrid]["perplexity"]["value"]
+    for name in ("position", "context", "frequency"):
+        assert all(figures["curves"][name]["perplexities"][hybrid])
+
+
+def test_the_network_of_a_hybrid_model_evaluated_alone(
+    runs: Runs, evaluate: Evaluate, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "network.safetensors"
+    run_main(export.main, capfd, runs.hybrid, "--network-only", "--out", path)
+    alone = models_of(figures_of(evaluate, path), "val")["lstm 1x16"]
+    [evaluated] = open_checkpoints([runs.hybrid])
+    whole, network, characters = 0.0, 0.0, 0
+    loader = read_split(
+        *(evaluated.model, evaluated.splits["val"], "scoring"),
+        lambda batch, state: (
+            (parts := evaluated.model.network.score_parts(batch, state)),
+            parts[2],
+        ),
+    )
+    for batch, (nats, parts, _) in loader:
+        whole += float(nats.double().sum())
+        network += float(parts["network"].double().sum())
+        characters += int((batch.targets != IGNORED).sum())
+    assert alone["loss"]["value"] == pytest.approx(network / characters, rel=1e-9)
+    hybrid = models_of(figures_of(evaluate, runs.hybrid), "val")["lstm 1x16 + 3-gram"]
+    assert hybrid["loss"]["value"] == pytest.approx(whole / characters, rel=1e-9)
+    assert abs(whole / network - 1) > 1e-3
 
 
 def test_models_of_lines_and_of_text_are_compared_on_what_both_predict(

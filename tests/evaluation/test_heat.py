@@ -2,15 +2,19 @@
 
 import math
 import re
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.evaluation.heat_page import alternatives, heat_page, sign
 from lyricgen.evaluation.own_text import own_text
 from lyricgen.evaluation.style import DARK, LEVELS, LIGHT, contrast, level_of, levels
 from lyricgen.models.trained_model import TrainedModel
+from tests.helpers import hybrid_models
 from tests.helpers.checkpoints import model_of
 from tests.helpers.own_texts import filling_model, ngram_model
 from tests.helpers.own_texts import model as small_model
@@ -120,6 +124,37 @@ def test_models_of_every_kind(kind: str) -> None:
     assert np.isnan(page.figures["bits"]).sum() == (kind != "lines")
     assert ("pseudo-perplexity" in words) == (kind == "fill")
     assert ("on both sides" in words) == (kind == "fill")
+
+
+@pytest.mark.parametrize("layout", ["stream", "lines"])
+def test_weights_of_a_hybrid_model(layout: str) -> None:
+    """At each character stand the weights of the mixture that predicted it."""
+    model = hybrid_models.model_of(layout)
+    network: Any = model.network
+    text = "ab分\ncdé\n开开\n"
+    page = Page(page_of(model, f"{text[:-1]}Ω\n"))
+    assert page.figures["parts"] == ["1-gram", "2-gram", "3-gram", "network"]
+    weights = page.figures["weights"].reshape(-1, 4)
+    assert not weights[-2].any()  # Ω is left out
+    lines = text.splitlines(keepends=True) if layout == "lines" else [text]
+    expected: list[Any] = []
+    for line in lines:
+        ids = model.vocabulary.encode(line).long()[None]
+        if layout == "lines":
+            ids = F.pad(ids, (1, 0), value=len(model.vocabulary))
+        else:
+            expected.append([np.nan] * 4)
+        with torch.no_grad():
+            hidden, _ = network.network.recurrence(network.network.features(ids[:, :-1]), None)
+        contexts, _ = network.ngram.contexts(ids[:, :-1], None)
+        levels = zip(contexts, network.ngram.model.terms, strict=True)
+        terms = torch.from_numpy(np.array([passed[number[0]] for number, (_, passed) in levels]))
+        logits = hidden[0] @ network.on_hidden.weight.T + network.on_hidden.bias
+        logits = logits + terms.T.float() @ network.on_passed.weight.T
+        expected += logits.softmax(-1).tolist()
+    np.testing.assert_allclose(np.delete(weights, -2, axis=0), expected, rtol=1e-4, atol=1e-6)
+    assert "what the n-grams and the network weigh" in " ".join(page.texts)
+    assert Page(page_of(small_model(), "ab")).figures["parts"] == []
 
 
 def test_nothing_is_fetched() -> None:

@@ -50,6 +50,7 @@ class Page(HTMLParser):
     def figures(self) -> dict[str, Any]:
         plain = json.loads(self.data)
         kinds = {"own": "<u4", "bits": "<f4", "ranks": "<u4", "ids": "<u4", "probabilities": "<f4"}
+        kinds["weights"] = "<f4"
         return plain | {
             name: np.frombuffer(base64.b64decode(plain[name]), kind) for name, kind in kinds.items()
         }

@@ -17,9 +17,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from torch import Tensor
 
 from lyricgen.console import format_figure
-from lyricgen.data.batch import IGNORED
+from lyricgen.data.batch import IGNORED, Batch
 from lyricgen.data.splits import Layout, Split
 from lyricgen.data.vocabulary import code_points
 from lyricgen.errors import UserError, escape_line
@@ -27,6 +28,7 @@ from lyricgen.evaluation.intervals import Floats, Integers
 from lyricgen.evaluation.own_text import OwnText, TextArgument, Unknown, own_text
 from lyricgen.evaluation.scores import Evaluated, check_finite, read_split
 from lyricgen.evaluation.style import DARK, LIGHT, level_of, levels
+from lyricgen.models.cells.cell import State
 from lyricgen.models.metrics import perplexity
 from lyricgen.models.model import at_least_float32
 from lyricgen.models.trained_model import TrainedModel
@@ -39,13 +41,14 @@ SIGNS = {"\n": "↵", " ": "␣", "\t": "⇥", "\u3000": "␣␣"}
 class Alternatives(NamedTuple):
     """Surprisal and rank of each character, and the most probable characters in its place.
 
-    Where the model predicts nothing, ranks and ids are 0, and nats and probabilities are nan.
+    Where the model predicts nothing, ranks and ids are 0, and the other figures are nan.
     """
 
     nats: Floats  # (C,) nats of the text's character
     ranks: Integers  # (C,) rank of the text's character, 1 for the most probable
     ids: Integers  # (C, K) alternatives, the most probable first
     probabilities: Floats  # (C, K) probabilities of the alternatives
+    parts: dict[str, Floats]  # (C,) weight of each part of a mixed model, by its name
 
 
 def beginning_of_text(
@@ -107,8 +110,14 @@ def alternatives(model: TrainedModel, split: Split, what: str) -> Alternatives:
         np.zeros(count, np.int64),
         np.zeros((count, most), np.int64),
         np.full((count, most), np.nan),
+        {},
     )
-    for batch, logits in read_split(model, split, what, model.network.predict):
+
+    def read(batch: Batch, state: State | None) -> tuple[tuple[Tensor, dict[str, Tensor]], State]:
+        logits, parts, state = model.network.predict_parts(batch, state)
+        return (logits, parts), state
+
+    for batch, (logits, parts) in read_split(model, split, what, read):
         counted = batch.targets != IGNORED  # (B, T)
         positions = (batch.starts[:, None] + torch.arange(1, 1 + counted.shape[1]))[counted]
         certain = at_least_float32(logits[counted]).log_softmax(dim=-1)  # (M, V)
@@ -119,10 +128,18 @@ def alternatives(model: TrainedModel, split: Split, what: str) -> Alternatives:
         found.ranks[positions] = 1 + (certain > own).sum(dim=1)
         found.ids[positions] = top.indices
         found.probabilities[positions] = top.values.exp()
+        for name, weights in parts.items():
+            found.parts.setdefault(name, np.full(count, np.nan))[positions] = weights[counted]
     if split.line_starts is None:
         return found
     characters = (split.ids < size).numpy()
-    return Alternatives(*(values[characters] for values in found))
+    return Alternatives(
+        found.nats[characters],
+        found.ranks[characters],
+        found.ids[characters],
+        found.probabilities[characters],
+        {name: weights[characters] for name, weights in found.parts.items()},
+    )
 
 
 def heat_page(model: TrainedModel, text: OwnText, checkpoint: str, source: str) -> str:
@@ -223,6 +240,7 @@ def _data(model: TrainedModel, text: OwnText, bits: Floats, found: Alternatives)
     """Return the figures of each character in the form that the page's script reads."""
     own = code_points(text.text)  # (N,)
     codes = text.spread(code_points(model.vocabulary.characters)[found.ids], own[0])  # (N, K)
+    weights = np.array([text.spread(one, 0) for one in found.parts.values()]).T  # (N, parts)
     distinct, indices = np.unique(np.append(own, codes), return_inverse=True)
     return {
         "size": len(model.vocabulary),
@@ -233,6 +251,8 @@ def _data(model: TrainedModel, text: OwnText, bits: Floats, found: Alternatives)
         "ranks": _encode_base64(text.spread(found.ranks, 0), "<u4"),
         "ids": _encode_base64(indices[len(own) :], "<u4"),
         "probabilities": _encode_base64(text.spread(found.probabilities, 0), "<f4"),
+        "parts": list(found.parts),
+        "weights": _encode_base64(weights, "<f4"),
     }
 
 

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -32,6 +32,8 @@ from lyricgen.models.trained_model import TrainedModel
 from lyricgen.options import validate
 from lyricgen.runs.newest import checkpoint_in
 from lyricgen.settings import DECIDING, SPLITTING
+
+Found = TypeVar("Found")
 
 ORDERS = 5
 ANOTHER_TEXT = "--text FILE scores a text of your own"
@@ -322,11 +324,11 @@ def read_split(
     model: TrainedModel,
     split: Split,
     what: str,
-    read: Callable[[Batch, State | None], tuple[Tensor, State]],
-) -> Iterator[tuple[Batch, Tensor]]:
+    read: Callable[[Batch, State | None], tuple[Found, State]],
+) -> Iterator[tuple[Batch, Found]]:
     """Apply `read` to the batches of a split in order, carrying the state; `what` names the work.
 
-    `read` returns values for each character of a batch, (B, T, …), and the next state.
+    `read` returns values for each character of a batch, (B, T, …) tensors, and the next state.
 
     Yields:
         Each batch, and the values from `read`, on the model's device.
