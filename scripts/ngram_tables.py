@@ -7,16 +7,19 @@ continuations, or takes the likeliest one.
 """
 
 import argparse
-import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
 from lyricgen.evaluation.memorisation import lines_of
 from lyricgen.evaluation.scores import Evaluated, open_checkpoints
-from lyricgen.models.ngram.left_out import leave_out, line_blocks, stream_blocks
+from lyricgen.models.ngram.distributions import Level
+from lyricgen.models.ngram.left_out import divide
 from lyricgen.models.ngram.model import NgramCounts
+from lyricgen.models.ngram.training_tables import TrainingTables
 
 BLOCKS = 5
 LONGEST = 1000  # characters of a line, since a walk may go round in circles
@@ -24,13 +27,44 @@ LONGEST = 1000  # characters of a line, since a walk may go round in circles
 Context = tuple[int, ...]
 
 
-def decode_grams(keys: list[np.ndarray], width: int) -> np.ndarray:
-    """Decode the symbols of the longest n-grams, (G_K, K); the keys hold nothing else."""
-    symbols, number = [], np.arange(len(keys[-1]))
-    for level in reversed(keys):
-        number, symbol = np.divmod(level[number], width)
-        symbols.append(symbol)
-    return np.stack(symbols[::-1], axis=1)
+def size_of(value: Any) -> int:
+    """Add up the bytes of all arrays in a value."""
+    if isinstance(value, np.ndarray | torch.Tensor):
+        return int(value.nbytes)
+    value = vars(value) if isinstance(value, Level | TrainingTables) else value
+    if isinstance(value, dict):
+        value = list(value.values())
+    return sum(map(size_of, value)) if isinstance(value, list | tuple) else 0
+
+
+def report_sizes(evaluated: Evaluated, ngram: Any) -> None:
+    size, order = ngram.vocabulary_size, ngram.architecture.order
+    ids = evaluated.splits["train"].sound_ids.numpy()
+    blocks = divide(ids, BLOCKS, size, evaluated.corpus.vocabulary.characters.find("\n"))
+    sizes = {"in a checkpoint": size_of(dict(ngram.state_dict()))}
+    for name in ("mixture", "product"):
+        made = TrainingTables(
+            *(ngram, NgramCounts(ids, size, order), ids, blocks, 0),
+            with_distributions=name == "product",
+        )
+        sizes[f"for training a {name}"] = size_of(made)
+    for name, total in sizes.items():
+        print(f"tables {name}: order {order}, {total:,} bytes, {total / len(ids):.1f} a character")
+
+
+def followers_of(ngram: Any) -> dict[Context, list[tuple[float, int]]]:
+    """Find the share and the symbol of each continuation of the longest contexts."""
+    order, tables = ngram.architecture.order, ngram.state_dict()
+    symbols, number = [], torch.arange(len(tables[f"keys_{order}"]))
+    for k in range(order, 0, -1):
+        keys = tables[f"keys_{k}"][number]
+        symbols.append(keys % (ngram.vocabulary_size + 1))
+        number = keys // (ngram.vocabulary_size + 1)
+    found: dict[Context, list[tuple[float, int]]] = {}
+    grams = torch.stack(symbols[::-1], dim=1).tolist()
+    for gram, share in zip(grams, tables[f"direct_{order}"][:-1].tolist(), strict=True):
+        found.setdefault(tuple(gram[:-1]), []).append((share, gram[-1]))
+    return found
 
 
 def read_lines(
@@ -52,39 +86,14 @@ def read_lines(
             yield line[: ends[0]]
 
 
-def report(evaluated: Evaluated) -> None:
-    model, train, size = (
-        evaluated.model,
-        evaluated.splits["train"],
-        len(evaluated.corpus.vocabulary),
-    )
-    tensors = model.network.state_dict()
-    pattern = re.compile(r"(?:ngram\.)?((?:keys|direct|passed)_\d)")
-    tables = {
-        found[1]: tensors[name].numpy() for name in tensors if (found := pattern.fullmatch(name))
-    }
-    order = len(tables) // 3
-    keys = [tables[f"keys_{k}"] for k in range(1, order + 1)]
-    ids = train.sound_ids.numpy()
-    newline = evaluated.corpus.vocabulary.characters.find("\n")
-    if train.line_starts is None:
-        blocks = stream_blocks(ids, BLOCKS, newline)
-    else:
-        blocks = line_blocks(ids, BLOCKS, size)
-    left_out = leave_out(NgramCounts(ids, size, order), order, ids, blocks)
-    for name, arrays in ("checkpoint", tables.values()), ("training", left_out):
-        total = sum(array.nbytes for array in arrays)
-        print(f"tables, {name}: order {order}, {total:,} bytes, {total / len(ids):.1f} a character")
-
-    followers: dict[Context, list[tuple[float, int]]] = {}
-    grams = decode_grams(keys, size + 1).tolist()
-    for gram, direct in zip(grams, tables[f"direct_{order}"].tolist(), strict=False):
-        followers.setdefault(tuple(gram[:-1]), []).append((direct, gram[-1]))
-    lines = lines_of(train, evaluated.corpus.vocabulary)
+def report_lines(evaluated: Evaluated, ngram: Any) -> None:
+    vocabulary, followers = evaluated.corpus.vocabulary, followers_of(ngram)
+    lines = lines_of(evaluated.splits["train"], vocabulary)
+    marks = {vocabulary.characters.find("\n"), len(vocabulary)}
     for likeliest in (False, True):
         read = {
-            "".join(evaluated.corpus.vocabulary.characters[symbol] for symbol in line)
-            for line in read_lines(followers, {newline, size}, likeliest)
+            "".join(vocabulary.characters[symbol] for symbol in line)
+            for line in read_lines(followers, marks, likeliest)
         }
         right = read & lines
         share = sum(map(len, right)) / sum(map(len, lines))
@@ -99,7 +108,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("checkpoint", type=Path)
     [evaluated] = open_checkpoints([parser.parse_args().checkpoint])
-    report(evaluated)
+    network = evaluated.model.network
+    ngram = getattr(network, "ngram", network)
+    report_sizes(evaluated, ngram)
+    report_lines(evaluated, ngram)
 
 
 if __name__ == "__main__":

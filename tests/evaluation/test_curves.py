@@ -26,12 +26,12 @@ from tests.helpers import hybrid_models
 from tests.helpers.checkpoints import VOCABULARY, model_of
 
 V = len(VOCABULARY)
-MODELS = ["rnn", "gru", "lstm", "ngram", "hybrid"]
+MODELS = ["rnn", "gru", "lstm", "ngram", "mixture", "product"]
 
 
 def network_of(kind: str, layout: str = "stream") -> Any:
-    if kind == "hybrid":
-        return hybrid_models.network_of(layout).double()
+    if kind in ("mixture", "product"):
+        return hybrid_models.network_of(layout, combination=kind).double()
     if kind != "ngram":
         return model_of(kind, layout=layout).network.double()
     counted = NgramLanguageModel(

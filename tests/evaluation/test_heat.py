@@ -126,10 +126,11 @@ def test_models_of_every_kind(kind: str) -> None:
     assert ("on both sides" in words) == (kind == "fill")
 
 
+@pytest.mark.parametrize("combination", ["mixture", "product"])
 @pytest.mark.parametrize("layout", ["stream", "lines"])
-def test_weights_of_a_hybrid_model(layout: str) -> None:
-    """At each character stand the weights of the mixture that predicted it."""
-    model = hybrid_models.model_of(layout)
+def test_weights_of_a_hybrid_model(layout: str, combination: str) -> None:
+    """At each character stand the weights of the distributions that predicted it."""
+    model = hybrid_models.model_of(layout, combination=combination)
     network: Any = model.network
     text = "ab分\ncdé\n开开\n"
     page = Page(page_of(model, f"{text[:-1]}Ω\n"))
@@ -151,7 +152,8 @@ def test_weights_of_a_hybrid_model(layout: str) -> None:
         terms = torch.from_numpy(np.array([passed[number[0]] for number, (_, passed) in levels]))
         logits = hidden[0] @ network.on_hidden.weight.T + network.on_hidden.bias
         logits = logits + terms.T.float() @ network.on_passed.weight.T
-        expected += logits.softmax(-1).tolist()
+        added = logits + torch.tensor([0.0, 0.0, 1.0, 0.0])  # to the highest order
+        expected += (logits.softmax(-1) if combination == "mixture" else added).tolist()
     np.testing.assert_allclose(np.delete(weights, -2, axis=0), expected, rtol=1e-4, atol=1e-6)
     assert "what the n-grams and the network weigh" in " ".join(page.texts)
     assert Page(page_of(small_model(), "ab")).figures["parts"] == []

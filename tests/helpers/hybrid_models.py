@@ -9,7 +9,7 @@ from torch import Tensor
 from lyricgen.api import WritingModel
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.models.hybrid import HybridModel
-from lyricgen.models.options import HybridArchitecture, NgramArchitecture
+from lyricgen.models.options import Combination, HybridArchitecture, NgramArchitecture
 from tests.helpers.checkpoints import OPTIONS, VOCABULARY
 from tests.helpers.networks import architecture
 
@@ -30,6 +30,7 @@ def network_of(
     order: int = 3,
     vocabulary: Vocabulary = VOCABULARY,
     cell: str = "lstm",
+    combination: Combination = "mixture",
     **options: Any,
 ) -> HybridModel:
     """Make a hybrid network with random weights and the n-grams of `random_ids`."""
@@ -43,7 +44,13 @@ def network_of(
     )  # fmt: skip
     torch.manual_seed(0)
     model = HybridModel(
-        HybridArchitecture(kind="hybrid", network=described, ngram=ngram, network_loss=0.3)
+        HybridArchitecture(
+            kind="hybrid",
+            network=described,
+            ngram=ngram,
+            combination=combination,
+            network_loss=0.3,
+        )
     )
     with torch.no_grad():
         for parameter in model.parameters():

@@ -186,9 +186,9 @@ def test_options_that_do_not_shape_the_network_may_differ(here: dict[str, Any]) 
     assert torch.equal(model.state_dict()[name], source.network.state_dict()[name])
 
 
-def hybrid(vocabulary: Vocabulary, *, trained: bool, order: int = 3) -> HybridModel:
+def hybrid(vocabulary: Vocabulary, *, trained: bool, **options: Any) -> HybridModel:
     model = hybrid_models.network_of(
-        order=order, vocabulary=vocabulary, cell="gru", layers=2, hidden_size=H
+        vocabulary=vocabulary, cell="gru", layers=2, hidden_size=H, **options
     ).double()
     if not trained:
         for parameter in (*model.on_hidden.parameters(), *model.on_passed.parameters()):
@@ -196,14 +196,16 @@ def hybrid(vocabulary: Vocabulary, *, trained: bool, order: int = 3) -> HybridMo
     return model
 
 
-@pytest.mark.parametrize("there", ["recurrent", "hybrid", "hybrid of another order"])
+@pytest.mark.parametrize("there", ["recurrent", "hybrid", "another order", "another combination"])
 @pytest.mark.parametrize("here", ["recurrent", "hybrid"])
 def test_hybrid_models_share_the_weights_of_their_networks(here: str, there: str) -> None:
-    """The n-grams stay those of the new text; the mixture is copied between equal orders alone."""
+    """The n-grams stay those of the new text; equal orders and combinations share the weights."""
     source = source_model(OLD)
     if there != "recurrent":
-        order = 3 if there == "hybrid" else 2
-        source = TrainedModel(hybrid(OLD, trained=True, order=order), OLD, "stream", False)
+        order = 2 if there == "another order" else 3
+        combination = "product" if there == "another combination" else "mixture"
+        built = hybrid(OLD, trained=True, order=order, combination=combination)
+        source = TrainedModel(built, OLD, "stream", False)
     model: Any = network(NEW) if here == "recurrent" else hybrid(NEW, trained=False)
     before = clone_weights(model)
     assert copy_weights(source, model, NEW) == (3, 2, 3)

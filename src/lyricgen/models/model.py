@@ -109,8 +109,8 @@ class Model(nn.Module):
         """Compute the same as `predict`, and also the weights of the parts of a mixed model.
 
         Returns:
-            Logits of the targets, (B, T, V); the weight of each part, (B, T), by its name, which
-            sum to one; and the next state.
+            Logits of the targets, (B, T, V); the weight of each part, (B, T), by its name; and the
+            next state.
         """
         logits, state = self.predict(batch, state)
         return logits, {}, state

@@ -171,8 +171,8 @@ def copy_weights(source: TrainedModel, model: Model, vocabulary: Vocabulary) -> 
     """Copy the weights of a trained network into a new network, character by character.
 
     The weights of characters that the trained network does not know stay as they are. Either
-    network may be that of a hybrid model. The n-grams are not copied. The weights of the mixture
-    are copied if both models are hybrid and have n-grams of the same order.
+    network may be that of a hybrid model. The n-grams are not copied. The layers that weigh them
+    are copied if both models are hybrid, with the same order and combination.
 
     Args:
         source: the trained model and its characters.
@@ -221,13 +221,11 @@ def copy_weights(source: TrainedModel, model: Model, vocabulary: Vocabulary) -> 
         rows = old[name].index_select(dimension, origin[held])
         tensor.index_copy_(dimension, to[held], rows)
     other = source.network
-    if (
-        isinstance(model, HybridModel)
-        and isinstance(other, HybridModel)
-        and model.architecture.ngram.order == other.architecture.ngram.order
-    ):
-        model.on_hidden.load_state_dict(other.on_hidden.state_dict())
-        model.on_passed.load_state_dict(other.on_passed.state_dict())
+    if isinstance(model, HybridModel) and isinstance(other, HybridModel):
+        parts = [(one.ngram_order, one.architecture.combination) for one in (model, other)]
+        if parts[0] == parts[1]:
+            model.on_hidden.load_state_dict(other.on_hidden.state_dict())
+            model.on_passed.load_state_dict(other.on_passed.state_dict())
     return CopiedWeights(kept, len(vocabulary) - kept, len(source.vocabulary) - kept)
 
 
