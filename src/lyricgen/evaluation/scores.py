@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -29,11 +29,9 @@ from lyricgen.models.metrics import best_mixture_weight, mixture_nats
 from lyricgen.models.model import eval_mode, write_to_positions
 from lyricgen.models.ngram.language_model import NgramBaseline
 from lyricgen.models.trained_model import TrainedModel
-from lyricgen.options import validate
+from lyricgen.options import T, validate
 from lyricgen.runs.newest import checkpoint_in
 from lyricgen.settings import DECIDING, SPLITTING
-
-Found = TypeVar("Found")
 
 ORDERS = 5
 ANOTHER_TEXT = "--text FILE scores a text of your own"
@@ -324,8 +322,8 @@ def read_split(
     model: TrainedModel,
     split: Split,
     what: str,
-    read: Callable[[Batch, State | None], tuple[Found, State]],
-) -> Iterator[tuple[Batch, Found]]:
+    read: Callable[[Batch, State | None], tuple[T, State]],
+) -> Iterator[tuple[Batch, T]]:
     """Apply `read` to the batches of a split in order, carrying the state; `what` names the work.
 
     `read` returns values for each character of a batch, (B, T, …) tensors, and the next state.

@@ -192,14 +192,7 @@ def copy_weights(source: TrainedModel, model: Model, vocabulary: Vocabulary) -> 
             "the checkpoint of a network"
         )
     network, trained = network_of(model), network_of(source.network)
-    here, there = map(_shape_settings, (network.architecture, trained.architecture))
-    differing = ", ".join(
-        f"{key}={there.get(key)} there and {here.get(key)} here"
-        for key in here | there
-        if here.get(key) != there.get(key)
-    )
-    if differing:
-        raise UserError(f"init_from: the networks differ, {differing}: choose the same")
+    _check_shapes(network.architecture, trained.architecture)
     known = {character: index for index, character in enumerate(source.vocabulary.characters)}
     pairs = [
         (index, known[character])
@@ -220,13 +213,28 @@ def copy_weights(source: TrainedModel, model: Model, vocabulary: Vocabulary) -> 
         held = (to < tensor.shape[dimension]) & (origin < old[name].shape[dimension])
         rows = old[name].index_select(dimension, origin[held])
         tensor.index_copy_(dimension, to[held], rows)
-    other = source.network
-    if isinstance(model, HybridModel) and isinstance(other, HybridModel):
-        parts = [(one.ngram_order, one.architecture.combination) for one in (model, other)]
-        if parts[0] == parts[1]:
-            model.on_hidden.load_state_dict(other.on_hidden.state_dict())
-            model.on_passed.load_state_dict(other.on_passed.state_dict())
+    if isinstance(model, HybridModel) and isinstance(source.network, HybridModel):
+        _copy_weighing(source.network, model)
     return CopiedWeights(kept, len(vocabulary) - kept, len(source.vocabulary) - kept)
+
+
+def _copy_weighing(source: HybridModel, model: HybridModel) -> None:
+    """Copy the layers that weigh the n-grams, if order and combination are the same."""
+    parts = [(one.ngram_order, one.architecture.combination) for one in (source, model)]
+    if parts[0] == parts[1]:
+        model.on_hidden.load_state_dict(source.on_hidden.state_dict())
+        model.on_passed.load_state_dict(source.on_passed.state_dict())
+
+
+def _check_shapes(new: RecurrentArchitecture, trained: RecurrentArchitecture) -> None:
+    here, there = map(_shape_settings, (new, trained))
+    differing = ", ".join(
+        f"{key}={there.get(key)} there and {here.get(key)} here"
+        for key in here | there
+        if here.get(key) != there.get(key)
+    )
+    if differing:
+        raise UserError(f"init_from: the networks differ, {differing}: choose the same")
 
 
 def _shape_settings(architecture: RecurrentArchitecture) -> dict[str, Value]:
