@@ -26,10 +26,13 @@ State = Tensor | tuple[Tensor, Tensor] | None
 
 
 def plain_loop(options: TrainOptions, ids: Tensor, symbols: int) -> float:
-    """Train with the textbook loop; return the characters a second of its median epoch."""
+    """Train with the textbook loop on the device of `ids`; return characters a second.
+
+    They are those of the median epoch.
+    """
     batch_size, steps = options.data.batch_size, options.data.num_steps
-    cell = PLAIN[options.cell.kind](symbols, options.hidden_size)
-    output = nn.Linear(options.hidden_size, symbols)
+    cell = PLAIN[options.cell.kind](symbols, options.hidden_size, device=ids.device)
+    output = nn.Linear(options.hidden_size, symbols, device=ids.device)
     parameters = [*cell.parameters(), *output.parameters()]
     optimizer = torch.optim.SGD(parameters, lr=options.optimizer.lr)
     rows = ids[: len(ids) // batch_size * batch_size].view(batch_size, -1)  # (B, N//B)

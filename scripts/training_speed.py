@@ -118,7 +118,8 @@ def take_turn(options: TrainOptions, directory: Path) -> dict[str, float]:
     )
     trainer = build_trainer(options, datamodule, run, observers, rank=0)
 
-    plain = plain_loop(options, datamodule.splits["train"].ids.long(), len(datamodule.vocabulary))
+    ids = datamodule.splits["train"].ids.long().to(trainer.strategy.root_device)
+    plain = plain_loop(options, ids, len(datamodule.vocabulary))
     with timed(seconds, "fit"):
         trainer.fit(module, datamodule)
     with timed(seconds, "checkpoint"):
@@ -201,7 +202,7 @@ class _TimedModule(RecurrentModule):
         self.seconds["optimizer"] += time.perf_counter() - self._clipped
 
 
-def compose_options(cell: str, text: Path, epochs: int) -> TrainOptions:
+def compose_options(cell: str, text: Path, epochs: int, accelerator: str = "cpu") -> TrainOptions:
     """Return the options of conf/, changed so that both programs do the same work."""
     given = "one_hot" if cell.endswith("_scratch") else "embedding"
     overrides = f"""
@@ -210,7 +211,7 @@ def compose_options(cell: str, text: Path, epochs: int) -> TrainOptions:
         optimizer=sgd optimizer.momentum=0 optimizer.weight_decay=0
         sampler=consecutive sampler.drop_last=true data=text data.batch_size=32 data.num_steps=35
         data.val_fraction=0.1 data.test_fraction=0.1
-        trainer=cpu trainer.gradient_clip_val=1 trainer.max_epochs={epochs}
+        trainer.accelerator={accelerator} trainer.gradient_clip_val=1 trainer.max_epochs={epochs}
     """.split()
     overrides += ["cell.reset=after"] * (cell == "gru_scratch")  # as torch.nn.GRUCell
     with initialize_config_dir(str(CONFIG_DIRECTORY), version_base="1.3"):
