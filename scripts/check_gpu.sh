@@ -2,10 +2,11 @@
 # Does lyricgen work on the GPU?
 # scripts/check_gpu.sh [--accelerator gpu] [--minutes 8] [--jobs N] [PART ...]
 #
-# All cells, samplers and precisions, the hybrid, Muon, the average of the weights, filling gaps and
-# n-grams train on the device, resume and write texts there. Their perplexities must equal those of
-# the CPU within rounding, and resumed runs must equal whole runs to the bit. A run is killed and
-# resumed, a sweep runs four jobs, and the speed is compared with the plain loop's.
+# All cells, samplers and precisions, hybrid models, Muon, the average of the weights, TF32, DDP
+# with one process, filling gaps and n-grams train on the device, resume and write texts there.
+# Their perplexities must equal those of the CPU within rounding, and resumed runs must equal whole
+# runs to the bit. A run is killed and resumed, a sweep runs four jobs, and the speed is compared
+# with that of the plain loop.
 #
 # A failed part stops no other part. The last output is a table of all checks. If OUT is set,
 # $OUT/check_gpu.txt has the table and $OUT/check_gpu.log the output of failed parts. Everything
@@ -17,7 +18,8 @@
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 2
 
-all="cells samplers lines lines_carried precisions models trainers fill ngram stop sweep speed"
+all="cells kernels samplers lines lines_carried precisions models product trainers fill ngram"
+all="$all stop sweep speed"
 accelerator=gpu minutes=8 at_once=$((($(nproc) + 1) / 2)) parts=""
 while [ $# -gt 0 ]; do
     case $1 in
@@ -61,7 +63,7 @@ mkdir -p "$work/rows" "$work/log" "$work/site/lyricgen-0.dist-info"
 # Where lyricgen is not installed, its code is used from here, with a version that says so.
 printf 'Metadata-Version: 2.1\nName: lyricgen\nVersion: 0\n' \
     >"$work/site/lyricgen-0.dist-info/METADATA"
-python3 -c 'from importlib.metadata import version; version("lyricgen")' 2>"$work/log/version" ||
+python3 -c 'from importlib.metadata import version; version("lyricgen")' 2>"$work/log/shell" ||
     export PYTHONPATH="$PWD/src:$work/site${PYTHONPATH:+:$PYTHONPATH}"
 export LYRICGEN_OUTPUTS="$work/outputs" PYTHONUNBUFFERED=1
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-2}
@@ -97,7 +99,7 @@ finish() {
     exit 0
 }
 trap finish EXIT
-trap 'kill $(jobs -p); exit 1' INT TERM
+trap 'kill $(jobs -p) 2>>"$work/log/shell"; exit 1' INT TERM
 
 # row PART COMMAND STATE FIGURE
 row() { printf '%s\t%s\t%s\t%s\n' "$@" >>"$work/rows/$1"; }
@@ -149,6 +151,7 @@ cells() {
     names=$(basename -s .yaml conf/cell/*.yaml | paste -sd ,)
     train cells "cell=$names"
 }
+kernels() { train kernels cell=rnn,gru,lstm cell.kernel=fused; }
 samplers() { train samplers sampler=consecutive,random; }
 lines() { train lines data=dino sampler=lines; }
 lines_carried() {
@@ -156,10 +159,9 @@ lines_carried() {
 }
 precisions() { train precisions trainer.precision=32-true,16-mixed,bf16-mixed,bf16-true,64-true; }
 models() {
-    local average=()
-    grep -q '^average:' conf/callbacks/default.yaml && average=(callbacks.average.enabled=true)
-    train models model=recurrent,hybrid optimizer=adamw,muon "${average[@]}"
+    train models model=recurrent,hybrid optimizer=adamw,muon callbacks.average.enabled=true
 }
+product() { train product model=hybrid model.combination=product; }
 trainers() { train trainers trainer=gpu,ddp trainer.devices=1; }
 fill() { train fill objective=fill; }
 ngram() {
@@ -167,10 +169,11 @@ ngram() {
     train ngram model=ngram
 }
 
-# Stop a run with dropout by SIGTERM and resume it; it must equal a run that was not stopped.
+# Stop a run that draws at random by SIGTERM and resume it; it must equal an undisturbed run.
 stop() {
     # shellcheck disable=SC2086
-    set -- -m lyricgen.train $small layers=2 depth.dropout=0.2 model.dropout=0.3 scheduler=cosine \
+    set -- -m lyricgen.train $small layers=2 depth.dropout=0.2 model.dropout=0.3 \
+        model.embedding_dropout=0.1 model.weight_drop=0.1 model.noise=0.1 scheduler=cosine \
         trainer.max_epochs=12 callbacks.early_stopping=false trainer.accelerator=$accelerator
     local run=$work/stop/stopped process status
     call stop "$@" "hydra.run.dir=$work/stop/whole"
