@@ -12,8 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lyricgen.models.cells.cell import LayerStep, State, zeros_with_gaps
+from lyricgen.models.hybrid import HybridModel, is_hybrid
 from lyricgen.models.model import NextModel
 from lyricgen.models.network import LanguageModel
+from lyricgen.models.ngram.distributions import GrowingContexts
 
 LARGEST_TABLE = 2**26  # most numbers in a table of inputs
 
@@ -55,7 +57,14 @@ class RecurrentStepper:
     the time; its logits differ by some 1e-6.
 
     `layers` are the steps of the network's layers; `stepper` explains the other arguments.
+
+    Attributes:
+        logits: (B, V) of the next character of each text, valid until the next step.
+        hidden: (B, H) last hidden states, valid until the next step.
     """
+
+    logits: Tensor
+    hidden: Tensor
 
     def __init__(
         self,
@@ -87,6 +96,7 @@ class RecurrentStepper:
             layer.step()
             above = layer.state[0]
             output = torch.add(above, output, out=self._sum) if self._residual else above
+        self.hidden = output[: len(characters)]
         torch.addmm(self._bias, output, self._weight, out=self._all_logits)
         self.logits = self._all_logits[: len(characters), : self._vocabulary]
 
@@ -101,12 +111,52 @@ class RecurrentStepper:
         rows = 1 if self._single else texts + -texts % 4
         for layer, state in zip(self._layers, states, strict=True):
             layer.hold(state, rows)
+        outputs = [hidden for hidden, *_ in states]
+        self.hidden = torch.stack(outputs).sum(dim=0) if self._residual else outputs[-1]
         self._ids = torch.zeros(rows, dtype=torch.int64, device=self._bias.device)
         self._sum = zeros_with_gaps(self._bias, rows, self._weight.shape[0])
         self._all_logits = self._bias.new_empty(rows, len(self._bias))
 
 
-Stepper = ModelStepper | RecurrentStepper
+class HybridStepper:
+    """Stepper of a hybrid model: fast steps of its network, and a search for the n-grams.
+
+    `stepper` explains the other arguments.
+
+    Args:
+        network: stepper of the network of the model.
+
+    Attributes:
+        logits: (B, V) log-probabilities of the next character of each text.
+    """
+
+    logits: Tensor
+
+    def __init__(
+        self, model: HybridModel, prefixes: Sequence[Tensor], network: RecurrentStepper
+    ) -> None:
+        self._model, self._network = model, network
+        self._contexts = GrowingContexts(model.ngram.model, prefixes, model.device)
+        self._mix()
+
+    def step(self, characters: Tensor) -> None:
+        """Read one more character of each text."""
+        self._network.step(characters)
+        self._contexts.append(characters)
+        self._mix()
+
+    def select(self, rows: Tensor) -> None:
+        """Keep only the texts at `rows`, in this order; a row may occur more than once."""
+        self._network.select(rows)
+        self._contexts.select(rows)
+        self.logits = self.logits.index_select(0, rows)
+
+    def _mix(self) -> None:
+        network = self._network
+        self.logits = self._model.mix(network.hidden, network.logits, self._contexts.rows)
+
+
+Stepper = ModelStepper | RecurrentStepper | HybridStepper
 
 
 def stepper(model: NextModel, prefixes: Sequence[Tensor], length: int) -> Stepper:
@@ -121,9 +171,12 @@ def stepper(model: NextModel, prefixes: Sequence[Tensor], length: int) -> Steppe
         ValueError: a prefix is empty.
     """
     layers = model.layer_steps()
-    if layers:
-        return RecurrentStepper(cast(LanguageModel, model), prefixes, layers, length)
-    return ModelStepper(model, prefixes)
+    if not layers:
+        return ModelStepper(model, prefixes)
+    if is_hybrid(model):
+        network = RecurrentStepper(model.network, prefixes, layers, length)
+        return HybridStepper(model, prefixes, network)
+    return RecurrentStepper(cast(LanguageModel, model), prefixes, layers, length)
 
 
 def _input_share(

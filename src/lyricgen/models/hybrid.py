@@ -23,18 +23,18 @@ Shapes: B batch, T time steps, M = B·T, V vocabulary, H hidden, K orders, N cha
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from typing_extensions import override
+from typing_extensions import TypeIs, override
 
 from lyricgen.data.batch import IGNORED, Batch
 from lyricgen.data.splits import Split
 from lyricgen.data.vocabulary import Vocabulary
-from lyricgen.models.cells.cell import State
+from lyricgen.models.cells.cell import LayerStep, State
 from lyricgen.models.model import Model, NextModel, at_least_float32, cross_entropy, nats_of
 from lyricgen.models.network import CharacterNetwork, LanguageModel
 from lyricgen.models.ngram.distributions import Distributions, whole_levels
@@ -122,6 +122,7 @@ class HybridModel(NextModel):
         for parameter in (*self.on_hidden.parameters(), *self.on_passed.parameters()):
             nn.init.zeros_(parameter)
         self._distributions: Distributions | None = None
+        self._untrained = True
         self.register_state_dict_post_hook(_add_ngrams)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(_take_ngrams)  # type: ignore[no-untyped-call]
 
@@ -175,6 +176,12 @@ class HybridModel(NextModel):
         rows = torch.from_numpy(np.stack(contexts)).to(hidden.device)
         return hidden, rows, (*after, *ngram_state)
 
+    @override
+    def train(self, mode: bool = True) -> Self:
+        # a step leaves no bias at exactly zero; looked up here, since it waits for the device
+        self._untrained = not self.on_hidden.bias.any()
+        return super().train(mode)
+
     def mix(self, hidden: Tensor, logits: Tensor, rows: Tensor) -> Tensor:
         """Combine the distributions of positions.
 
@@ -204,16 +211,16 @@ class HybridModel(NextModel):
             hidden: (M, H) last hidden states.
             passed: (M, K) share that each order passes on.
         """
-        found = at_least_float32(self.on_hidden(hidden)) + at_least_float32(
-            self.on_passed(passed.to(self.on_passed.weight.dtype))
-        )
+        by_hidden, by_passed = self.on_hidden, self.on_passed.weight
+        # a call of a module takes longer than its product where there are few positions
+        found = at_least_float32(F.linear(hidden, by_hidden.weight, by_hidden.bias))
+        found = found + at_least_float32(F.linear(passed.to(by_passed.dtype), by_passed))
+        product = self.architecture.combination == "product"
+        if not product and (self.training or not self._untrained):
+            return found.softmax(-1)
         alone = torch.zeros_like(found[:1])  # the n-gram model alone
         alone[:, -2] = 1.0
-        if self.architecture.combination == "product":
-            return found + alone
-        found = found.softmax(-1)
-        # a step leaves no bias at exactly zero
-        return found if self.training else torch.where(self.on_hidden.bias.any(), found, alone)
+        return found + alone if product else alone.expand_as(found)
 
     @override
     def loss(
@@ -267,6 +274,10 @@ class HybridModel(NextModel):
         logits = at_least_float32(self.network.logits(last))
         mixed = self.mix(last, logits, rows[:, texts, lengths - 1])
         return F.nll_loss(mixed, targets.long(), reduction="none")
+
+    @override
+    def layer_steps(self) -> list[LayerStep]:
+        return self.network.layer_steps()
 
     def _distributions_on(self, device: torch.device, dtype: torch.dtype) -> Distributions:
         made = self._distributions
@@ -323,6 +334,11 @@ def build_hybrid(
         with_distributions=options.combination == "product",
     )
     return model
+
+
+def is_hybrid(model: Model) -> TypeIs[HybridModel]:
+    """Whether the model is a network mixed with n-grams."""
+    return isinstance(model, HybridModel)
 
 
 def network_of(model: Model) -> CharacterNetwork:

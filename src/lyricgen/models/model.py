@@ -169,7 +169,7 @@ def cross_entropy(
 
 def at_least_float32(logits: Tensor) -> Tensor:
     """Convert logits in half precision to float32, so that sums are precise enough."""
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return logits if logits.dtype.itemsize > 2 else logits.float()
 
 
 def write_to_positions(nats: Tensor, batch: Batch, room: Tensor) -> None:

@@ -1,16 +1,23 @@
-"""N-gram distributions of many positions at once, in torch, on any device.
+"""N-gram distributions of many positions, and contexts of growing texts, in torch, on any device.
 
-Shapes: M positions, K orders, V vocabulary, R rows of a level, E entries in all of them.
+Shapes: M positions, K orders, V vocabulary, R rows of a level, E entries in all of them; B texts,
+P prefix characters.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
-from lyricgen.models.ngram.model import Floats, NgramModel, Numbers
+from lyricgen.models.ngram.model import NOTHING, Floats, NgramModel, Numbers
+
+Array: TypeAlias = npt.NDArray[Any]
 
 DENSE_BYTES = 2**26  # most bytes of the tables that hold whole distributions of short contexts
 
@@ -91,7 +98,11 @@ class Distributions:
         dtype: torch.dtype,
     ) -> None:
         self.device, self.dtype, self.vocabulary_size = device, dtype, vocabulary_size
-        self._passed = [torch.from_numpy(one.passed).to(device, dtype) for one in levels]
+        # before the rows of each level, one for unseen contexts
+        passed = [np.append(1.0, level.passed) for level in levels]
+        self._passed = torch.from_numpy(np.concatenate(passed)).to(device, dtype)
+        first = 1 + np.cumsum([0, *map(len, passed[:-1])])
+        self._first_passed = torch.from_numpy(first)[:, None].to(device)  # (K, 1)
         room = DENSE_BYTES // (2 * dtype.itemsize * vocabulary_size)  # rows, also of logarithms
         tables: list[Tensor] = []
         below = torch.full((1, vocabulary_size), 1 / vocabulary_size, dtype=torch.float64)
@@ -113,14 +124,14 @@ class Distributions:
             )
             for level in levels[len(tables) :]
         ]
+        self._arrays: list[Array] = []  # the same for NumPy, on a CPU
+        if device.type == "cpu":
+            tensors = [self._table, *(tensor for level in self._sparse for tensor in level)]
+            self._arrays = [tensor.numpy() for tensor in tensors]
 
     def passed_shares(self, rows: Tensor) -> Tensor:
         """Find `passed` of each order, (K, M) from rows (K, M); 1 for an unseen context, row -1."""
-        shares = [
-            torch.where(row < 0, 1.0, one[row.clamp(min=0)])
-            for one, row in zip(self._passed, rows, strict=True)
-        ]
-        return torch.stack(shares)
+        return self._passed.take(rows + self._first_passed)
 
     def logs(self, rows: Tensor, passed: Tensor) -> list[Tensor]:
         """Compute the log-probabilities of each order.
@@ -154,19 +165,41 @@ class Distributions:
         Returns:
             Probabilities, (M, V); they sum to the sum of the weights.
         """
+        # for one position, many small operations of torch take longer than those of NumPy
+        if self._arrays and rows.shape[1] == 1 and not weights.requires_grad:
+            one = (values.flatten().tolist() for values in (weights, rows, passed))
+            return torch.from_numpy(self._mix_one(*one))[None]
         places = self._places(rows)
         # the weights of p_k in all orders from k up
-        share, shares = weights[-1], []
+        each, passes = weights.unbind(), passed.unbind()
+        share, shares = each[-1], []
         for k in range(len(rows) - 1, len(places) - 1, -1):
             shares.append(share)
-            share = weights[k - 1] + share * passed[k]
-        mixed = self._table[places[-1]] * share[:, None]
-        for weight, place in zip(weights[: len(places) - 1], places, strict=False):
-            mixed.addcmul_(self._table[place], weight[:, None])
+            share = torch.addcmul(each[k - 1], share, passes[k])
+        low = torch.stack([*each[: len(places) - 1], share], dim=1)  # (M, levels of the table)
+        mixed = F.embedding_bag(
+            torch.stack(places, dim=1), self._table, mode="sum", per_sample_weights=low
+        )
         for (position, symbols, direct), share in zip(
             self._entries(rows), reversed(shares), strict=True
         ):
             self._add(mixed, position, symbols, direct * share[position])
+        return mixed
+
+    def _mix_one(self, weights: list[float], rows: list[int], passed: list[float]) -> Array:
+        """Compute the same as `mix` for one position, of K weights, rows and shares; (V,)."""
+        whole, low, place = len(self._offsets), list(weights), 0
+        for k in range(len(rows) - 1, whole - 1, -1):
+            low[k - 1] += low[k] * passed[k]
+        known = zip(rows[:whole], self._offsets, strict=True)
+        places = [place := place if row < 0 else row + offset for row, offset in known]
+        table, *levels = self._arrays
+        mixed: Array = np.array(low[:whole], table.dtype).dot(table.take(places, axis=0))
+        for k in range(whole, len(rows)):
+            if rows[k] >= 0:
+                first, symbols, direct = levels[3 * (k - whole) : 3 * (k - whole) + 3]
+                some = slice(first[rows[k]], first[rows[k] + 1])
+                mixed[symbols[some]] += low[k] * direct[some]
         return mixed
 
     def _places(self, rows: Tensor) -> list[Tensor]:
@@ -201,3 +234,55 @@ class Distributions:
         """Add `direct` of entries to probabilities, (M, V), in place."""
         place = position * self.vocabulary_size + symbols
         probabilities.view(-1).index_add_(0, place, direct)
+
+
+class GrowingContexts:
+    """Contexts of texts that grow by one character at a time.
+
+    The grams of all lengths stand in one table, the shorter ones first, so that one search finds
+    the grams of all lengths. A gram is named by its place in the table; the empty gram by 0.
+
+    Args:
+        model: the n-gram model.
+        prefixes: B tensors (P,) of at least one input id each, on the CPU.
+        device: where to put the table.
+
+    Attributes:
+        rows: (K, B) int64 numbers of the contexts of the next characters, -1 for an unseen context;
+            valid until the next character.
+    """
+
+    def __init__(self, model: NgramModel, prefixes: Sequence[Tensor], device: torch.device) -> None:
+        self._symbols = model.grams.vocabulary_size + 1
+        length = len(model.terms) - 1  # symbols of the longest context
+        keys = model.grams.keys[:length]
+        first = np.cumsum([0, 1, *map(len, keys)])[: length + 1]  # place of a length's first gram
+        ends = np.iinfo(np.int64).min, np.iinfo(np.int64).max  # so that each search ends at a key
+        placed = [key + place * self._symbols for key, place in zip(keys, first, strict=False)]
+        table = np.concatenate([ends[:1], *placed, ends[1:]])
+        self._keys = torch.from_numpy(table).to(device)
+        self._first = torch.from_numpy(first)[:, None].to(device)  # (K, 1)
+        longs = [prefix.long() for prefix in prefixes]
+        padded = pad_sequence(longs, True, padding_value=NOTHING, padding_side="left")
+        found = model.contexts(padded[:, -max(length, 1) :].numpy())  # K arrays (B, T)
+        self._hold(torch.from_numpy(np.stack(found)[..., -1]).to(device))
+
+    def append(self, characters: Tensor) -> None:
+        """Append a character to each text, (B,) int64; contexts with the id V are unseen."""
+        # NOTHING makes the key negative
+        torch.add(characters, self._shorter, alpha=self._symbols, out=self._sought)
+        torch.searchsorted(self._keys, self._sought, out=self._longer)
+        unseen = self._keys.take(self._longer) != self._sought
+        torch.sub(self._longer, self._first[1:], out=self._longer_rows).masked_fill_(unseen, -1)
+        self._longer.masked_fill_(unseen, NOTHING)
+
+    def select(self, texts: Tensor) -> None:
+        """Keep only the texts with these numbers, in this order; a number may occur repeatedly."""
+        self._hold(self.rows.index_select(1, texts))
+
+    def _hold(self, rows: Tensor) -> None:
+        """Take the numbers of contexts, and make buffers."""
+        self.rows, self._longer_rows = rows, rows[1:]
+        places = torch.where(rows < 0, NOTHING, rows + self._first)  # (K, B)
+        self._shorter, self._longer = places[:-1], places[1:]  # (K - 1, B)
+        self._sought = torch.empty_like(self._shorter)
