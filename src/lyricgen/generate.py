@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 # options that only this module reads
-OWN_OPTIONS = ("checkpoint", "debug", "prefix", "fill", "format", "watch", "compare")
+OWN_OPTIONS = (
+    *("checkpoint", "debug", "prefix", "fill", "format", "watch", "compare"),
+    *("member", "mixture"),
+)
 
 # Options as --help shows them, and their meanings.
 INPUTS = {
@@ -31,6 +34,12 @@ GENERAL = {
     "--seed N": "seed of the random numbers (default: 1)",
     "--generator {torch,numpy_reseeded}": "source of the random numbers; numpy_reseeded repeats "
     "texts of course code letter for letter (default: torch)",
+}
+MODEL = {
+    "--member {whole,network,ngram}": "of a run with model=hybrid: the network mixed with the "
+    "n-grams, the network alone, or the n-grams alone (default: whole)",
+    "--mixture": "of a run with model=recurrent: its network mixed with the best n-grams, as "
+    "in the table at the end of the run; reads the training text again",
 }
 STRATEGY = {
     "--temperature T": "below 1 the text is more probable, above 1 more varied; 0 always takes the "
@@ -79,6 +88,7 @@ TYPES: dict[str, Callable[[str], Any]] = {**NUMBERS, "CHECKPOINT": Path}  # othe
 TEXT_OPTIONS = (
     *("prefix", "length", "count", "repetition_penalty", "no_repeat_ngram", "lines"),
     *("line_length", "acrostic", "rhyme", "ban", "only", "starts_with", "max_length", "format"),
+    *("member", "mixture"),
 )
 DRAW_OPTIONS = ("temperature", "top_k", "top_p", "min_p", "seed", "generator")
 # Forms of the command: the options that a form needs, and the other options that go with them.
@@ -102,6 +112,7 @@ def add_all_options(parser: Parser) -> None:
     for name, meaning in INPUTS.items():
         parser.add_argument(name, action="append", metavar="TEXT", help=meaning)
     parser.add_options(GENERAL, TYPES)
+    parser.add_options(MODEL, TYPES, "model", "choose what writes")
     parser.add_options(STRATEGY, TYPES, "strategy", "choose the characters")
     parser.add_options(CONTROL, TYPES, "control", "choose the form of texts")
     parser.add_options(FILLING, TYPES, "with --fill")
@@ -117,25 +128,25 @@ def _generate(options: argparse.Namespace) -> None:
 
     named = [path for path in (options.checkpoint, *(options.compare or [])) if path is not None]
     paths: list[Path] = named or [newest_checkpoint()]
-    models = [load(path) for path in paths]
+    models = _with_each(_choose_part, [load(path) for path in paths], paths, options)
     if options.watch:
         _watch_text(models[0], options)
     elif options.format == "jsonl":
-        described = _write_each(_describe_texts, models, paths, options)
+        described = _with_each(_describe_texts, models, paths, options)
         print_json(described, paths if options.compare else None)
     elif options.compare:
-        print_columns(headings(paths, models), _write_each(_write_texts, models, paths, options))
+        print_columns(headings(paths, models), _with_each(_write_texts, models, paths, options))
     else:
         print_texts(_write_texts(models[0], options))
 
 
-def _write_each(
-    write: Callable[["TrainedModel", argparse.Namespace], list[T]],
+def _with_each(
+    write: Callable[["TrainedModel", argparse.Namespace], T],
     models: list["TrainedModel"],
     paths: list[Path],
     options: argparse.Namespace,
-) -> list[list[T]]:
-    """Write texts with each model; with --compare, an error names the checkpoint."""
+) -> list[T]:
+    """Call a function with each model; with --compare, an error names the checkpoint."""
     written = []
     for model, path in zip(models, paths, strict=True):
         try:
@@ -143,6 +154,12 @@ def _write_each(
         except UserError as error:
             raise UserError(f"{path}: {error}" if options.compare else str(error)) from error
     return written
+
+
+def _choose_part(model: "TrainedModel", options: argparse.Namespace) -> "TrainedModel":
+    from lyricgen.generation.training_text import final_mixture
+
+    return final_mixture(model) if options.mixture else model.member(options.member or "whole")
 
 
 def _describe_texts(model: "TrainedModel", options: argparse.Namespace) -> list["Generated"]:
@@ -190,6 +207,8 @@ def _check_options(options: argparse.Namespace) -> None:
         raise UserError("--watch shows a text itself: leave --format jsonl out")
     if options.watch and (len(options.prefix or [""]) > 1 or (options.count or 1) > 1):
         raise UserError("--watch shows one text as it is written: ask for one prefix, --count 1")
+    if options.mixture and options.member:
+        raise UserError("--mixture and --member do not go together: leave one of them out")
     if options.compare and len(options.compare) + (options.checkpoint is not None) < 2:
         raise UserError("--compare needs two checkpoints or more")
 

@@ -11,7 +11,8 @@ from omegaconf import OmegaConf
 import lyricgen
 from lyricgen.api import WritingModel
 from lyricgen.errors import UserError
-from lyricgen.generation.writer import TRIES, training_names
+from lyricgen.generation.training_text import training_names
+from lyricgen.generation.writer import TRIES
 from tests.conftest import ROOT
 from tests.helpers.constraints import random_model
 from tests.helpers.generating import train_run as train

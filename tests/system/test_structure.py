@@ -28,7 +28,13 @@ IMPORTING_INSIDE = {
 }
 # Modules that functions of a file import.
 IMPORTED_INSIDE = {
-    ("lyricgen/generation/writer.py", "lyricgen.data.build"): "heavy; few texts need the corpus",
+    **dict.fromkeys(
+        (
+            ("lyricgen/api/__init__.py", "lyricgen.generation.training_text"),
+            ("lyricgen/generation/writer.py", "lyricgen.generation.training_text"),
+        ),
+        "heavy; few texts need the corpus",
+    ),
     ("lyricgen/generation/verse.py", "pypinyin"): "an extra that takes seconds",
     ("lyricgen/reporting/page.py", "optuna"): "an extra",
     ("lyricgen/runs/record_files.py", "pydantic"): "heavy; a dashboard reads records without it",

@@ -46,6 +46,12 @@ class WritingModel(TrainedModel):
         """
         return generate_texts(self, prefixes, count=count, length=length, seed=seed, **options)
 
+    def mixture(self) -> "WritingModel":
+        """Mix the network with n-grams; `training_text.final_mixture` explains the errors."""
+        from lyricgen.generation.training_text import final_mixture  # noqa: PLC0415  heavy
+
+        return final_mixture(self)
+
     def fill_many(self, texts: list[str], **options: Any) -> list[str]:
         """Fill the gaps of texts; `generation.filling.fill_texts` explains options and errors.
 

@@ -7,11 +7,9 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 import torch
 
-from lyricgen.data.options import DataOptions
 from lyricgen.errors import UserError
 from lyricgen.generation.beam import beam_search
 from lyricgen.generation.continuing import continue_texts, draw_uniforms
@@ -26,7 +24,6 @@ from lyricgen.generation.rules import Rule, strategy_rules, unless_empty
 from lyricgen.generation.verse import constrain_lines
 from lyricgen.models.model import NextModel
 from lyricgen.models.trained_model import TrainedModel
-from lyricgen.options import validate
 
 MOST_LOGITS = 2**24  # most logits of one batch
 MOST_CHARACTERS = 10**8  # most characters of all texts together, which are held in memory
@@ -202,6 +199,8 @@ def draw_new_names(
             f"--novel draws names until they are new, and {writer.strategy.name} draws "
             "nothing: give a --temperature above 0, without --beams"
         )
+    from lyricgen.generation.training_text import training_names  # noqa: PLC0415  heavy
+
     writer.constraints(prefixes)  # refuses impossible names before a corpus is read
     seen = set(training_names(writer.model))
     found: list[list[Continuation]] = [[] for _ in prefixes]
@@ -239,28 +238,3 @@ def _few_names_error(prefix: str, found: int, count: int, number_cut: int) -> Us
         f"--novel found {found} of {count} new names{after} in {count * TRIES} draws: ask for "
         f"fewer (--count), {mend}"
     )
-
-
-def training_names(model: TrainedModel) -> frozenset[str]:
-    """Read the lines of a model's training split from its corpus.
-
-    Raises:
-        UserError: the model names no corpus, or the corpus is missing, unreadable or changed.
-    """
-    from lyricgen.data.build import build_splits, find_corpus  # noqa: PLC0415  heavy
-
-    values: dict[str, Any] | None = model.options.get("data")
-    if not values:
-        raise UserError("--novel: the checkpoint does not say which names it has learnt")
-    try:
-        data: DataOptions = validate(DataOptions, values)
-        corpus = find_corpus(data, model.corpus_digest, model.file)
-    except UserError as error:
-        raise UserError(f"--novel needs the names that the model has learnt: {error}") from error
-    if corpus.vocabulary != model.vocabulary or model.corpus_digest not in (None, corpus.digest):
-        raise UserError(
-            f"--novel needs the names that the model has learnt, and {corpus.name!r} has others "
-            "now: bring that text back"
-        )
-    text = build_splits(data, corpus, "lines")["train"].text(model.vocabulary)
-    return frozenset(text.removesuffix("\n").split("\n"))

@@ -6,7 +6,7 @@ P characters of a prefix.
 import unicodedata
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, Self, get_args
 
 import torch
 
@@ -19,6 +19,8 @@ from lyricgen.models.network import FillModel, LanguageModel
 from lyricgen.models.ngram.language_model import NgramLanguageModel
 from lyricgen.models.options import RecurrentArchitecture
 from lyricgen.settings import Value, flatten
+
+Member = Literal["whole", "network", "ngram"]
 
 GAPS = "_□◌"  # marks of a gap, the first choice first
 LENGTH = 50  # default limit of new characters of a running text, and least default for lines
@@ -107,12 +109,33 @@ class TrainedModel:
             f"this model {what}: --gates shows recurrent networks that read from left to right"
         )
 
+    def member(self, name: Member) -> Self:
+        """Take the whole of a hybrid model, or its network or its n-grams alone.
+
+        Raises:
+            UserError: the name is unknown, or a model that is not hybrid is asked for a part.
+        """
+        if name not in get_args(Member):
+            raise UserError(f"member={name!r}: choose {', '.join(get_args(Member))}")
+        if name == "whole":
+            return self
+        if isinstance(self.network, HybridModel):
+            return (
+                self.network_only()
+                if name == "network"
+                else replace(self, network=self.network.ngram)
+            )
+        what = "counts n-grams alone" if self.holds_counts else "is a network alone"
+        raise UserError(
+            f"this model {what}: leave --member {name} out, or train one with model=hybrid"
+        )
+
     @property
     def holds_counts(self) -> bool:
         """Whether the model holds counts of n-grams, and with them much of its training text."""
         return isinstance(self.network, HybridModel | NgramLanguageModel)
 
-    def network_only(self) -> "TrainedModel":
+    def network_only(self) -> Self:
         """Make a model of the network of a hybrid model, without the n-grams.
 
         Raises:

@@ -114,6 +114,7 @@ class RunSummary(Summary):
         ngram_perplexities: perplexities of n-gram models by split, smoothing and order.
         ngram_characters: characters of the training split whose n-grams are counted.
         ngram_sampled: whether the training split has more characters than these.
+        ngram_order: order of the best n-gram model, which is mixed with the network.
         mixture_network_weight: share of the network in its mixture with an n-gram model.
         samples: texts drawn at the end of the run.
     """
@@ -135,6 +136,7 @@ class RunSummary(Summary):
     ngram_perplexities: dict[str, Any] = {}
     ngram_characters: int | None = None
     ngram_sampled: bool = False
+    ngram_order: int | None = Field(default=None, ge=1, le=100)
     mixture_network_weight: float | None = None
     samples: list[str] = []
     metrics: dict[str, float | None] = {}

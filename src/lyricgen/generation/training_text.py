@@ -1,0 +1,104 @@
+"""What generation takes from the text that a model was trained on: its names, its n-grams."""
+
+from dataclasses import replace
+from typing import TypeVar
+
+import torch
+
+from lyricgen.data.build import build_splits, find_corpus
+from lyricgen.data.options import DataOptions
+from lyricgen.data.splits import Split
+from lyricgen.errors import UserError
+from lyricgen.models.hybrid import HybridModel
+from lyricgen.models.network import LanguageModel
+from lyricgen.models.ngram.language_model import NgramBaseline
+from lyricgen.models.ngram.model import NgramCounts
+from lyricgen.models.options import HybridArchitecture, NgramArchitecture
+from lyricgen.models.trained_model import TrainedModel
+from lyricgen.options import validate
+from lyricgen.runs.summary import RunSummary
+
+T = TypeVar("T", bound=TrainedModel)
+
+
+def training_names(model: TrainedModel) -> frozenset[str]:
+    """Read the lines of a model's training split from its corpus.
+
+    Raises:
+        UserError: the model names no corpus, or the corpus is missing, unreadable or changed.
+    """
+    text = _training_split(model, "--novel", "names").text(model.vocabulary)
+    return frozenset(text.removesuffix("\n").split("\n"))
+
+
+def final_mixture(model: T) -> T:
+    """Mix the network of a run with n-grams, as the run did at its end.
+
+    The n-grams are counted again in the training split. The summary of the run has their order and
+    the weight of the network, which the validation split determined for the best checkpoint.
+
+    Raises:
+        UserError: the model is no network of a run with a mixture, or its corpus is missing,
+            unreadable or changed.
+    """
+    if model.fills_gaps or not model.network.mixes_with_ngrams:
+        raise UserError(
+            f"this model is {model.network.description}, and --mixture is for runs with "
+            "model=recurrent that continue texts: leave it out"
+        )
+    if model.file is None:
+        raise UserError("--mixture needs the run of the model: load its directory")
+    try:
+        summary = RunSummary.read(model.file.parent.parent)
+    except UserError as error:
+        raise UserError(f"--mixture needs the run of the model: {error}") from error
+    weight, order = summary.mixture_network_weight, summary.ngram_order
+    if weight is None or order is None:
+        raise UserError(
+            "--mixture: the run has none, since it has not ended, or without "
+            "callbacks.baseline.enabled=true and a validation split: leave --mixture out"
+        )
+    split = _training_split(model, "--mixture", "text")
+    most = model.options["callbacks"]["baseline"]["max_chars"]
+    counts = NgramBaseline({"train": split}, len(model.vocabulary), order, most).counts
+    return replace(model, network=_mix(model.recurrent_model, counts, order, weight))
+
+
+def _mix(network: LanguageModel, counts: NgramCounts, order: int, weight: float) -> HybridModel:
+    """Mix a network, at a constant weight from 0 to 1, with n-grams of one order."""
+    trained = network.architecture
+    ngram = NgramArchitecture(
+        kind="ngram",
+        order=order,
+        smoothing="kneser_ney",
+        k=1.0,
+        vocabulary_size=trained.vocabulary_size,
+        start_symbol=trained.start_symbol,
+    )
+    mixed = HybridModel(
+        HybridArchitecture(
+            kind="hybrid", network=trained, ngram=ngram, combination="mixture", network_loss=1.0
+        )
+    )
+    mixed.network = network
+    mixed.ngram.set_counts(counts)
+    shares = [0.0] * (order - 1) + [1 - weight, weight]
+    with torch.no_grad():
+        mixed.on_hidden.bias.copy_(torch.tensor(shares, dtype=torch.float64).log())
+    return mixed.to(network.output.bias).eval()
+
+
+def _training_split(model: TrainedModel, option: str, kind: str) -> Split:
+    """Find the training split of a model; `option` needs it, and messages call it `kind`."""
+    values = model.options.get("data")
+    if not values:
+        raise UserError(f"{option}: the checkpoint does not say which {kind} it has learnt")
+    needed = f"{option} needs the {kind} that the model has learnt"
+    try:
+        data: DataOptions = validate(DataOptions, values)
+        corpus = find_corpus(data, model.corpus_digest, model.file)
+    except UserError as error:
+        raise UserError(f"{needed}: {error}") from error
+    if corpus.vocabulary != model.vocabulary or model.corpus_digest not in (None, corpus.digest):
+        raise UserError(f"{needed}, and {corpus.name!r} has others now: bring that text back")
+    return build_splits(data, corpus, model.layout)["train"]
