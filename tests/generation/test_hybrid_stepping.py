@@ -33,6 +33,11 @@ def test_steps_of_every_order_equal_forward(
     check_steps(hybrid_model(order=order), texts)
 
 
+@pytest.mark.parametrize("texts", [1, 3])
+def test_steps_of_a_product_equal_forward(texts: int) -> None:
+    check_steps(hybrid_model(combination="product", layers=3, residual=True), texts)
+
+
 def test_steps_before_training_are_those_of_the_ngrams() -> None:
     model = hybrid_model()
     for parameter in (*model.on_hidden.parameters(), *model.on_passed.parameters()):
