@@ -5,10 +5,11 @@ import torch
 
 from lyricgen.generation.stepping import HybridStepper, ModelStepper, stepper
 from lyricgen.models.ngram import distributions
-from tests.helpers.hybrid_models import hybrid_model
+from tests.helpers.checkpoints import VOCABULARY
+from tests.helpers.hybrid_models import network_of
 from tests.helpers.networks import CELLS
-from tests.helpers.ngram_models import V
 
+V = len(VOCABULARY)
 LAYERS = [(1, False), (3, False), (3, True)]
 
 
@@ -19,7 +20,8 @@ LAYERS = [(1, False), (3, False), (3, True)]
 def test_steps_equal_forward(
     cell: str, layers: int, residual: bool, lines: bool, texts: int
 ) -> None:
-    model = hybrid_model(cell, lines=lines, layers=layers, residual=residual)
+    layout = "lines" if lines else "stream"
+    model = network_of(layout, cell=cell, layers=layers, residual=residual, std=0.3)
     check_steps(model, texts, lines=lines)
 
 
@@ -30,16 +32,16 @@ def test_steps_of_every_order_equal_forward(
     monkeypatch: pytest.MonkeyPatch, order: int, dense_bytes: int, texts: int
 ) -> None:
     monkeypatch.setattr(distributions, "DENSE_BYTES", dense_bytes)
-    check_steps(hybrid_model(order=order), texts)
+    check_steps(network_of(order=order, std=0.3), texts)
 
 
 @pytest.mark.parametrize("texts", [1, 3])
 def test_steps_of_a_product_equal_forward(texts: int) -> None:
-    check_steps(hybrid_model(combination="product", layers=3, residual=True), texts)
+    check_steps(network_of(combination="product", layers=3, residual=True, std=0.3), texts)
 
 
 def test_steps_before_training_are_those_of_the_ngrams() -> None:
-    model = hybrid_model()
+    model = network_of()
     for parameter in (*model.on_hidden.parameters(), *model.on_passed.parameters()):
         torch.nn.init.zeros_(parameter)
     text = torch.tensor([1, 0, 2, 1])

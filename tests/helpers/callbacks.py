@@ -27,7 +27,7 @@ def network_of(vocabulary: Vocabulary, layout: Layout) -> LanguageModel:
             objective="next",
             layers=1,
             hidden_size=12,
-            cell=LstmOptions(kind="lstm", forget_bias=1.0),
+            cell=LstmOptions(kind="lstm", forget_bias=1.0, kernel="torch"),
             depth=DepthOptions(dropout=0.0, residual=False),
             model=RecurrentOptions(
                 kind="recurrent",

@@ -31,6 +31,7 @@ def network_of(
     vocabulary: Vocabulary = VOCABULARY,
     cell: str = "lstm",
     combination: Combination = "mixture",
+    std: float = 1.0,
     **options: Any,
 ) -> HybridModel:
     """Make a hybrid network with random weights and the n-grams of `random_ids`."""
@@ -54,7 +55,7 @@ def network_of(
     )
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.normal_(std=1.0 if parameter.dim() > 1 else 0.1)
+            parameter.normal_(std=std if parameter.dim() > 1 else 0.1)
     model.ngram.fit(random_ids(size, lines=lines))
     return model.eval()
 

@@ -59,7 +59,7 @@ def architecture(
             "objective": objective,
             "layers": layers,
             "hidden_size": hidden_size,
-            "cell": CELLS[cell] if isinstance(cell, str) else cell,
+            "cell": {"kernel": "torch", **(CELLS[cell] if isinstance(cell, str) else cell)},
             "depth": {"dropout": depth_dropout, "residual": residual},
             "model": {**plain, **model},
         },

@@ -35,10 +35,10 @@ from tests.helpers.cells import (
 Step = Callable[[Floats, Floats, Floats, dict[str, Floats]], tuple[Floats, Floats]]
 
 
-RNN = RnnOptions(kind="rnn", nonlinearity="tanh")
-RELU = RnnOptions(kind="rnn", nonlinearity="relu")
-GRU = GruOptions(kind="gru")
-LSTM = LstmOptions(kind="lstm", forget_bias=1.0)
+RNN = RnnOptions(kind="rnn", nonlinearity="tanh", kernel="torch")
+RELU = RnnOptions(kind="rnn", nonlinearity="relu", kernel="torch")
+GRU = GruOptions(kind="gru", kernel="torch")
+LSTM = LstmOptions(kind="lstm", forget_bias=1.0, kernel="torch")
 NAMES = {"rnn": RNN, "relu": RELU, "gru": GRU, "lstm": LSTM}
 FUSED = {name: options.model_copy(update={"kernel": "fused"}) for name, options in NAMES.items()}
 ALL = pytest.mark.parametrize(
@@ -177,7 +177,9 @@ def test_a_cell_follows_its_equations(
 def test_the_forget_bias_is_the_sum_of_both_biases(
     bias: float, layers: int, residual: bool
 ) -> None:
-    network = stack(LstmOptions(kind="lstm", forget_bias=bias), layers, residual=residual)
+    network = stack(
+        LstmOptions(kind="lstm", forget_bias=bias, kernel="torch"), layers, residual=residual
+    )
     sums = [block.bias_ih_l0 + block.bias_hh_l0 for block in network.blocks]
     assert len(sums) == layers
     for total in sums:
@@ -188,7 +190,7 @@ def test_the_forget_bias_is_the_sum_of_both_biases(
 
 
 def test_the_forget_bias_acts_on_the_memory() -> None:
-    cell = CELLS["lstm"](LstmOptions(kind="lstm", forget_bias=1.5), E, H).double()
+    cell = CELLS["lstm"](LstmOptions(kind="lstm", forget_bias=1.5, kernel="torch"), E, H).double()
     with torch.no_grad():  # only the forget bias remains
         for name, parameter in cell.named_parameters():
             if name.startswith("weight"):
@@ -204,7 +206,7 @@ def test_the_forget_bias_acts_on_the_memory() -> None:
 @pytest.mark.parametrize("bias", [None, 1.0])
 @LAYERS
 def test_other_initial_weights_of_an_lstm_are_torchs_own(bias: float | None, layers: int) -> None:
-    options = LstmOptions(kind="lstm", forget_bias=bias)
+    options = LstmOptions(kind="lstm", forget_bias=bias, kernel="torch")
     torch.manual_seed(4)
     depth = DepthOptions(dropout=0.0, residual=False)
     weights = stack_weights(RecurrentStack(options, E, H, layers, depth))

@@ -10,8 +10,9 @@ from torch import Tensor
 from lyricgen.data.batch import IGNORED, Batch
 from lyricgen.data.splits import Split
 from lyricgen.data.vocabulary import Vocabulary
-from lyricgen.models.hybrid import HybridModel, build_hybrid, multiply
+from lyricgen.models.hybrid import HybridModel, build_hybrid
 from lyricgen.models.model import eval_mode
+from lyricgen.models.ngram.distributions import multiply
 from lyricgen.models.ngram.left_out import leave_out, stream_blocks
 from lyricgen.models.ngram.model import NgramCounts, NgramModel
 from lyricgen.models.options import (

@@ -41,10 +41,10 @@ from tests.helpers.checkpoints import content_of, model_of, save_checkpoint
 from tests.helpers.networks import START, V, architecture, characters
 from tests.helpers.transfer import NEW, OLD, SHARED, clone_weights, network, source_model
 
-RNN = RnnScratchOptions(kind="rnn_scratch")
-BEFORE = GruScratchOptions(kind="gru_scratch", reset="before")
-AFTER = GruScratchOptions(kind="gru_scratch", reset="after")
-LSTM = LstmScratchOptions(kind="lstm_scratch", forget_bias=None)
+RNN = RnnScratchOptions(kind="rnn_scratch", kernel="torch")
+BEFORE = GruScratchOptions(kind="gru_scratch", kernel="torch", reset="before")
+AFTER = GruScratchOptions(kind="gru_scratch", kernel="torch", reset="after")
+LSTM = LstmScratchOptions(kind="lstm_scratch", kernel="torch", forget_bias=None)
 COUPLED = LstmOptions(kind="lstm_coupled", forget_bias=None, kernel="fused")
 NAMES = {"rnn": RNN, "before": BEFORE, "after": AFTER, "lstm": LSTM, "coupled": COUPLED}
 NAMES["written-out coupled"] = COUPLED.model_copy(update={"kernel": "torch"})

@@ -327,7 +327,8 @@ def test_only_settings_that_were_not_typed_come_from_the_record(tmp_path: Path) 
     (tmp_path / "summary.json").write_text(json.dumps(record), "utf-8")
     now = {"seed": 2, "new": 2, "cell": {"kind": "gru", "b": 2}, "data": {"x": 2, "y": 2, "z": 2}}
     found = {
-        "seed": 2, "new": 2, "cell": {"kind": "rnn", "a": 1}, "data": {"x": 1, "y": 2, "z": 2},
+        "seed": 2, "new": 2, "cell": {"kind": "rnn", "a": 1, "kernel": "torch"},
+        "data": {"x": 1, "y": 2, "z": 2},
     }  # fmt: skip
     assert with_recorded_settings(tmp_path, now, ["seed=2", "data.y=2"]) == found
     assert with_recorded_settings(tmp_path, now, ["seed=1", "cell.b=2"])["cell"] == {

@@ -37,7 +37,7 @@ from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.models.cells.cell import LayerStep, State
 from lyricgen.models.model import Model, NextModel, at_least_float32, cross_entropy, nats_of
 from lyricgen.models.network import CharacterNetwork, LanguageModel
-from lyricgen.models.ngram.distributions import Distributions, whole_levels
+from lyricgen.models.ngram.distributions import Distributions, multiply, whole_levels
 from lyricgen.models.ngram.language_model import NgramBaseline, NgramLanguageModel
 from lyricgen.models.ngram.left_out import divide
 from lyricgen.models.ngram.training_tables import TrainingTables
@@ -49,42 +49,6 @@ from lyricgen.models.options import (
 )
 
 NGRAM = "ngram."  # begins the names of the n-gram model's tensors
-
-
-class AddFixed(torch.autograd.Function):
-    """Sum of fixed logits with weights: the gradient goes to the weights alone."""
-
-    @staticmethod
-    @override
-    def forward(ctx: Any, weights: Tensor, *logits: Tensor) -> Tensor:
-        """Add up `logits`, (M, V) each, with `weights`, (M, number of logits)."""
-        ctx.logits = logits
-        total = logits[0] * weights[:, :1]
-        for k, each in enumerate(logits[1:], start=1):
-            total.addcmul_(each, weights[:, k : k + 1])
-        return total
-
-    @staticmethod
-    @override
-    def backward(ctx: Any, *gradients: Tensor) -> Any:
-        [gradient] = gradients
-        found = [torch.linalg.vecdot(gradient, each) for each in ctx.logits]
-        return torch.stack(found, dim=1), *[None] * len(found)
-
-
-def multiply(logs: list[Tensor], network: Tensor, weights: Tensor) -> Tensor:
-    """Add log-probabilities with weights, which multiplies the distributions.
-
-    Args:
-        logs: (M, V) of each order, without gradients.
-        network: (M, V) of the network.
-        weights: (M, number of orders + 1), that of the network last.
-
-    Returns:
-        Logits, (M, V).
-    """
-    total: Tensor = AddFixed.apply(weights[:, :-1], *logs)  # type: ignore[no-untyped-call]
-    return torch.addcmul(total, network, weights[:, -1:])
 
 
 class HybridModel(NextModel):

@@ -31,16 +31,16 @@ class KernelOptions(Options):
 
     Attributes:
         kernel: torch's layer or operations, or the recurrence as one operation; `auto` becomes one
-            of them before the network is built. Files of earlier versions have none.
+            of them before the network is built.
     """
 
-    kernel: Kernel = "torch"
+    kernel: Kernel
 
 
 class ScratchOptions(Options):
     """Base of the options of cells that are written out; experiments may name their only kernel."""
 
-    kernel: Literal["torch"] = "torch"
+    kernel: Literal["torch"]
 
 
 class RnnOptions(KernelOptions):

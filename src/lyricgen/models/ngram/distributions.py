@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
+from typing_extensions import override
 
 from lyricgen.models.ngram.model import NOTHING, Floats, NgramModel, Numbers
 
@@ -286,3 +287,39 @@ class GrowingContexts:
         places = torch.where(rows < 0, NOTHING, rows + self._first)  # (K, B)
         self._shorter, self._longer = places[:-1], places[1:]  # (K - 1, B)
         self._sought = torch.empty_like(self._shorter)
+
+
+class AddFixed(torch.autograd.Function):
+    """Sum of fixed logits with weights: the gradient goes to the weights alone."""
+
+    @staticmethod
+    @override
+    def forward(ctx: Any, weights: Tensor, *logits: Tensor) -> Tensor:
+        """Add up `logits`, (M, V) each, with `weights`, (M, number of logits)."""
+        ctx.logits = logits
+        total = logits[0] * weights[:, :1]
+        for k, each in enumerate(logits[1:], start=1):
+            total.addcmul_(each, weights[:, k : k + 1])
+        return total
+
+    @staticmethod
+    @override
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        [gradient] = gradients
+        found = [torch.linalg.vecdot(gradient, each) for each in ctx.logits]
+        return torch.stack(found, dim=1), *[None] * len(found)
+
+
+def multiply(logs: list[Tensor], network: Tensor, weights: Tensor) -> Tensor:
+    """Add log-probabilities with weights, which multiplies the distributions.
+
+    Args:
+        logs: (M, V) of each order, without gradients.
+        network: (M, V) of the network.
+        weights: (M, number of orders + 1), that of the network last.
+
+    Returns:
+        Logits, (M, V).
+    """
+    total: Tensor = AddFixed.apply(weights[:, :-1], *logs)  # type: ignore[no-untyped-call]
+    return torch.addcmul(total, network, weights[:, -1:])
