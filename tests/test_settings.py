@@ -9,7 +9,7 @@ import pytest
 from lyricgen.data.options import DataOptions
 from lyricgen.errors import UserError
 from lyricgen.evaluation.scores import check_same_settings
-from lyricgen.settings import DECIDING, SPLITTING
+from lyricgen.settings import DECIDING, SPLITTING, complete
 
 
 def test_all_options_of_the_text_decide_except_those_of_batches_and_size() -> None:
@@ -28,3 +28,13 @@ def test_each_deciding_option_is_reported(name: str, names: tuple[str, ...]) -> 
         return
     with pytest.raises(UserError, match=rf"'x.ckpt' has data.{name}=b, the first checkpoint a: "):
         check_same_settings(Path("x.ckpt"), first, other, names)
+
+
+@pytest.mark.parametrize(
+    ("cell", "kernel"), [("lstm", "torch"), ("gru", "torch"), ("lstm_coupled", "fused")]
+)
+def test_older_runs_had_one_kernel(cell: str, kernel: str) -> None:
+    """An LSTM with coupled gates has always been one operation, the other cells torch's layers."""
+    assert complete({"cell": {"kind": cell}})["cell"]["kernel"] == kernel
+    recorded = {"cell": {"kind": cell, "kernel": "fused"}}
+    assert complete(recorded) == recorded

@@ -27,6 +27,7 @@ ADDED: tuple[tuple[str, str | None, dict[str, Any]], ...] = (
             **{"noise": 0.0, "noise_kind": "unigram"},
         },
     ),
+    ("cell", "lstm_coupled", {"kernel": "fused"}),
     ("cell", None, {"kernel": "torch"}),
 )
 # Groups and settings that an n-gram model does not read.

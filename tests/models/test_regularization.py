@@ -47,10 +47,14 @@ def noise_of(kind: str, rate: float, ids: Tensor, size: int) -> InputNoise:
 # Weight drop
 
 
-@pytest.mark.parametrize("name", CELLS)
-def test_weight_drop_equals_a_layer_with_a_masked_matrix(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "kernel"),
+    [*((name, None) for name in CELLS), *((name, "fused") for name in LIBRARY)],
+)
+def test_weight_drop_equals_a_layer_with_a_masked_matrix(name: str, kernel: str | None) -> None:
     """Each layer and each call draws one mask; torch's own layers compute the expected values."""
-    stack = network(name, layers=2, weight_drop=0.4).recurrence
+    cell = CELLS[name] if kernel is None else CELLS[name] | {"kernel": kernel}
+    stack = network(cell, layers=2, weight_drop=0.4).recurrence
     matrix = "weight_hh_l0" if name in LIBRARY else "hidden_weight"
     torch.manual_seed(7)
     found, after = stack(features(), None)

@@ -635,3 +635,13 @@ def test_resuming_a_sweep_reads_its_recorded_arguments(train: Train) -> None:
     assert expanded[3:-4] == [
         *(one for one in SMALL if not one.startswith("hidden_size=")), "seed=1,2", *more,
     ]  # fmt: skip
+
+
+def test_begun_jobs_are_found_by_their_other_settings_before_those_that_may_change() -> None:
+    """A begun job has chosen its kernel; its plan still says auto."""
+    planned = [{"cell": {"kernel": "auto"}, "trainer": {"max_epochs": epochs}} for epochs in (2, 3)]
+    begun = {
+        number: {"cell": {"kernel": "fused"}, "trainer": {"max_epochs": epochs}}
+        for number, epochs in ((0, 3), (1, 2))
+    }
+    assert grid._match(planned, begun) == {0: 1, 1: 0}

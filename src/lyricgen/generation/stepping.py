@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lyricgen.models.cells.cell import LayerStep, State, zeros_with_gaps
 from lyricgen.models.hybrid import HybridModel, is_hybrid
-from lyricgen.models.model import NextModel
+from lyricgen.models.model import NextModel, at_least_float32
 from lyricgen.models.network import LanguageModel
 from lyricgen.models.ngram.distributions import GrowingContexts
 
@@ -43,7 +43,8 @@ class ModelStepper:
     def select(self, rows: Tensor) -> None:
         """Keep only the texts at `rows`, in this order; a row may occur more than once."""
         self.logits = self.logits.index_select(0, rows)
-        self._state = tuple(part.index_select(1, rows) for part in self._state)
+        # the state of n-grams is on the CPU
+        self._state = tuple(part.index_select(1, rows.to(part.device)) for part in self._state)
 
 
 class RecurrentStepper:
@@ -153,7 +154,8 @@ class HybridStepper:
 
     def _mix(self) -> None:
         network = self._network
-        self.logits = self._model.mix(network.hidden, network.logits, self._contexts.rows)
+        logits = at_least_float32(network.logits)
+        self.logits = self._model.mix(network.hidden, logits, self._contexts.rows)
 
 
 Stepper = ModelStepper | RecurrentStepper | HybridStepper
@@ -226,7 +228,7 @@ def read_prefixes(model: NextModel, prefixes: Sequence[Tensor]) -> tuple[Tensor,
     read = [model(torch.tensor([key], device=model.device)) for key in distinct]
     index = torch.tensor([distinct[key] for key in keys], device=model.device)
     state = tuple(
-        torch.cat(parts, dim=1).index_select(1, index)
+        torch.cat(parts, dim=1).index_select(1, index.to(parts[0].device))
         for parts in zip(*(state for _, state in read), strict=True)
     )
     return torch.cat([output[:, -1] for output, _ in read]).index_select(0, index), state

@@ -17,6 +17,7 @@ from lyricgen.models.options import HybridArchitecture, NgramArchitecture
 from lyricgen.models.trained_model import TrainedModel
 from lyricgen.options import validate
 from lyricgen.runs.summary import RunSummary
+from lyricgen.settings import flatten
 
 T = TypeVar("T", bound=TrainedModel)
 
@@ -59,7 +60,9 @@ def final_mixture(model: T) -> T:
             "callbacks.baseline.enabled=true and a validation split: leave --mixture out"
         )
     split = _training_split(model, "--mixture", "text")
-    most = model.options["callbacks"]["baseline"]["max_chars"]
+    most = flatten(summary.options or {}).get("callbacks.baseline.max_chars")
+    if most is not None and (not isinstance(most, int) or most < 1):
+        raise UserError(f"--mixture: summary.json has callbacks.baseline.max_chars={most!r}")
     counts = NgramBaseline({"train": split}, len(model.vocabulary), order, most).counts
     return replace(model, network=_mix(model.recurrent_model, counts, order, weight))
 

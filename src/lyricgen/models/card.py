@@ -64,7 +64,11 @@ def _plain(options: dict[str, Any]) -> dict[str, Any]:
 
 def _complete(architecture: Any) -> Any:
     """Add the settings that an architecture lacks because its file is older than they are."""
-    return complete(architecture) if isinstance(architecture, dict) else architecture
+    if not isinstance(architecture, dict):
+        return architecture
+    network = architecture.get("network")  # of a hybrid model
+    inner = {"network": complete(network)} if isinstance(network, dict) else {}
+    return complete(architecture | inner)
 
 
 class Card(Options):

@@ -13,7 +13,8 @@ learns to correct the n-grams, which needs fewer characters, but soon trusts a n
 learnt its text by heart.
 
 In training, the p_k of a position come from counts without its block (`ngram.left_out`). Before
-the first step the whole is the n-gram model of the highest order alone.
+the first step the whole is the n-gram model of the highest order alone, unless `init_from` has
+copied the layers that compute the weights.
 
 Sources: Neubig and Dyer, EMNLP 2016, "Generalizing and Hybridizing Count-based and Neural Language
 Models"; for the product, Li et al., EMNLP Findings 2022, "Residual Learning of Neural Text
@@ -271,6 +272,7 @@ def build_hybrid(
     """
     train, size = splits["train"], len(vocabulary)
     longest = options.order or options.max_order
+    splits = {name: splits[name] for name in ("train", "val") if name in splits}
     counted = NgramBaseline(splits, size, longest, options.max_chars, "model.max_chars")
     order = options.order or counted.best_order()
     ngram = NgramArchitecture(
@@ -323,3 +325,6 @@ def _take_ngrams(model: HybridModel, tensors: dict[str, Any], prefix: str, *_: A
     found = {name: tensors.pop(name) for name in list(tensors) if name.startswith(start)}
     tables = {name.removeprefix(start): tensor for name, tensor in found.items()}
     model.set_ngram(NgramLanguageModel.from_tensors(model.architecture.ngram, tables))
+    bias = tensors.get(f"{prefix}on_hidden.bias")
+    if bias is not None:
+        model._untrained = not bias.any()

@@ -109,7 +109,8 @@ class RunSummary(Summary):
         resumed: time and versions of each resumption.
         model: short description of the model.
         metrics: figures of `best_epoch`, such as val/perplexity; in the file each is an entry.
-        best_epoch: the best epoch, or the last if no checkpoint is kept; counted from 1.
+        best_epoch: the best epoch, or the last if no checkpoint is kept; counted from
+            1; 0 before the first step.
         epochs: the last epoch, counted from 1.
         ngram_perplexities: perplexities of n-gram models by split, smoothing and order.
         ngram_characters: characters of the training split whose n-grams are counted.
@@ -136,8 +137,8 @@ class RunSummary(Summary):
     ngram_perplexities: dict[str, Any] = {}
     ngram_characters: int | None = None
     ngram_sampled: bool = False
-    ngram_order: int | None = Field(default=None, ge=1, le=100)
-    mixture_network_weight: float | None = None
+    ngram_order: int | None = Field(default=None, ge=1, le=9)
+    mixture_network_weight: float | None = Field(default=None, ge=0, le=1)
     samples: list[str] = []
     metrics: dict[str, float | None] = {}
 

@@ -160,8 +160,9 @@ def _match(
 ) -> dict[int, int]:
     """Match configurations with the jobs that have begun.
 
-    Equal configurations are matched first, then configurations that differ only in settings that a
-    resumed run may change, such as the number of epochs.
+    Equal configurations are matched first. Then come configurations that differ only in the kernel,
+    which a begun job has chosen, and last those that differ only in settings that a resumed run may
+    change, such as the number of epochs.
 
     Args:
         configurations: configurations to match.
@@ -171,7 +172,11 @@ def _match(
         The number of the matched job, by the index of the configuration.
     """
     found: dict[int, int] = {}
-    for compared in (sorted_settings, fixed_settings):
+
+    def without_kernel(options: dict[str, Any]) -> list[str]:
+        return [line for line in sorted_settings(options) if not line.startswith("cell.kernel=")]
+
+    for compared in (sorted_settings, without_kernel, fixed_settings):
         left: dict[str, list[int]] = {}
         for number, options in there.items():
             if number not in found.values():

@@ -83,7 +83,7 @@ def build_observers(
     loggers: list[Logger] = []
     events = tensorboard = baseline = samples = None
     if options.logger.tensorboard and rank == 0:  # the other ranks write nothing
-        events = EventLogger(run.directory, purge_step=point.steps + 1 if point.steps else 0)
+        events = EventLogger(run.directory, purge_step=point.steps + 1 if point.checkpoint else 0)
         loggers.append(events)
         tensorboard = TensorBoardSummary(options.model_dump(), run, state, events, model)
     if chosen.baseline.enabled and options.objective == "next":  # n-grams read from the left only

@@ -149,7 +149,8 @@ class TorchCell(Cell):
     @override
     def weights(self) -> Weights:
         names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
-        on_input, on_state, bias, state_bias = map(self.get_parameter, names)
+        # not get_parameter, which refuses a matrix that weight drop has put in its place
+        on_input, on_state, bias, state_bias = (getattr(self, name) for name in names)
         return Weights(on_input.T, on_state.T, bias, state_bias)
 
 

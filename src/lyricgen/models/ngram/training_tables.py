@@ -15,10 +15,11 @@ from lyricgen.models.ngram.model import Floats, Ids, NgramCounts, Numbers
 
 
 class TrainingTables:
-    """What n-grams say of the characters of a training split.
+    """N-gram probabilities for the characters of a training split.
 
-    Of the last N characters, which were counted, they say it without the character's block. The
-    characters before them are new to the n-grams, so their whole counts are used.
+    The last N characters were counted: their probabilities leave their block out. The characters
+    before them are new to the n-grams, so their whole counts are used. They are looked up in each
+    step, which waits for the device, and with no context before the window.
 
     Args:
         ngram: the n-gram model of the split.

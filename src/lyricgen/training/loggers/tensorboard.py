@@ -38,7 +38,7 @@ from lyricgen.runs.directories import EVENTS, HPARAMS, outputs_directory
 from lyricgen.runs.run import Run
 from lyricgen.runs.state import RunState
 from lyricgen.runs.summary import perplexity_name
-from lyricgen.settings import PLUMBING, belongs_to, flatten, known_to_model
+from lyricgen.settings import flatten, is_plumbing, known_to_model
 from lyricgen.training.lightning_hooks import Observer
 
 
@@ -279,7 +279,7 @@ def hyperparameters(options: dict[str, Any]) -> dict[str, bool | int | float | s
             value if isinstance(value, bool | int | float) else str(value)
         )
         for name, value in known_to_model(flatten(options)).items()
-        if not belongs_to(name, PLUMBING)
+        if not is_plumbing(name)
     }
 
 
