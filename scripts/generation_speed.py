@@ -68,7 +68,7 @@ def architecture() -> RecurrentArchitecture:
         "objective": "next",
         "layers": 1,
         "hidden_size": 256,
-        "cell": {"kind": "lstm", "forget_bias": None},
+        "cell": {"kind": "lstm", "forget_bias": None, "kernel": "torch"},
         "depth": {"dropout": 0.0, "residual": False},
         "model": {
             "kind": "recurrent",

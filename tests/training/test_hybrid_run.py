@@ -1,9 +1,14 @@
 """Runs of model=hybrid."""
 
 import csv
+import signal
+from typing import Any
 
 import pytest
+import torch
 
+from lyricgen.runs.interruption import Interruption
+from lyricgen.training.callbacks.figures import EpochLog
 from tests.conftest import TINY, Train, TrainingResult
 from tests.helpers.resuming import same_weights, send, stop_at, weights
 
@@ -74,3 +79,29 @@ def test_a_hybrid_model_fills_no_gaps(train: Train) -> None:
     assert done.status == 2
     assert "model=hybrid" in done.err
     assert len(done.err.splitlines()) == 1
+
+
+def test_a_run_killed_after_its_first_validation_continues_exactly(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first validation counts once, and no schedule of the rate is asked about it."""
+    options = (*HYBRID, "scheduler=plateau", "scheduler.patience=0", "trainer.max_epochs=3")
+    whole = train(*options)
+
+    original = EpochLog.after_validation
+
+    def interrupt(self: EpochLog, trainer: Any) -> None:
+        original(self, trainer)
+        Interruption.active.requested = signal.SIGTERM  # type: ignore[union-attr]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EpochLog, "after_validation", interrupt)
+        stopped = train(*options)
+    assert stopped.status == 143
+    assert stopped.directory is not None
+    saved = torch.load(stopped.directory / "checkpoints" / "last.ckpt", weights_only=True)
+    assert saved["global_step"] == 0
+    done = train(f"resume={stopped.directory}")
+    assert done.status == 0, done.err
+    assert same_weights(weights(whole.directory), weights(stopped.directory))
+    assert [row["step"] for row in rows_of(whole)] == [row["step"] for row in rows_of(stopped)]

@@ -76,6 +76,8 @@ class NetworkTraining(Training):
     def fit(self, checkpoint: Path | None) -> None:
         settings = f"{self.state.corpus_digest} {self.options.model_dump_json()}"
         check_processes(number_of_processes(self.options.trainer), self.world_size, settings)
+        if checkpoint is not None:  # a new run has been validated before its first step
+            self.trainer.num_sanity_val_steps = 0
         self.trainer.fit(self.module, self.datamodule, ckpt_path=checkpoint, weights_only=True)
 
     @override

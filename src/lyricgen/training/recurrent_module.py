@@ -192,6 +192,8 @@ class RecurrentModule(pl.LightningModule):
         loss = self.run_state.metrics.get(monitor, 0.0)
         if not math.isfinite(loss):
             raise self._diverged(f"{monitor} is {loss} at step {self.trainer.global_step}")
+        if self.trainer.sanity_checking:  # before the first step, no schedule is asked
+            return
         # Lightning would do it after the epoch's checkpoint, so a resumed run would lack it
         for config in self.trainer.lr_scheduler_configs:
             if config.reduce_on_plateau and config.monitor == monitor:
