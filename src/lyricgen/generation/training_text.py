@@ -1,4 +1,4 @@
-"""What generation takes from the text that a model was trained on: its names, its n-grams."""
+"""Names and n-grams that generation takes from the training text of a model."""
 
 from dataclasses import replace
 from typing import TypeVar
