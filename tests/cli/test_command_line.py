@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+import lyricgen
 from lyricgen import evaluate, generate
+from lyricgen.__main__ import COMMANDS
 from lyricgen.cli.command_line import Forms, Parser, check_forms, run
 from lyricgen.errors import UserError, as_option
 from lyricgen.files import replace_file
@@ -164,3 +166,31 @@ print(before, os.environ.get("OMP_WAIT_POLICY"), file=sys.stderr)
     kept = "7" if chosen == "OMP_WAIT_POLICY" else "None"
     then = "PASSIVE" if chosen is None else kept
     assert done.stderr.splitlines()[-1] == f"{kept} {then}"
+
+
+def run_by_name(*arguments: str, flags: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *flags, "-m", "lyricgen", *arguments]
+    return subprocess.run(command, check=False, capture_output=True, text=True)
+
+
+def test_the_package_runs_a_command_by_its_name_and_imports_no_other() -> None:
+    done = run_by_name("export", "--help", flags=("-X", "importtime"))
+    assert done.stdout.startswith("usage: python -m lyricgen.export")
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "lyricgen.cli.command_line" in imported
+    commands = {f"lyricgen.{name}" for name in COMMANDS}
+    assert not imported & {"hydra", "torch", *commands}
+
+
+def test_the_package_lists_its_commands() -> None:
+    files = Path(lyricgen.__file__).parent.glob("[a-z]*.py")
+    assert set(COMMANDS) == {
+        path.stem for path in files if 'if __name__ == "__main__"' in path.read_text("utf-8")
+    }
+    done, wrong = run_by_name(), run_by_name("trian")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert wrong.stderr.startswith("error: 'trian' is no command: did you mean train? (")
+    for listed in (done.stdout, wrong.stderr):
+        assert set(COMMANDS) <= set(re.findall(r"\w+", listed))
+        assert listed.count("\n") == 1
