@@ -150,6 +150,16 @@ def test_private_names_of_libraries_stand_in_modules_that_say_so(path: str) -> N
     assert bool(foreign_private_names(TREES[path])) == (path in PRIVATE)
 
 
+def test_one_module_asks_lightning_for_the_end_of_an_epoch() -> None:
+    found = {
+        path
+        for path, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr == "is_last_batch"
+    }
+    assert found == {"lyricgen/training/lightning_hooks.py"}
+
+
 def test_a_small_file_has_more_than_one_importer() -> None:
     imports = {path: imports_of(tree) for path, tree in TREES.items()}
     for path in TREES:

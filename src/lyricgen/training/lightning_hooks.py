@@ -99,13 +99,13 @@ class Moments(pl.callbacks.Checkpoint):
         self._validated_step = trainer.global_step
         for observer in self._observers:
             observer.after_scoring(trainer)
-        if not trainer.is_last_batch:
+        if not is_epoch_end(trainer):
             for observer in self._observers:
                 observer.after_validation(trainer)
 
     @override
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.is_last_batch:
+        if is_epoch_end(trainer):
             validated = self._validated_step == trainer.global_step
             for observer in self._observers:
                 observer.after_epoch(trainer, validated=validated)
@@ -119,12 +119,17 @@ def epoch_number(trainer: pl.Trainer) -> int:
     return trainer.current_epoch + 1 if trainer.global_step else 0
 
 
+def is_epoch_end(trainer: pl.Trainer) -> bool:
+    """Whether the newest step is the last step of its epoch."""
+    return trainer.is_last_batch
+
+
 def is_exact_point(trainer: pl.Trainer) -> bool:
     """Whether a run can be resumed exactly after the newest step.
 
     If a validation or the end of the epoch comes next, the resumed run would skip it.
     """
-    if trainer.is_last_batch:
+    if is_epoch_end(trainer):
         return False
     loop = trainer.fit_loop.epoch_loop
     # this method of Lightning respects intervals, limits and epochs without validation

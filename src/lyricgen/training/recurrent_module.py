@@ -18,6 +18,7 @@ from lyricgen.models.cells.cell import State
 from lyricgen.models.model import Model
 from lyricgen.runs.state import RunState
 from lyricgen.training.ddp.group import gather_from_processes, sum_over_processes
+from lyricgen.training.lightning_hooks import is_epoch_end
 from lyricgen.training.options import Reduction
 from lyricgen.training.totals import NatsTotal, add_parts, part_perplexities
 
@@ -123,7 +124,7 @@ class RecurrentModule(pl.LightningModule):
 
     @override
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        if len(self._losses) >= CHECK_EVERY or self.trainer.is_last_batch:
+        if len(self._losses) >= CHECK_EVERY or is_epoch_end(self.trainer):
             self.check_finite()
 
     def check_finite(self) -> None:

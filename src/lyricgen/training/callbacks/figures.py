@@ -16,7 +16,7 @@ from lyricgen.data.batch import world_size
 from lyricgen.files import write_atomically
 from lyricgen.runs.state import RunState
 from lyricgen.training.ddp.group import sum_over_processes
-from lyricgen.training.lightning_hooks import Observer, epoch_number
+from lyricgen.training.lightning_hooks import Observer, epoch_number, is_epoch_end
 from lyricgen.training.options import SmoothedLossOptions
 from lyricgen.training.totals import NatsTotal
 
@@ -109,7 +109,7 @@ class SmoothedLoss(Observer):
     @override
     def after_step(self, trainer: pl.Trainer, outputs: Any) -> None:
         self._losses.append(outputs["loss"].detach())
-        if len(self._losses) == FLUSH_EVERY or trainer.is_last_batch:
+        if len(self._losses) == FLUSH_EVERY or is_epoch_end(trainer):
             self._flush(trainer)
 
     @override

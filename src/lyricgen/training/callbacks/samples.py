@@ -31,7 +31,7 @@ from lyricgen.generation.texts import generate_texts
 from lyricgen.models.trained_model import TrainedModel
 from lyricgen.runs.record_files import RecordError, read_json_lines
 from lyricgen.runs.state import RunState
-from lyricgen.training.lightning_hooks import Observer
+from lyricgen.training.lightning_hooks import Observer, is_epoch_end
 from lyricgen.training.loggers.tensorboard import EventLogger
 from lyricgen.training.options import SamplesOptions
 
@@ -187,7 +187,7 @@ class Samples(Observer):
 
     @override
     def after_step(self, trainer: pl.Trainer, outputs: Any) -> None:
-        drawn_later = trainer.is_last_batch and self._is_due(trainer)
+        drawn_later = is_epoch_end(trainer) and self._is_due(trainer)
         if trainer.global_step in self.options.steps and not drawn_later:
             self._sample(trainer, trainer.current_epoch + 1, f"step {trainer.global_step}")
 
