@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from lyricgen.evaluation.memorisation import lines_of
-from lyricgen.evaluation.scores import Evaluated, open_checkpoints
+from lyricgen.evaluation.scores import CheckpointWithText, open_checkpoints
 from lyricgen.models.ngram.distributions import Level
 from lyricgen.models.ngram.left_out import divide
 from lyricgen.models.ngram.model import NgramCounts
@@ -37,7 +37,7 @@ def size_of(value: Any) -> int:
     return sum(map(size_of, value)) if isinstance(value, list | tuple) else 0
 
 
-def report_sizes(evaluated: Evaluated, ngram: Any) -> None:
+def report_sizes(evaluated: CheckpointWithText, ngram: Any) -> None:
     size, order = ngram.vocabulary_size, ngram.architecture.order
     ids = evaluated.splits["train"].sound_ids.numpy()
     blocks = divide(ids, BLOCKS, size, evaluated.corpus.vocabulary.characters.find("\n"))
@@ -86,7 +86,7 @@ def read_lines(
             yield line[: ends[0]]
 
 
-def report_lines(evaluated: Evaluated, ngram: Any) -> None:
+def report_lines(evaluated: CheckpointWithText, ngram: Any) -> None:
     vocabulary, followers = evaluated.corpus.vocabulary, followers_of(ngram)
     lines = lines_of(evaluated.splits["train"], vocabulary)
     marks = {vocabulary.characters.find("\n"), len(vocabulary)}

@@ -9,7 +9,7 @@ from lyricgen.cli.command_line import Parser, check_forms, run
 from lyricgen.errors import UserError
 
 if TYPE_CHECKING:
-    from lyricgen.generation.texts import Generated
+    from lyricgen.generation.texts import GeneratedText
     from lyricgen.models.trained_model import TrainedModel
 
 T = TypeVar("T")
@@ -162,7 +162,7 @@ def _choose_part(model: "TrainedModel", options: argparse.Namespace) -> "Trained
     return final_mixture(model) if options.mixture else model.member(options.member or "whole")
 
 
-def _describe_texts(model: "TrainedModel", options: argparse.Namespace) -> list["Generated"]:
+def _describe_texts(model: "TrainedModel", options: argparse.Namespace) -> list["GeneratedText"]:
     from lyricgen.generation.texts import generate
 
     return generate(model, options.prefix or [""], **_library_options(options))

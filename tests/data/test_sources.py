@@ -15,7 +15,7 @@ import pytest
 import lyricgen
 from lyricgen.data import options
 from lyricgen.data.build import corpus_path
-from lyricgen.data.options import KINDS, PUBLISHED, Published
+from lyricgen.data.options import KINDS, PUBLISHED, PublishedText
 from lyricgen.errors import UserError
 from tests.conftest import need_published
 
@@ -28,7 +28,7 @@ URL = "https://example.invalid/names.txt"
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Empty directory of published files, with a small file pinned as ``jaychou``."""
     monkeypatch.setenv("LYRICGEN_DATA", str(tmp_path / "cache"))
-    monkeypatch.setitem(PUBLISHED, "jaychou", Published("names.txt", URL, SUM))
+    monkeypatch.setitem(PUBLISHED, "jaychou", PublishedText("names.txt", URL, SUM))
     return tmp_path / "cache"
 
 

@@ -20,7 +20,7 @@ from lyricgen.errors import escape_text
 from lyricgen.generate import OWN_OPTIONS, add_all_options, main
 from lyricgen.generation.options import Control, Strategy
 from lyricgen.generation.output import Stream, print_columns, print_json, print_texts
-from lyricgen.generation.texts import Generated
+from lyricgen.generation.texts import GeneratedText
 from lyricgen.generation.texts import generate as generated
 from lyricgen.generation.verse import rhyme_classes
 from tests.conftest import CommandOutput, refusal, run_main
@@ -326,7 +326,7 @@ def test_a_terminal_gets_no_steering_character(monkeypatch: pytest.MonkeyPatch) 
 def test_json_is_printable_and_keeps_every_character(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    one = Generated("", STEERS + JOINED, "greedy", 1, -2.0, 3.0)
+    one = GeneratedText("", STEERS + JOINED, "greedy", 1, -2.0, 3.0)
     print_json([[one]])
     [line] = capsys.readouterr().out.splitlines()
     assert line.isprintable()

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from lyricgen.console import progress
 from lyricgen.data.corpus import FORMAT, EncodedCorpus, open_entry, open_own, write_entry
-from lyricgen.data.options import ControlCharacters, Newline, Published
+from lyricgen.data.options import ControlCharacters, Newline, PublishedText
 from lyricgen.data.preparation import check_symbols, prepare_pieces
 from lyricgen.data.reading import is_packed, reading_error, size_error, text_pieces
 from lyricgen.data.vocabulary import Distinct, Vocabulary
@@ -47,7 +47,7 @@ def cache_directory() -> Path:
     return expand_home(os.environ.get("LYRICGEN_DATA") or pooch.os_cache("lyricgen"))
 
 
-def fetch_published(published: Published) -> Path:
+def fetch_published(published: PublishedText) -> Path:
     """Fetch a published file if it is missing, check its checksum, and return its path.
 
     Raises:
@@ -74,7 +74,7 @@ def fetch_published(published: Published) -> Path:
     return path
 
 
-def _fetch(published: Published, path: Path) -> None:
+def _fetch(published: PublishedText, path: Path) -> None:
     pooch.get_logger().setLevel("ERROR")  # pooch would announce each download
     try:
         pooch.retrieve(

@@ -16,7 +16,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedText:
     """A published text, to be fetched once into the cache directory."""
 
     file_name: str
@@ -27,13 +27,13 @@ class Published:
 BUNDLED = {"lyrics": "lyrics.txt", "dino": "dino.txt"}
 
 PUBLISHED = {
-    "jaychou": Published(
+    "jaychou": PublishedText(
         file_name="jaychou_lyrics.txt.zip",
         url="https://raw.githubusercontent.com/d2l-ai/d2l-zh/"
         "abb4113be45cb2d23adeeb7b0e5a350938d7a650/data/jaychou_lyrics.txt.zip",
         sha256="3cfedd7d174111cdad5a27eaffaa6a2432a2842cf2590a03dd8a97610ea07043",
     ),
-    "coursera_dino": Published(
+    "coursera_dino": PublishedText(
         file_name="dinos.txt",
         url="https://raw.githubusercontent.com/brunoklein99/deep-learning-notes/"
         "8dcae416c46dc2c24f590399cb5b3137914b24f5/dinos.txt",

@@ -17,7 +17,7 @@ from lyricgen.data.samplers import EVALUATION_LOGITS
 from lyricgen.data.splits import Split
 from lyricgen.errors import UserError
 from lyricgen.evaluation.intervals import Floats, Integers, SplitText
-from lyricgen.evaluation.scores import Evaluated, Scores
+from lyricgen.evaluation.scores import CheckpointWithText, Scores
 from lyricgen.models.metrics import perplexity
 from lyricgen.models.model import Model, NextModel, eval_mode
 
@@ -169,7 +169,7 @@ class Curves(NamedTuple):
     curves: list[Curve]
 
 
-def check_curves(evaluated: Sequence[Evaluated]) -> None:
+def check_curves(evaluated: Sequence[CheckpointWithText]) -> None:
     """Raise a UserError if the models see both sides of a character."""
     if evaluated[0].model.fills_gaps:
         raise UserError(
@@ -221,7 +221,7 @@ def frequency_bins(counts: Integers) -> Integers:
     return exponents
 
 
-def _window_positions(evaluated: Sequence[Evaluated], split: str) -> Curve:
+def _window_positions(evaluated: Sequence[CheckpointWithText], split: str) -> Curve:
     first = evaluated[0]
     ids = first.splits[split].sound_ids
     steps = min(first.options.num_steps, len(ids) - 1)
@@ -234,7 +234,7 @@ def _window_positions(evaluated: Sequence[Evaluated], split: str) -> Curve:
     return Curve("position", labels, [len(starts)] * steps, perplexities)
 
 
-def _frequencies(nats: dict[str, Floats], text: SplitText, evaluated: Evaluated) -> Curve:
+def _frequencies(nats: dict[str, Floats], text: SplitText, evaluated: CheckpointWithText) -> Curve:
     size = len(evaluated.corpus.vocabulary)
     counts = evaluated.splits["train"].character_counts(size).numpy()  # (V,)
     bins = frequency_bins(counts)[text.ids]  # (C,)
@@ -253,7 +253,7 @@ def _make_binned_curve(
     return Curve(name, labels, characters, {label: means for label, (_, means) in each.items()})
 
 
-def _contexts(evaluated: Sequence[Evaluated], split: str) -> Curve:
+def _contexts(evaluated: Sequence[CheckpointWithText], split: str) -> Curve:
     size = len(evaluated[0].corpus.vocabulary)
     lengths = context_lengths(evaluated[0].splits[split], size)
     perplexities: dict[str, list[float | None]] = {each.label: [] for each in evaluated}

@@ -26,7 +26,7 @@ from lyricgen.data.vocabulary import code_points
 from lyricgen.errors import UserError, escape_line
 from lyricgen.evaluation.intervals import Floats, Integers
 from lyricgen.evaluation.own_text import OwnText, TextArgument, Unknown, own_text
-from lyricgen.evaluation.scores import Evaluated, check_finite, read_split
+from lyricgen.evaluation.scores import CheckpointWithText, check_finite, read_split
 from lyricgen.evaluation.style import DARK, LIGHT, level_of, levels
 from lyricgen.models.cells.cell import State
 from lyricgen.models.metrics import perplexity
@@ -63,7 +63,9 @@ def beginning_of_text(
     return own_text(beginning, argument.name, model, unknown), source
 
 
-def beginning_of_split(evaluated: Evaluated, split: str | None, most: int) -> tuple[OwnText, str]:
+def beginning_of_split(
+    evaluated: CheckpointWithText, split: str | None, most: int
+) -> tuple[OwnText, str]:
     """Prepare up to `most` characters of a split, and describe the source in one line.
 
     If `split` is None, the test split is used, or the validation split if there is no test split.

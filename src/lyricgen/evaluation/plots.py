@@ -21,7 +21,7 @@ from lyricgen.evaluation.memorisation import (
     Memorisation,
     Overlap,
 )
-from lyricgen.evaluation.scores import Evaluated, Scores
+from lyricgen.evaluation.scores import CheckpointWithText, Scores
 from lyricgen.evaluation.style import families_for
 from lyricgen.runs.directories import METRICS
 from lyricgen.runs.record_files import RecordError, read_columns
@@ -132,7 +132,7 @@ def _note_characters(axes: Axes, curve: Curve) -> None:
         )
 
 
-def plot_memorisation(measured: Sequence[tuple[Evaluated, Memorisation]]) -> Figure:
+def plot_memorisation(measured: Sequence[tuple[CheckpointWithText, Memorisation]]) -> Figure:
     """Plot the shares of copied n-grams by n, and below them the shares that training logged."""
     logs = [(*each, points) for each in measured if (points := read_logged_shares(each[0].path))]
     heights = [4.2, *(3.0 for _ in logs)]

@@ -48,7 +48,7 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
-class Evaluated(Checkpoint):
+class CheckpointWithText(Checkpoint):
     """A checkpoint and the text that it was trained on."""
 
     options: DataOptions  # options of the text
@@ -93,7 +93,7 @@ def load_checkpoints(paths: Sequence[Path]) -> list[Checkpoint]:
     return [Checkpoint(*each) for each in zip(labels, files, models, strict=True)]
 
 
-def open_checkpoints(paths: Sequence[Path]) -> list[Evaluated]:
+def open_checkpoints(paths: Sequence[Path]) -> list[CheckpointWithText]:
     """Load checkpoints and the text that all of them were trained on.
 
     Raises:
@@ -126,7 +126,7 @@ def open_checkpoints(paths: Sequence[Path]) -> list[Evaluated]:
                 f"bring that text back; or {ANOTHER_TEXT}"
             )
     return [
-        Evaluated(
+        CheckpointWithText(
             *(each.label, each.path, each.model, chosen, corpus),
             splits=build_splits(chosen, corpus, each.model.layout),
         )
@@ -179,7 +179,7 @@ class Ngrams(NamedTuple):
 class Scores(NamedTuple):
     """Scores of checkpoints and baselines on one text."""
 
-    evaluated: list[Evaluated]
+    evaluated: list[CheckpointWithText]
     splits: dict[str, list[Row]]  # by split, a row for each checkpoint, then for each baseline
     texts: dict[str, SplitText]  # by split
     ngrams: Ngrams  # empty if no held-out split is scored, or for models that fill gaps
@@ -194,7 +194,7 @@ class Scores(NamedTuple):
 
 
 def score_splits(
-    evaluated: list[Evaluated], splits: Sequence[str], *, resamples: int, seed: int
+    evaluated: list[CheckpointWithText], splits: Sequence[str], *, resamples: int, seed: int
 ) -> Scores:
     """Score checkpoints and baselines on splits, and compare each with the first checkpoint.
 
@@ -230,7 +230,7 @@ def score_splits(
     return Scores(evaluated, rows, texts, ngrams, weights, resamples, seed)
 
 
-def count_ngrams(evaluated: Evaluated) -> Ngrams:
+def count_ngrams(evaluated: CheckpointWithText) -> Ngrams:
     """Count n-grams of the training split; score the held-out splits with orders 1 to `ORDERS`.
 
     At most the last `callbacks.baseline.max_chars` characters are counted, as in training.
@@ -249,7 +249,7 @@ def count_ngrams(evaluated: Evaluated) -> Ngrams:
 
 
 def mixture_weights(
-    evaluated: Sequence[Evaluated], validation: Sequence[Series], ngrams: Ngrams
+    evaluated: Sequence[CheckpointWithText], validation: Sequence[Series], ngrams: Ngrams
 ) -> dict[str, float]:
     """Find the best share of each network, by label, in a mixture with the best n-gram model.
 

@@ -14,7 +14,7 @@ from lyricgen.evaluation.curves import Curve, Curves
 from lyricgen.evaluation.intervals import CONFIDENCE, Estimate, Row
 from lyricgen.evaluation.memorisation import Memorisation, Names
 from lyricgen.evaluation.own_text import TextArgument, TextFigures
-from lyricgen.evaluation.scores import Evaluated, Scores
+from lyricgen.evaluation.scores import CheckpointWithText, Scores
 from lyricgen.stacking import put_whole
 
 FIGURES = {"loss": 3, "perplexity": 2, "bits_per_char": 3, "bits_per_byte": 3}  # decimals of each
@@ -227,7 +227,7 @@ def plain_text_figures(
 # Memorisation
 
 
-def print_memorisation(measured: Sequence[tuple[Evaluated, Memorisation]]) -> None:
+def print_memorisation(measured: Sequence[tuple[CheckpointWithText, Memorisation]]) -> None:
     """Print tables of the n-grams and the names that each model copies."""
     for evaluated, found in measured:
         put_whole(_overlap_table(evaluated.label_and_text, found))
@@ -273,7 +273,9 @@ def _percent(share: float | None) -> str:
     return "" if share is None else f"{100 * share:.2f} %"
 
 
-def plain_memorisation(measured: Sequence[tuple[Evaluated, Memorisation]]) -> dict[str, Any]:
+def plain_memorisation(
+    measured: Sequence[tuple[CheckpointWithText, Memorisation]],
+) -> dict[str, Any]:
     """Return all memorisation figures as plain values, for JSON; shares are between 0 and 1."""
     return {
         "memorisation": [

@@ -15,7 +15,7 @@ from rich.text import Text
 from lyricgen.console import on_terminal, put_generated, show_generated, show_json
 from lyricgen.errors import escape_line
 from lyricgen.files import keep_finite
-from lyricgen.generation.texts import Generated
+from lyricgen.generation.texts import GeneratedText
 from lyricgen.models.trained_model import TrainedModel
 from lyricgen.settings import (
     Settings,
@@ -41,18 +41,18 @@ def mark_cut(text: str, ended: bool | None) -> str:
     return text + CUT if ended is False and on_terminal() else text
 
 
-def with_score(one: Generated) -> str:
+def with_score(one: GeneratedText) -> str:
     """Format a text of a beam search: its score, then the text, marked by `mark_cut`."""
     between = "\n" if "\n" in one.text else "  "
     return f"{one.score:.3f}{between}{mark_cut(one.text, one.ended)}"
 
 
 def print_json(
-    texts: Sequence[Sequence[Generated]], checkpoints: Sequence[Path] | None = None
+    texts: Sequence[Sequence[GeneratedText]], checkpoints: Sequence[Path] | None = None
 ) -> None:
-    """Print each text as a JSON object on one line: the fields of `Generated` that are not None.
+    """Print each text as a JSON object on one line, with the fields of `GeneratedText`.
 
-    Infinity becomes null.
+    A field that is None is left out, and infinity becomes null.
 
     Args:
         texts: a list of texts for each model.

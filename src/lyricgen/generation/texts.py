@@ -25,7 +25,7 @@ UNSCORED = -1  # target of a position that is not scored
 
 
 @dataclass(frozen=True)
-class Generated:
+class GeneratedText:
     """A generated text, with its settings and its probability.
 
     The probability is the one that the model itself gives to the new characters after the prefix,
@@ -46,7 +46,7 @@ class Generated:
 
 def generate(
     model: TrainedModel, prefixes: list[str], *, seed: int = 1, **options: Any
-) -> list[Generated]:
+) -> list[GeneratedText]:
     """Continue prefixes, and compute the model's own probability of each text.
 
     `continue_prefixes` explains the arguments and errors.
@@ -55,7 +55,7 @@ def generate(
     inputs = [model.encode_prefix(one.prefix) for one in written]
     nats = log_probabilities(writer.network, inputs, [one.scored for one in written]).tolist()
     return [
-        Generated(
+        GeneratedText(
             prefix=one.prefix,
             text=one.text,
             strategy=writer.strategy.name,

@@ -34,7 +34,7 @@ Watch = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Continuation:
-    """Continuation of one prefix; `texts.Generated` explains all fields but `scored`."""
+    """Continuation of one prefix; `texts.GeneratedText` explains all fields but `scored`."""
 
     prefix: str
     text: str
