@@ -8,6 +8,8 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
@@ -119,6 +121,16 @@ class NetworkOptions(Options):
     noise_kind: Literal["unigram", "kneser_ney"]
     init: Literal["torch", "normal_0.01", "numpy_normal_0.01"]
     output_bias: Literal["init", "zero", "unigram"]
+
+    @field_validator("embedding_dropout")
+    @classmethod
+    def _check_embedding(cls, value: float, others: ValidationInfo) -> float:
+        if value and others.data.get("input") == "one_hot":
+            raise ValueError(
+                "it drops rows of the embedding, which model.input=one_hot does not have: leave it "
+                "out"
+            )
+        return value
 
 
 class RecurrentOptions(NetworkOptions):

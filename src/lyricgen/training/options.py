@@ -23,7 +23,6 @@ from lyricgen.models.options import (
     DepthOptions,
     Layers,
     ModelOptions,
-    NetworkOptions,
     Objective,
     OptimizerOptions,
     SchedulerOptions,
@@ -201,15 +200,6 @@ class TrainOptions(Options):
             raise ValueError(
                 "callbacks.smoothed_loss.enabled=true follows a loss from step to step, and "
                 f"model={self.model.kind} has one step: leave it out"
-            )
-        if (
-            isinstance(self.model, NetworkOptions)
-            and self.model.input == "one_hot"
-            and self.model.embedding_dropout
-        ):
-            raise ValueError(
-                f"model.embedding_dropout={self.model.embedding_dropout} drops rows of the "
-                "embedding, which model.input=one_hot does not have: leave it out"
             )
         half = self.model.trains_in_steps and self.trainer.precision in ("16-true", "bf16-true")
         if self.callbacks.average.enabled and half:
