@@ -99,7 +99,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def check_forms(options: argparse.Namespace, forms: Forms) -> None:
-    """Check that the given options, which are not None, are those of one form.
+    """Check that all options that are not None belong to one form.
 
     Raises:
         UserError: options do not go together, or an option lacks another that it needs.

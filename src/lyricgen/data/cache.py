@@ -194,7 +194,7 @@ class LargeText:
     def pieces(self, passed: Callable[[int], object]) -> Iterator[str]:
         """Read the prepared text in pieces; call `passed` with the number of bytes read so far.
 
-        Errors are those of `text_pieces` and `prepare_pieces`.
+        `text_pieces` and `prepare_pieces` explain the errors.
         """
         return prepare_pieces(
             text_pieces(self.path, self.encoding, self.max_bytes, passed, self.control_characters),

@@ -88,7 +88,7 @@ def prepare(
 def prepare_pieces(
     pieces: Iterable[str], *, newline: Newline, lowercase: bool, max_chars: int | None
 ) -> Iterator[str]:
-    """Prepare a running text that comes in pieces; the settings are those of `prepare`.
+    """Prepare a running text that comes in pieces; `prepare` explains the settings.
 
     Yields:
         Pieces of the prepared text. The whole does not depend on how the text was cut.

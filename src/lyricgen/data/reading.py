@@ -150,7 +150,7 @@ def text_pieces(
 
 
 def is_packed(path: str | os.PathLike[str]) -> bool:
-    """Whether the first bytes of a file are those of a gzip, bzip2, xz or zip file.
+    """Whether a file begins like a gzip, bzip2, xz or zip file.
 
     Raises:
         OSError: The file cannot be read.

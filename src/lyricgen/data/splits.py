@@ -69,9 +69,9 @@ def split_lines(
             zero.
         test_fraction: The same for the test split.
         seed: Seed of the draw; the same seed and lines give the same splits on any machine.
-        max_held_out: Most characters of the validation split and of the test split, but at least
-            one line. A repeated line counts once. The rest goes to the training split. None sets no
-            limit.
+        max_held_out: Largest number of characters of the validation split, and of the test split.
+            A repeated line counts once. Each of the two keeps at least one line, and the rest goes
+            to the training split. None sets no limit.
 
     Returns:
         Three lists of indices into `lines`, each in rising order.
@@ -164,18 +164,18 @@ class Split:
         return self.ids
 
     def character_counts(self, vocabulary_size: int) -> Tensor:
-        """Count how often each character occurs, (V,) int64; errors are those of `sound_ids`."""
+        """Count how often each character occurs, (V,) int64; `sound_ids` explains the errors."""
         return count_ids(self.sound_ids, vocabulary_size) if self.counts is None else self.counts
 
     def text(self, vocabulary: Vocabulary) -> str:
-        """Decode the text of the split, without start symbols; errors are those of `sound_ids`."""
+        """Decode the text of the split, without start symbols; `sound_ids` explains the errors."""
         return vocabulary.decode(self.sound_ids[self.ids < len(vocabulary)])
 
     def last(self, max_chars: int) -> Tensor:
         """Return the ids of the last `max_chars` characters, where `max_chars` is at least 1.
 
-        In the layout "lines", return the last whole lines that fit, at least one. Errors are those
-        of `sound_ids`.
+        In the layout "lines", return the last whole lines that fit, at least one.
+        `sound_ids` explains the errors.
         """
         if self.line_starts is None:
             return replace(self, ids=self.ids[-max_chars:]).sound_ids

@@ -157,7 +157,7 @@ def distinct_ngrams(texts: Sequence[Ids], n: int) -> float | None:
 
 
 def names(generated: list[str], splits: dict[str, Split], vocabulary: Vocabulary) -> Names | None:
-    """Compare complete generated names with those of the corpus; None without generated names."""
+    """Compare complete generated names with the names of the corpus; None without any."""
     if not generated:
         return None
     held_out = held_out_names(splits, vocabulary)

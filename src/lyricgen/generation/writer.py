@@ -82,8 +82,8 @@ class Writer:
     def search(self, prefixes: Sequence[str], best: int) -> list[Continuation]:
         """Continue prefixes by beam search; keep at most `best` texts of each, the best first.
 
-        The texts stand in the order of their prefixes. Errors are those of `constraints`,
-        `TrainedModel.encode_prefix` and `beam_search`.
+        The texts stand in the order of their prefixes. `constraints`,
+        `TrainedModel.encode_prefix` and `beam_search` explain the errors.
         """
         lengths = self.constraints(prefixes).lengths
         found: dict[int, list[Continuation]] = {}

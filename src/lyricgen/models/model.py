@@ -87,7 +87,7 @@ class Model(nn.Module):
     def score(self, batch: Batch, state: State | None) -> tuple[Tensor, State]:
         """Compute the nats of a batch's targets, (B, T), and the next state.
 
-        Padding has 0 nats. The arguments are those of `predict`.
+        Padding has 0 nats. `predict` explains the arguments.
         """
         logits, state = self.predict(batch, state)
         return nats_of(logits, batch), state

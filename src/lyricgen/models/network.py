@@ -343,6 +343,6 @@ class FillModel(CharacterNetwork):
 
 
 def recurrent(architecture: RecurrentArchitecture) -> LanguageModel | FillModel:
-    """Build the network of an architecture; errors are those of `CharacterNetwork`."""
+    """Build the network of an architecture; `CharacterNetwork` explains the errors."""
     fills = architecture.objective == "fill"
     return FillModel(architecture) if fills else LanguageModel(architecture)

@@ -156,7 +156,7 @@ class RecurrentArchitecture(Options):
 
 
 class HybridOptions(NetworkOptions):
-    """Options of `model=hybrid`: those of its network, its n-grams and their mixture."""
+    """Options of `model=hybrid`: of its network, its n-grams and their combination."""
 
     objectives: ClassVar[tuple[Objective, ...]] = ("next",)
     validates_first: ClassVar[bool] = True
@@ -246,7 +246,7 @@ class AdamOptions(Options):
 
 
 class MuonOptions(Options):
-    """Options of `optimizer=muon`; AdamW uses `betas` for parameters that are not hidden."""
+    """Options of `optimizer=muon`; `betas` are AdamW's, for all but the hidden matrices."""
 
     kind: Literal["muon"]
     lr: PositiveFloat

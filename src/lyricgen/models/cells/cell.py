@@ -238,7 +238,7 @@ def zeros_with_gaps(like: Tensor, rows: int, width: int) -> Tensor:
     """Make zeros, (rows, width), with gaps between the rows in memory.
 
     The gaps make elementwise functions treat each row by itself. Without gaps, the number of rows
-    could change how numbers are rounded. Type and device are those of `like`.
+    could change how numbers are rounded. `like` gives type and device.
     """
     return like.new_zeros(rows, width + 16 + -width % 16)[:, :width]
 

@@ -121,7 +121,7 @@ def lstm_step(x: Array, a: Array, c: Array, parameters: Parameters) -> Activatio
 def coupled_lstm_step(x: Array, a: Array, c: Array, parameters: Parameters) -> Activations:
     """Compute one step of an LSTM whose input gate is 1 - its forget gate (Greff et al. 2017).
 
-    The arguments are those of `lstm_step`; there is no Wi and no bi.
+    `lstm_step` explains the arguments; there is no Wi and no bi.
     """
     p = parameters
     stack = np.concatenate([a, x])  # (n_a + n_x, m)

@@ -68,8 +68,8 @@ class FusedSteps(ABC):
     def step_back(self, t: int, twice: list[Tensor]) -> None:
         """Turn the factors of step t into gradients.
 
-        `twice` holds twice the gradients of the state after the step, (B, H) tensors. They become
-        those of the state before it.
+        `twice` holds twice the gradients of the state after the step, (B, H) tensors. The method
+        turns them into twice the gradients of the state before the step.
         """
 
     def of_parameters(self) -> tuple[Tensor, Tensor | None]:
@@ -106,7 +106,7 @@ class Recurrence(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, of_hidden: Tensor, *of_last: Tensor) -> tuple[Tensor | None, ...]:
-        """Compute the gradients of the arguments of `forward` from those of its results."""
+        """Compute the gradients of `forward`'s arguments from the gradients of its results."""
         steps: FusedSteps = ctx.steps
         steps.differentiate()
         twice = [2 * part for part in of_last]

@@ -124,7 +124,7 @@ def describe(distributions: dict[str, BaseDistribution]) -> dict[str, dict[str, 
     """Describe distributions by plain values, for summary.json.
 
     Raises:
-        TypeError: a distribution is none of those of a search.
+        TypeError: a distribution is of a kind that no search uses.
     """
     described: dict[str, dict[str, Any]] = {}
     for name, one in distributions.items():
