@@ -4,8 +4,9 @@ Without an option it compares training with a plain loop (training_speed.py). An
 another measurement: --kernels compares the kernels of cells (kernel_speed.py), --generation
 compares writing with the notebooks' loop (generation_speed.py), --scale trains on texts of 1, 100
 and 1,000 MB (scale.py), --sweep compares jobs in one process with jobs in processes of their own
-(sweep_speed.py), and --report measures reports on many runs (report_speed.py). A round of --sweep
-is two whole sweeps of --jobs jobs, one in each way. On a busy machine use --threads 1 or
+(sweep_speed.py), --report measures reports on many runs (report_speed.py), and --quality compares
+models trained for equal processor time (quality.py). A round of --sweep is two whole sweeps of
+--jobs jobs, one in each way. On a busy machine use --threads 1 or
 OMP_WAIT_POLICY=passive, since waiting threads use up the cores.
 """
 
@@ -23,6 +24,7 @@ import rich
 import torch
 from generation_speed import generation
 from kernel_speed import kernel_speed
+from quality import TEXTS, choose_texts, quality
 from report_speed import report_speed
 from rich.console import Console
 from scale import scale
@@ -46,6 +48,12 @@ def main() -> None:
     instead.add_argument("--sweep", action="store_true", help="measure two sweeps a round")
     parser.add_argument("--jobs", type=int, default=30, help="jobs of a sweep (default: 30)")
     instead.add_argument("--report", action="store_true", help="measure reports on many runs")
+    instead.add_argument("--quality", action="store_true", help="compare models on texts")
+    parser.add_argument("--corpora", nargs="*", choices=TEXTS, default=list(TEXTS))
+    parser.add_argument("--texts", nargs="+", type=Path, default=[], help="further running texts")
+    parser.add_argument("--lists", nargs="+", type=Path, default=[], help="further lists of lines")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="of --quality")
+    parser.add_argument("--overrides", nargs="+", default=[], help="settings of all its runs")
     parser.add_argument(
         "--sizes", type=float, nargs="+", default=[1, 100, 1000], help="of texts in MB"
     )
@@ -78,6 +86,11 @@ def main() -> None:
             return
         if arguments.report:
             console.print(report_speed([6, 1000], arguments.rounds, Path(name)))
+            return
+        if arguments.quality:
+            files = (arguments.corpora, arguments.texts, arguments.lists)
+            texts = choose_texts(*files, Path(name))
+            console.print(quality(texts, arguments.seeds, arguments.overrides, Path(name)))
             return
         for table in training(arguments.cells, arguments.rounds, arguments.epochs, Path(name)):
             console.print(table)

@@ -11,6 +11,7 @@ from tempfile import TemporaryFile
 from types import SimpleNamespace
 from typing import Any
 
+import quality
 import scale
 import sweep_speed
 
@@ -32,12 +33,16 @@ def benchmark(place: Path, *arguments: str) -> str:
 
 def _benchmark(place: Path, arguments: tuple[str, ...]) -> None:
     os.chdir(place)
-    for module in (scale, sweep_speed):  # these modules start scripts
+    for module in (quality, scale, sweep_speed):  # these modules start Python
         module.subprocess = SimpleNamespace(run=_run)  # type: ignore[attr-defined]
     _run_script([str(ROOT / "scripts" / "benchmark.py"), *arguments])
 
 
 def _run_script(command: list[str]) -> None:
+    if command[0] == "-m":
+        sys.argv = command[1:]
+        runpy.run_module(command[1], run_name="__main__")
+        return
     sys.argv = command
     runpy.run_path(command[0], run_name="__main__")
 
@@ -45,7 +50,7 @@ def _run_script(command: list[str]) -> None:
 def _run(
     command: list[Any], *, env: dict[str, str], **others: object
 ) -> "subprocess.CompletedProcess[str]":
-    """Replacement of `subprocess.run` that runs a Python script without starting Python."""
+    """Replacement of `subprocess.run` that runs a script or a module without starting Python."""
     assert command[0] == sys.executable
     assert others["capture_output"]
     with TemporaryFile("w+", encoding="utf-8") as out, TemporaryFile("w+", encoding="utf-8") as err:

@@ -1,16 +1,22 @@
-"""Benchmarks of training, generation, sweeps and reports run."""
+"""Benchmarks of training, generation, sweeps, reports and quality run."""
 
 import csv
 import json
+import math
+import random
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
+from statistics import mean, stdev
 
 import pytest
+import quality
 from report_speed import make_runs
 
 from lyricgen import report
+from lyricgen.runs.summary import RunSummary
 from tests.conftest import ROOT, run_main
 from tests.helpers.scripts import benchmark
 
@@ -96,3 +102,71 @@ def test_runs_made_by_a_script_are_reported_as_finished(
         figures = [json.loads(path.read_text("utf-8"))["val/perplexity"] for path in found]
         assert (row["n"], row["incomplete"]) == ("10", "")
         assert float(row["mean"]) == pytest.approx(sum(figures) / 10)
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_quality_fills_its_table(tmp_path: Path) -> None:
+    drawn = random.Random(0)  # no model does better than the number of symbols
+    (tmp_path / "a.txt").write_text("".join(drawn.choices("abcdefgh", k=3000)), "utf-8")
+    few = ["--seeds", "1", "2", "--threads", "1", "--overrides", "hidden_size=8"]
+    few += ["trainer.max_epochs=3", "callbacks.samples=false"]
+    out = benchmark(tmp_path, "--quality", "--corpora", "--texts", "a.txt", *few)
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines()]
+    ngram, *models = [row for row in rows if len(row) == 8]
+    assert ngram[:3] == ["a.txt", "2,400", "8"]
+    assert ngram[3].startswith("Kneser-Ney")
+    assert [row[3] for row in models] == ["plain", "network", "whole model"]
+    for row in (ngram, *models):
+        assert float(row[6]) == pytest.approx(8, rel=0.1)
+        assert math.exp(float(row[4])) == pytest.approx(float(row[6]), rel=0.001)
+    for row in models:
+        found = re.findall(rf"a.txt, {row[3]}, seed \d: ([\d.]+) nats.*, ([\d.]+) CPU s", out)
+        nats, seconds = zip(
+            *((float(nats), float(seconds)) for nats, seconds in found), strict=True
+        )
+        assert len(nats) == 2
+        assert float(row[4]) == pytest.approx(mean(nats), abs=0.001)
+        assert float(row[5]) == pytest.approx(stdev(nats), abs=0.001)
+        assert float(row[7]) == pytest.approx(mean(seconds), abs=0.6)
+
+
+@pytest.mark.parametrize(("step", "patience"), [(0.02, 10**9), (0.5, 10**9), (0.02, 30)])
+def test_a_model_trains_for_the_seconds_of_the_whole_model(
+    step: float, patience: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs of 26 steps an epoch, with constant costs, which end after `patience` epochs."""
+
+    def train(name: str, overrides: list[str], directory: Path) -> quality.Training:
+        limits = dict(override.split("=") for override in overrides)
+        epochs = min(int(limits["trainer.max_epochs"]), patience)
+        steps = min(26 * epochs, int(limits.get("trainer.max_steps", 10**9)))
+        summary = RunSummary(status="finished", epochs=math.ceil(steps / 26))
+        return quality.Training(summary, 7 + step * steps + 0.3 * math.ceil(steps / 26))
+
+    monkeypatch.setattr(quality, "train", train)
+    monkeypatch.setattr(quality, "sizes", lambda summary: (0, 0, 26))
+    whole = [
+        quality.Training(RunSummary(status="finished", epochs=30, seed=seed), 60 + 15 * seed)
+        for seed in (1, 2, 3)
+    ]
+    runs = quality.equal("a", [], whole, tmp_path)
+    stopped = 7 + 30 * (26 * step + 0.3)
+    expected = 90 if patience > 1000 else stopped
+    assert [run.seconds for run in runs] == pytest.approx([expected] * 3, rel=0.02)
+
+
+def test_the_texts_of_the_benchmark_of_quality(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LYRICGEN_DATA", str(tmp_path))
+    (tmp_path / "dinos.txt").touch()
+    texts = quality.choose_texts(list(quality.TEXTS), [Path("a")], [Path("b")], tmp_path)
+    assert list(texts)[:3] == ["lyrics", "dino", "coursera_dino"]  # jaychou is missing
+    assert [name for name, chosen in texts.items() if "data.unit=line" in chosen] == ["b"]
+    python, start, english = (
+        (tmp_path / f"{name}.txt").read_text("utf-8")
+        for name in ("python", "python_200k", "topics")
+    )
+    assert (len(python), len(start)) == (1_000_000, 200_000)
+    assert python.startswith(start)
+    assert Counter(re.findall(r"\w+", english)).most_common(1)[0][0] == "the"
