@@ -2,10 +2,22 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 Value = str | int | float | bool | None
 Settings = Mapping[str, Value]
+
+_PACKAGED = Path(__file__).parent / "conf"  # in a wheel
+_CHECKOUT = Path(__file__).parents[2] / "conf"  # in an editable install
+CONFIG_DIRECTORY = _PACKAGED if _PACKAGED.is_dir() else _CHECKOUT
+
+AUTO = "auto"  # value of a setting that the text or the machine decides
+# Settings of which `auto` is a value like others.
+KEEP_AUTO = ("recipe", "trainer.accelerator", "trainer.devices", "trainer.strategy")
 
 # Settings of data= that decide which characters of a text are held out.
 SPLITTING = ("unit", "val_fraction", "test_fraction", "max_held_out", "split_seed")
@@ -14,8 +26,9 @@ DECIDING = (
     *("kind", "path", "max_chars", "lowercase", "distinct", "newline", "encoding"),
     *("control_characters", *SPLITTING),
 )
-# Settings that older runs do not record: a group, its choice (None: any), and the settings with
-# their values in those runs.
+# Settings that older runs do not record, with their values in those runs.
+OLDER = {"recipe": "none", "effort": "normal"}
+# The same for settings of groups: a group, its choice (None: any), and the settings.
 ADDED: tuple[tuple[str, str | None, dict[str, Any]], ...] = (
     ("callbacks", None, {"average": {"enabled": False, "decay": 0.98}}),
     ("data", None, {"control_characters": "refuse"}),
@@ -32,7 +45,18 @@ ADDED: tuple[tuple[str, str | None, dict[str, Any]], ...] = (
 )
 # Groups and settings that an n-gram model does not read.
 NETWORKS = (
-    *("layers", "hidden_size", "cell", "depth", "loss", "optimizer", "scheduler", "trainer"),
+    *(
+        "recipe",
+        "effort",
+        "layers",
+        "hidden_size",
+        "cell",
+        "depth",
+        "loss",
+        "optimizer",
+        "scheduler",
+        "trainer",
+    ),
     "callbacks.average",
 )
 # Settings of the machine, of callbacks and of logs, which do not change what a step learns.
@@ -54,7 +78,9 @@ def belongs_to(name: str, options: Sequence[str]) -> bool:
 
 
 def complete(options: dict[str, Any]) -> dict[str, Any]:
-    """Copy recorded options, and add the settings of `ADDED` that their groups lack."""
+    """Copy recorded options, and add the settings of `OLDER` and `ADDED` that they lack."""
+    if "trainer" in options:  # a whole configuration; a network's architecture has none
+        options = OLDER | options
     for group, choice, added in ADDED:
         recorded = options.get(group)
         if isinstance(recorded, dict) and choice in (None, recorded.get("kind")):
@@ -62,12 +88,41 @@ def complete(options: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
-def keep_kernel(options: dict[str, Any], recorded: dict[str, Any]) -> dict[str, Any]:
-    """Copy options; a run's recorded kernel replaces cell.kernel=auto."""
-    cell, before = options.get("cell"), complete(recorded).get("cell")
-    if isinstance(cell, dict) and isinstance(before, dict) and cell.get("kernel") == "auto":
-        return options | {"cell": cell | {"kernel": before["kernel"]}}
-    return options
+@cache
+def plain_settings() -> dict[str, Any]:
+    """Read the values that replace `auto` where no recipe does, as a nested dictionary."""
+    found: dict[str, Any] = yaml.safe_load((CONFIG_DIRECTORY / "plain.yaml").read_text("utf-8"))
+    return found
+
+
+def replace_auto(options: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Copy nested options; where both have a setting, its entry in `values` replaces `auto`."""
+    replaced = dict(options)
+    for name, value in options.items():
+        known = values.get(name)
+        if isinstance(value, Mapping) and isinstance(known, Mapping):
+            replaced[name] = replace_auto(value, known)
+        elif value == AUTO and name in values:
+            replaced[name] = known
+    return replaced
+
+
+def list_auto(options: Mapping[str, Any]) -> list[str]:
+    """List the settings that are still `auto`, without those of `KEEP_AUTO`."""
+    flat = flatten(options)
+    return [name for name in flat if flat[name] == AUTO and name not in KEEP_AUTO]
+
+
+def restore_auto(options: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Copy nested options, with `auto` as the value of the named settings that they have."""
+    restored = dict(options)
+    for name, value in options.items():
+        inner = [one.removeprefix(f"{name}.") for one in names if one.startswith(f"{name}.")]
+        if name in names:
+            restored[name] = AUTO
+        elif inner and isinstance(value, Mapping):
+            restored[name] = restore_auto(value, inner)
+    return restored
 
 
 def flatten(options: Mapping[str, Any]) -> dict[str, Value]:

@@ -23,11 +23,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from lyricgen.cli.composition import compose_run, register_resolvers
+from lyricgen.cli.composition import compose_run, record_filled, register_resolvers
 from lyricgen.cli.errors import hides_an_interrupt, is_mendable, stop
 from lyricgen.cli.hydra_private import compose_once, hide_bases, show_everything
 from lyricgen.cli.resume_arguments import expand, read_options
-from lyricgen.cli.typed_values import CONFIG_DIRECTORY
 from lyricgen.console import (
     prepare_streams,
     quiet_matplotlib,
@@ -42,6 +41,7 @@ from lyricgen.runs.interruption import Interrupted, Interruption, handle_signals
 from lyricgen.runs.run import Run
 from lyricgen.runs.state import find_resume_point
 from lyricgen.runs.summary import RunSummary, score
+from lyricgen.settings import CONFIG_DIRECTORY
 from lyricgen.sweeps.job import SWEEP, do_as_job
 from lyricgen.sweeps.sweep import UnfinishedJobsError
 from lyricgen.training.threads import wait_passively
@@ -127,7 +127,7 @@ def train(values: dict[str, Any], run: Run) -> float:
     """
     with run.claim_directory(), handle_signals() as interruption:
         try:
-            from lyricgen.training.options import parse
+            from lyricgen.training.options import normalise
 
             trial = None
             if run.search is not None:  # another run needs no Optuna
@@ -135,24 +135,26 @@ def train(values: dict[str, Any], run: Run) -> float:
 
                 trial = trial_of(run)
                 run.search_space = trial.search_space
-            options = parse(values)  # before torch and Lightning are imported, which takes seconds
+            # before torch and Lightning are imported, which takes seconds
+            values = normalise(values)
             from lyricgen.runs.checkpoint_files import newest_sound
             from lyricgen.training.main import prepare, train_and_evaluate
             from lyricgen.training.results import show_end
 
-            values = options.model_dump(mode="json")
-            checkpoint = None if options.resume is None else newest_sound(run.checkpoints)
+            checkpoint = None if values["resume"] is None else newest_sound(run.checkpoints)
             point = find_resume_point(run.directory, values, checkpoint)
             if point.summary is not None and point.finished_because:
                 log.info("%s is finished: %s", run.directory, point.finished_because)
                 return score(point.summary)
-            training = prepare(options, run, point, interruption, trial)
+            training = prepare(values, run, point, interruption, trial)
             interruption.raise_if_requested()
         except BaseException as error:
             _record_unbegun(error, run, values, interruption)
             raise
         log.info(training.description)
-        run.begin(training.options.model_dump(mode="json"), point.summary, point.state.wall_seconds)
+        values = training.options.model_dump(mode="json")
+        record_filled(run, values)
+        run.begin(values, point.summary, point.state.wall_seconds)
         try:
             train_and_evaluate(training, run, point)
         except BaseException as error:

@@ -16,7 +16,6 @@ from omegaconf.errors import OmegaConfBaseException
 from lyricgen.cli.errors import stop
 from lyricgen.cli.hydra_private import BASIC_SWEEPER
 from lyricgen.cli.resume_arguments import drop_resume, with_recorded_settings
-from lyricgen.cli.typed_values import CONFIG_DIRECTORY
 from lyricgen.errors import UserError
 from lyricgen.files import expand_home
 from lyricgen.runs.directories import (
@@ -38,8 +37,9 @@ from lyricgen.runs.directories import (
 from lyricgen.runs.record_files import read_yaml
 from lyricgen.runs.run import Run
 from lyricgen.runs.summary import Summary
-from lyricgen.settings import key
+from lyricgen.settings import AUTO, CONFIG_DIRECTORY, key, plain_settings, replace_auto
 
+CONFIG = "config.yaml"  # Hydra's record of the composed configuration
 NEW = "lyricgen.new_directory"  # resolver that marks a directory which must be new
 
 
@@ -50,6 +50,7 @@ def register_resolvers() -> None:
         "lyricgen.job_directory": job_directory,
         NEW: str,
         "lyricgen.sweep_name": _sweep_name,
+        "lyricgen.units": _units,
     }
     for name, resolver in resolvers.items():
         OmegaConf.register_new_resolver(name, resolver, replace=True)
@@ -61,10 +62,18 @@ def _sweep_name(sweep: str | None, name: str, *, _root_: DictConfig) -> str:
     return name if typed or sweep is None else sweep
 
 
+def _units(hidden_size: Any, *, _root_: DictConfig) -> str:
+    """Write the hidden size for the name of a run: x256; nothing if the recipe decides it."""
+    if hidden_size == AUTO and _root_.recipe != AUTO:
+        hidden_size = plain_settings()["hidden_size"]
+    return "" if hidden_size == AUTO else f"x{hidden_size}"
+
+
 def plain_values(config: DictConfig, hydra: Any) -> dict[str, Any]:
     """Return the plain, unchecked values of a composed configuration.
 
-    A run that chooses no sampler gets the sampler of its text. In `init_from` and `data.path`, the
+    A run that chooses no sampler gets the sampler of its text. Without a recipe, the values of
+    conf/plain.yaml replace `auto`; n-grams have no recipe. In `init_from` and `data.path`, the
     home directory replaces "~".
 
     Args:
@@ -81,7 +90,9 @@ def plain_values(config: DictConfig, hydra: Any) -> dict[str, Any]:
     for group, setting in ((values, "init_from"), (values["data"], "path")):
         if isinstance(group.get(setting), str):
             group[setting] = str(expand_home(group[setting]))
-    return values  # type: ignore[no-any-return]
+    if values["recipe"] == AUTO and values["model"]["kind"] != "ngram":
+        return values  # type: ignore[no-any-return]
+    return replace_auto(values, plain_settings())
 
 
 def _sampler_of_lines(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -149,12 +160,20 @@ def compose_run(config: DictConfig, hydra: Any) -> tuple[dict[str, Any], Run]:
     if values["resume"] is not None and sweep is None:
         values = with_recorded_settings(directory, values, typed)
     record = {  # Hydra would write them before it knows whether the directory is free
-        "config.yaml": OmegaConf.to_yaml(config),
+        CONFIG: OmegaConf.to_yaml(config),
         "hydra.yaml": OmegaConf.to_yaml(HydraConfig.instance().cfg),
         "overrides.yaml": OmegaConf.to_yaml(overrides),
     }
     log_file = f"{hydra.job.name}.log"
     return values, Run(directory, sweep, typed, record, search_options(hydra), log_file)
+
+
+def record_filled(run: Run, options: dict[str, Any]) -> None:
+    """Write the settings that said `auto` into the configuration that the run will record."""
+    config, values = OmegaConf.create(run.record[CONFIG]), OmegaConf.create(options)
+    for name in run.filled:
+        OmegaConf.update(config, name, OmegaConf.select(values, name))
+    run.record[CONFIG] = OmegaConf.to_yaml(config)
 
 
 def job_values(loader: ConfigLoader, sweep: DictConfig, overrides: list[str]) -> dict[str, Any]:

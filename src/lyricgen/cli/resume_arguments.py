@@ -207,7 +207,8 @@ def _read_command_line(
     """
     record = directory / (MULTIRUN if is_sweep else _HYDRA)
     try:
-        read = read_yaml(record)["hydra"]
+        whole = read_yaml(record)
+        read = whole["hydra"]
         known = {name: read[name] for name in ("runtime", "job", "overrides")}
         hydra: Any = OmegaConf.merge(OmegaConf.structured(HydraConf), known)
         typed: Any = hydra.overrides
@@ -239,6 +240,8 @@ def _read_command_line(
     overrides = [str(one.input_line) for one in [*task, *kept] if one.key_or_group != "resume"]
     # records omit the backslash before ${x} in a text
     parts = [quote_texts([one], multirun=is_sweep) if "${" in one else [one] for one in overrides]
+    if is_sweep and "recipe" not in whole:  # of an earlier version, which had none
+        parts.insert(0, ["recipe=none"])
     return options, [part for each in parts for part in each]
 
 

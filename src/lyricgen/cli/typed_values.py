@@ -4,7 +4,6 @@ import re
 import shlex
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -15,11 +14,7 @@ from lyricgen.cli.hydra_private import BASES, REFUSED, parse_by_grammar
 from lyricgen.errors import UserError
 from lyricgen.files import expand_home
 from lyricgen.runs.record_files import read_yaml
-from lyricgen.settings import key
-
-_PACKAGED = Path(__file__).parents[1] / "conf"  # in a wheel
-_CHECKOUT = Path(__file__).parents[3] / "conf"  # in an editable install
-CONFIG_DIRECTORY = _PACKAGED if _PACKAGED.is_dir() else _CHECKOUT
+from lyricgen.settings import CONFIG_DIRECTORY, key
 
 # Settings whose values are texts: files, names, lists of texts; and texts that are never swept.
 FILES = ("data.path", "init_from", "resume")

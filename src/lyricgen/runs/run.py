@@ -62,11 +62,12 @@ class Run:
         self.log_file = log_file
         self.sweep = None if sweep is None else sweep.resolve()
         self.overrides = list(overrides)
-        self.record = record or {}
+        self.record = dict(record or {})
         self.checkpoints = directory / CHECKPOINTS
         self.search = search
         self.search_space: dict[str, Any] | None = None
         self.corpus_digest: str | None = None
+        self.filled: list[str] = []  # settings that said `auto`
         self.summary = RunSummary(status="unknown")
         self._start = time.perf_counter()
         self.until_end = ExitStack()  # closed when the directory is given up
@@ -109,6 +110,7 @@ class Run:
             "job": None if self.sweep is None else number_of(self.directory),
             "search_space": self.search_space,
             "corpus_digest": self.corpus_digest,
+            "filled": self.filled or None,
         }
         entries = now | {
             "status": "running",
@@ -125,7 +127,10 @@ class Run:
                 (self.directory / HYDRA_FOLDER).mkdir(exist_ok=True)
                 write_atomically(self.directory / HYDRA_FOLDER / name, text)
         else:
-            before, kept = earlier.entries(), ("started", "command", "job", "search_space")
+            before, kept = (
+                earlier.entries(),
+                ("started", "command", "job", "search_space", "filled"),
+            )
             entries |= {name: before[name] for name in kept if name in before}
             entries |= {"resumed": [*earlier.resumed, now]}
             if "corpus_digest" in before:

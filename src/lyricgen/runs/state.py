@@ -19,6 +19,7 @@ from lyricgen.settings import (
     flatten,
     known_to_model,
     override_text,
+    replace_auto,
 )
 
 log = logging.getLogger(__name__)
@@ -123,7 +124,7 @@ def find_resume_point(
 
     Args:
         directory: directory of the run.
-        options: current configuration, in plain values.
+        options: current configuration, in plain values; `auto` stands for the recorded value.
         checkpoint: result of `newest_sound`; None for a new run or a run without a checkpoint.
 
     Raises:
@@ -140,6 +141,7 @@ def find_resume_point(
         )
     summary = summary or RunSummary(status="unknown")
     recorded = checkpoint[1]["lyricgen"]["options"] if checkpoint else summary.options
+    options = replace_auto(options, complete(recorded or {}))
     differences = forbidden_changes(recorded, options) if recorded else []
     if differences:
         raise UserError(

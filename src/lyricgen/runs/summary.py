@@ -21,6 +21,7 @@ from lyricgen.errors import UserError
 from lyricgen.files import to_json, write_atomically
 from lyricgen.runs.directories import SUMMARY, is_alive
 from lyricgen.runs.record_files import RecordError, check, read_json
+from lyricgen.settings import restore_auto
 
 log = logging.getLogger(__name__)
 
@@ -106,6 +107,7 @@ class RunSummary(Summary):
         job: number of the run in its sweep.
         search_space: settings that the run's search varies, with their ranges.
         corpus_digest: SHA-256 of the corpus; None before the text is read.
+        filled: settings of `options` that said `auto`; the recipe or the machine has filled them.
         resumed: time and versions of each resumption.
         model: short description of the model.
         metrics: figures of `best_epoch`, such as val/perplexity; in the file each is an entry.
@@ -127,6 +129,7 @@ class RunSummary(Summary):
     job: int | None = None
     search_space: dict[str, dict[str, Any]] | None = None
     corpus_digest: str | None = None
+    filled: list[str] = []
     resumed: list[Any] = []
     model: str = ""
     best_epoch: _Count | None = None
@@ -154,6 +157,11 @@ class RunSummary(Summary):
         entries: dict[str, Any] = handler(self)
         metrics: dict[str, Any] = entries.pop("metrics")
         return entries | metrics
+
+    @property
+    def unfilled(self) -> dict[str, Any]:
+        """The options as they were before settings that say `auto` were filled."""
+        return restore_auto(self.options or {}, self.filled)
 
     @property
     def figures(self) -> dict[str, float]:

@@ -16,7 +16,7 @@ from lyricgen.options import Options, validate
 from lyricgen.runs.directories import LAST, PREVIOUS, claim_directory, has_checkpoint, job_directory
 from lyricgen.runs.state import fixed_settings, sorted_settings
 from lyricgen.runs.summary import RunSummary
-from lyricgen.settings import flatten, keep_kernel, key, known_to_model
+from lyricgen.settings import complete, flatten, key, known_to_model, replace_auto
 from lyricgen.sweeps.launch import check_launcher, launch
 from lyricgen.sweeps.sweep import (
     DONE,
@@ -126,7 +126,7 @@ def plan(directory: Path, planned: Sequence[PlannedJob]) -> list[Job]:
     """
     there = jobs_in(directory)
     values = [_parse_values(one.values) if there else one.values for one in planned]
-    options = {number: summary.options or {} for number, (_, summary) in there.items()}
+    options = {number: summary.unfilled for number, (_, summary) in there.items()}
     known = _match(values, options)
     following = 1 + max(there, default=-1)
     jobs = []
@@ -134,7 +134,7 @@ def plan(directory: Path, planned: Sequence[PlannedJob]) -> list[Job]:
         if index in known:
             number = known[index]
             run, summary = there[number]
-            kept = keep_kernel(values[index], options[number])
+            kept = replace_auto(values[index], complete(options[number]))
             same = sorted_settings(options[number]) == sorted_settings(kept)
             done = summary.status in DONE and same
             _check_epochs(run, summary, values[index])
@@ -147,10 +147,11 @@ def plan(directory: Path, planned: Sequence[PlannedJob]) -> list[Job]:
 
 def _parse_values(values: dict[str, Any]) -> dict[str, Any]:
     """Return a configuration in the form of summary.json, or unchanged if an option is wrong."""
-    from lyricgen.training.options import parse  # noqa: PLC0415  takes seconds; for resumed sweeps
+    # takes seconds, and is needed for resumed sweeps only
+    from lyricgen.training.options import normalise  # noqa: PLC0415
 
     try:
-        return parse(values).model_dump(mode="json")
+        return normalise(values)
     except UserError:
         return values
 

@@ -15,9 +15,8 @@ from lyricgen.errors import UserError, reason
 from lyricgen.models.network import CharacterNetwork, recurrent
 from lyricgen.models.options import RecurrentArchitecture
 from lyricgen.runs.run import Run
-from lyricgen.settings import keep_kernel
 from lyricgen.training.ddp.environment import probe_trainer
-from lyricgen.training.options import PrecisionName, TrainOptions, parse
+from lyricgen.training.options import PrecisionName, TrainOptions
 
 log = logging.getLogger(__name__)
 
@@ -25,27 +24,27 @@ FUSED_STEPS = 32  # fewest steps of a window for which the fused kernel is the f
 GPU_LOCKS = ".devices"  # directory of locks in the directory of a sweep
 
 
-def choose_kernel(options: TrainOptions, recorded: dict[str, Any]) -> TrainOptions:
-    """Replace cell.kernel=auto by the kernel that a resumed run has recorded, or by the faster one.
+def choose_kernel(options: TrainOptions) -> TrainOptions:
+    """Replace cell.kernel=auto by the faster kernel.
 
     On a CPU the fused kernel trains rnn and gru faster than torch's layers if a window has
     `FUSED_STEPS` steps or more, and lstm no faster (docs/speed.md). lstm_coupled has no layer of
     torch.
     """
-    options = parse(keep_kernel(options.model_dump(mode="json"), recorded))
     if options.cell.kernel != "auto":
         return options
-    trainer = options.trainer
-    on_cpu = trainer.accelerator == "cpu" or (
-        trainer.accelerator == "auto" and not torch.accelerator.is_available()
-    )
+    trainer, on_cpu = options.trainer, trains_on_cpu(options.trainer.accelerator)
     long = options.sampler.kind != "lines" and options.data.num_steps >= FUSED_STEPS
     faster = on_cpu and long and trainer.precision in ("32-true", "64-true")
     fused = options.cell.kind in (("rnn", "gru", "lstm_coupled") if faster else ("lstm_coupled",))
-    if fused:
-        log.info("cell.kernel=auto: fused")
     cell = options.cell.model_copy(update={"kernel": "fused" if fused else "torch"})
     return options.model_copy(update={"cell": cell})
+
+
+def trains_on_cpu(accelerator: str) -> bool:
+    """Whether a value of trainer.accelerator means the CPU on this machine."""
+    automatic = accelerator == "auto" and not torch.accelerator.is_available()
+    return accelerator == "cpu" or automatic
 
 
 class Slot:

@@ -2,7 +2,8 @@
 
 A run goes through these steps:
 
-1. `prepare` reads the corpus (`data.build.find_corpus`), splits it, builds the sampler and draws
+1. `prepare` reads the corpus (`data.build.find_corpus`), fills in the settings that say `auto`
+   (`recipe`), splits the corpus, builds the sampler and draws
    the first weights of the network (`build`). It writes nothing into the run's directory.
 2. `runs.state.RunState` holds the state that a run needs to continue exactly. Each checkpoint
    contains it.
@@ -21,6 +22,7 @@ import logging
 import math
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from pytorch_lightning import seed_everything
@@ -36,14 +38,16 @@ from lyricgen.runs.directories import BEST, LAST
 from lyricgen.runs.interruption import Interruption
 from lyricgen.runs.run import Run
 from lyricgen.runs.state import ResumePoint, RunState, rewind, start_anew
+from lyricgen.settings import complete, list_auto, replace_auto
 from lyricgen.training import build, results
 from lyricgen.training.build_trainer import build_observers, build_trainer
 from lyricgen.training.callbacks.stopping import Trial
 from lyricgen.training.ddp.environment import refuse_other_launchers
 from lyricgen.training.ddp.launch import worker_processes
 from lyricgen.training.fitting import Counting, NetworkTraining, Training
-from lyricgen.training.hardware import check_precision, choose_kernel
-from lyricgen.training.options import TrainOptions
+from lyricgen.training.hardware import check_precision
+from lyricgen.training.options import TrainOptions, parse
+from lyricgen.training.recipe import fill_auto, show_filled
 from lyricgen.training.threads import cores
 from lyricgen.training.totals import NatsTotal
 
@@ -51,7 +55,7 @@ log = logging.getLogger(__name__)
 
 
 def prepare(
-    options: TrainOptions,
+    values: dict[str, Any],
     run: Run,
     point: ResumePoint,
     interruption: Interruption,
@@ -60,7 +64,13 @@ def prepare(
 ) -> Training:
     """Build all objects of a run, without writing into its directory.
 
-    `point` tells where a resumed run continues. `trial` is None unless a search started the run.
+    Args:
+        values: the whole configuration, in plain values; `auto` is filled in after the text is read.
+        run: directory and records of the run.
+        point: where a resumed run continues.
+        interruption: the signals that this process has received.
+        trial: trial of the search that started the run, if one did.
+        rank: number of this process.
 
     Raises:
         UserError: an option is wrong, the text or init_from cannot be used, or torchrun or srun has
@@ -69,9 +79,12 @@ def prepare(
     _quiet_lightning()
     refuse_other_launchers()
     torch.set_num_threads(min(torch.get_num_threads(), cores()))
-    options = choose_kernel(options, point.recorded)
+    values = replace_auto(values, complete(point.recorded))
+    options = parse(values)
     seed_everything(options.seed, verbose=False)
     corpus = _read_corpus(options, run, point)
+    options = fill_auto(values, corpus)
+    run.filled = list_auto(values)
     datamodule = build.build_datamodule(options, corpus)
     model = build.build_model(options, datamodule)
     if options.init_from is not None and point.checkpoint is None:
@@ -94,6 +107,7 @@ def prepare(
             options, datamodule, model, state, observers, description, module, trainer
         )
     if rank == 0:
+        show_filled(options, run.filled)
         log_notices(options.data, corpus)
         build.log_batches(options, datamodule)
     return training

@@ -29,8 +29,10 @@ from lyricgen.models.options import (
     Size,
 )
 from lyricgen.options import Options, validate
+from lyricgen.settings import list_auto, plain_settings, replace_auto, restore_auto
 
 Reduction = Literal["mean", "sum"]
+Effort = Literal["normal", "high"]
 
 
 class LossOptions(Options):
@@ -166,6 +168,8 @@ class TrainOptions(Options):
     """The whole configuration of a training run."""
 
     seed: Seed
+    recipe: Literal["auto", "none"]
+    effort: Effort
     layers: Layers
     hidden_size: Size
     name: str = Field(min_length=1)
@@ -212,6 +216,8 @@ class TrainOptions(Options):
 
     @model_validator(mode="after")
     def _check_between_groups(self) -> Self:
+        if self.effort == "high" and self.recipe == "none":
+            raise ValueError("effort=high goes with recipe=auto: leave it out, or recipe=none")
         if self.sampler.kind == "lines" and self.data.unit == "text":
             raise ValueError(
                 f"sampler=lines cannot serve data={self.data.kind}, which is running text: choose "
@@ -236,10 +242,19 @@ class TrainOptions(Options):
 
 
 def parse(values: dict[str, Any]) -> TrainOptions:
-    """Turn a composed configuration into checked options.
+    """Turn a composed configuration into checked options; `auto` becomes the plain value.
 
     Raises:
         UserError: a setting is wrong; the message names the first wrong setting.
     """
-    options: TrainOptions = validate(TrainOptions, values)
+    options: TrainOptions = validate(TrainOptions, replace_auto(values, plain_settings()))
     return options
+
+
+def normalise(values: dict[str, Any]) -> dict[str, Any]:
+    """Check a composed configuration, and write its values as records do; `auto` stays.
+
+    Raises:
+        UserError: a setting is wrong.
+    """
+    return restore_auto(parse(values).model_dump(mode="json"), list_auto(values))

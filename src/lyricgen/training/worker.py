@@ -27,13 +27,12 @@ def work(task: dict[str, Any]) -> None:
     from lyricgen.training.callbacks.stopping import NoTrial
     from lyricgen.training.ddp.group import client, process_group
     from lyricgen.training.main import prepare
-    from lyricgen.training.options import parse
 
     checkpoint = None if task["checkpoint"] is None else Path(task["checkpoint"])
     point = ResumePoint(checkpoint, task["steps"], RunState(task["corpus_digest"]))
     run = Run(Path(task["directory"]))
     trial = NoTrial() if task["in_search"] else None
-    training = prepare(parse(task["options"]), run, point, Interruption(), trial, task["rank"])
+    training = prepare(task["options"], run, point, Interruption(), trial, task["rank"])
     store = client(task["port"])
     store.set(f"ready {task['rank']}", "")
     with process_group(store, task["rank"], task["world_size"], task["device"]):

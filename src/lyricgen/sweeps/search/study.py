@@ -97,7 +97,7 @@ def _check_settings(sweeper: Any, space: Space) -> None:
         refuse_shorter_search(directory, values["trainer"]["max_epochs"])
 
 
-def refuse_shorter_search(directory: Path, epochs: int) -> None:
+def refuse_shorter_search(directory: Path, epochs: int | str) -> None:
     """Check that a search trains its trials for at least as many epochs as before.
 
     Raises:
@@ -111,6 +111,8 @@ def refuse_shorter_search(directory: Path, epochs: int) -> None:
         raise UserError(
             f"{str(directory / MULTIRUN)!r} cannot be read ({error}): start a new sweep"
         ) from error
+    if not (isinstance(begun, int) and isinstance(epochs, int)):  # the text decides: auto
+        return
     advice = f"choose {begun} or more, or start a new sweep"
     refuse_fewer_epochs(epochs, begun, "the trials so far were begun for", advice)
 
