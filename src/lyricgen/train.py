@@ -135,8 +135,7 @@ def train(values: dict[str, Any], run: Run) -> float:
 
                 trial = trial_of(run)
                 run.search_space = trial.search_space
-            # before torch and Lightning are imported, which takes seconds
-            values = normalise(values)
+            values = normalise(values)  # before torch and Lightning are imported, in seconds
             from lyricgen.runs.checkpoint_files import newest_sound
             from lyricgen.training.main import prepare, train_and_evaluate
             from lyricgen.training.results import show_end
@@ -152,9 +151,8 @@ def train(values: dict[str, Any], run: Run) -> float:
             _record_unbegun(error, run, values, interruption)
             raise
         log.info(training.description)
-        values = training.options.model_dump(mode="json")
-        record_filled(run, values)
-        run.begin(values, point.summary, point.state.wall_seconds)
+        options = record_filled(run, training.options.model_dump(mode="json"))
+        run.begin(options, point.summary, point.state.wall_seconds)
         try:
             train_and_evaluate(training, run, point)
         except BaseException as error:

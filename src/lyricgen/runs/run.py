@@ -106,11 +106,11 @@ class Run:
             "git_commit": git_commit(),
             "versions": dict(versions()),
         }
-        identity = {
+        known = {
             "job": None if self.sweep is None else number_of(self.directory),
             "search_space": self.search_space,
             "corpus_digest": self.corpus_digest,
-            "filled": self.filled or None,
+            "filled": self.filled or (earlier and _still_filled(earlier, options)) or None,
         }
         entries = now | {
             "status": "running",
@@ -118,19 +118,15 @@ class Run:
             "host": socket.gethostname(),
             "seed": options["seed"],
             "command": shlex.join(["python", "-m", "lyricgen.train", *sys.argv[1:]]),
-            "overrides": self.overrides,
-            "options": options,
-            **{name: value for name, value in identity.items() if value is not None},
+            **{"overrides": self.overrides, "options": options},
+            **{name: value for name, value in known.items() if value is not None},
         }
         if earlier is None:
             for name, text in self.record.items():
                 (self.directory / HYDRA_FOLDER).mkdir(exist_ok=True)
                 write_atomically(self.directory / HYDRA_FOLDER / name, text)
         else:
-            before, kept = (
-                earlier.entries(),
-                ("started", "command", "job", "search_space", "filled"),
-            )
+            before, kept = earlier.entries(), ("started", "command", "job", "search_space")
             entries |= {name: before[name] for name in kept if name in before}
             entries |= {"resumed": [*earlier.resumed, now]}
             if "corpus_digest" in before:
@@ -249,6 +245,12 @@ class Run:
         if self.summary.status != "running":
             self.summary.wall_seconds = self.wall_seconds
         self.summary.write(self.directory)
+
+
+def _still_filled(earlier: RunSummary, options: dict[str, Any]) -> list[str]:
+    """List the filled settings of a summary that have the same values in the present options."""
+    before, now = flatten(earlier.options or {}), flatten(options)
+    return [name for name in earlier.filled if before.get(name) == now.get(name)]
 
 
 def _text_settings(options: dict[str, Any]) -> dict[str, Value]:

@@ -135,14 +135,13 @@ def find_resume_point(
         if summary is not None:
             raise directory_taken(directory, "run")
         return ResumePoint()
-    if Path(options["resume"]) != directory.resolve():
-        raise UserError(
-            f"resume={options['resume']}: it belongs on the command line, not in a file"
-        )
+    resumed = options["resume"]
+    if Path(resumed) != directory.resolve():
+        raise UserError(f"resume={resumed}: it belongs on the command line, not in a file")
     summary = summary or RunSummary(status="unknown")
     recorded = checkpoint[1]["lyricgen"]["options"] if checkpoint else summary.options
     options = replace_auto(options, complete(recorded or {}))
-    differences = forbidden_changes(recorded, options) if recorded else []
+    differences = forbidden_changes(recorded, options) if recorded else ()
     if differences:
         raise UserError(
             f"resume: a run goes on as it began, but {'; '.join(differences)}: leave these out, "

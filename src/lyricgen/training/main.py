@@ -64,13 +64,8 @@ def prepare(
 ) -> Training:
     """Build all objects of a run, without writing into its directory.
 
-    Args:
-        values: the whole configuration, in plain values; `auto` is filled in after the text is read.
-        run: directory and records of the run.
-        point: where a resumed run continues.
-        interruption: the signals that this process has received.
-        trial: trial of the search that started the run, if one did.
-        rank: number of this process.
+    `values` is the whole configuration; settings that say `auto` are filled after the text is read.
+    `point` tells where a resumed run continues. `trial` is None unless a search started the run.
 
     Raises:
         UserError: an option is wrong, the text or init_from cannot be used, or torchrun or srun has
@@ -79,12 +74,8 @@ def prepare(
     _quiet_lightning()
     refuse_other_launchers()
     torch.set_num_threads(min(torch.get_num_threads(), cores()))
-    values = replace_auto(values, complete(point.recorded))
-    options = parse(values)
-    seed_everything(options.seed, verbose=False)
-    corpus = _read_corpus(options, run, point)
-    options = fill_auto(values, corpus)
-    run.filled = list_auto(values)
+    seed_everything(values["seed"], verbose=False)
+    options, corpus = _read_corpus(values, run, point)
     datamodule = build.build_datamodule(options, corpus)
     model = build.build_model(options, datamodule)
     if options.init_from is not None and point.checkpoint is None:
@@ -113,14 +104,20 @@ def prepare(
     return training
 
 
-def _read_corpus(options: TrainOptions, run: Run, point: ResumePoint) -> EncodedCorpus:
-    """Read the text, and check that it is the text that a resumed run has read before.
+def _read_corpus(
+    values: dict[str, Any], run: Run, point: ResumePoint
+) -> tuple[TrainOptions, EncodedCorpus]:
+    """Read the text, and fill in the settings that say `auto`.
+
+    A resumed run must read the text that it has read before, and gets the settings of its record.
 
     Jobs of a sweep with the same settings of the text must read the same text, too.
 
     Raises:
         UserError: the text has changed, or cannot be used.
     """
+    values = replace_auto(values, complete(point.recorded))
+    options = parse(values)
     checkpoint = None if options.resume is None else run.checkpoints / LAST
     corpus = find_corpus(options.data, point.state.corpus_digest, checkpoint)
     if point.state.corpus_digest not in (None, corpus.digest):
@@ -129,8 +126,8 @@ def _read_corpus(options: TrainOptions, run: Run, point: ResumePoint) -> Encoded
             f"read so far: bring that one back, or {start_anew(run.directory)}"
         )
     run.check_text(options.model_dump(mode="json"), corpus.digest)
-    run.corpus_digest = corpus.digest
-    return corpus
+    run.corpus_digest, run.filled = corpus.digest, list_auto(values)
+    return fill_auto(values, corpus), corpus
 
 
 def train_and_evaluate(training: Training, run: Run, point: ResumePoint) -> None:

@@ -111,10 +111,9 @@ def refuse_shorter_search(directory: Path, epochs: int | str) -> None:
         raise UserError(
             f"{str(directory / MULTIRUN)!r} cannot be read ({error}): start a new sweep"
         ) from error
-    if not (isinstance(begun, int) and isinstance(epochs, int)):  # the text decides: auto
-        return
     advice = f"choose {begun} or more, or start a new sweep"
-    refuse_fewer_epochs(epochs, begun, "the trials so far were begun for", advice)
+    if isinstance(begun, int) and isinstance(epochs, int):  # and not auto
+        refuse_fewer_epochs(epochs, begun, "the trials so far were begun for", advice)
 
 
 def run_trials(
