@@ -184,12 +184,13 @@ def _rebuild_network(
     with torch.device("meta"), _SkipDrawing():  # shapes without memory, for the check
         if isinstance(architecture, HybridArchitecture):
             network = HybridModel(architecture)
+            weights.setdefault("shift", torch.zeros(()))  # models of earlier versions lack it
             ngrams = {name: weights.pop(name) for name in tensors if name.startswith(NGRAM)}
         else:
             network = recurrent(architecture)
     expected, found = (
         {name: "x".join(map(str, tensor.shape)) for name, tensor in named.items()}
-        for named in (dict(network.named_parameters()), weights)
+        for named in (dict(network.named_parameters()) | dict(network.named_buffers()), weights)
     )
     for name in sorted(expected.keys() | found.keys()):
         shapes = expected.get(name, "absent"), found.get(name, "absent")

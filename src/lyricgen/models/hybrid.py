@@ -4,13 +4,14 @@ Here p_k are the interpolated Kneser-Ney distributions of the orders k, q is the
 network, h its last hidden state, and s holds the share that each order passes on to the shorter
 context. They make one distribution in one of two ways:
 
-    mixture   p(w) = m_1 p_1(w) + … + m_K p_K(w) + m_{K+1} q(w),      m = softmax(A h + B s + c)
+    mixture   p(w) = m_1 p_1(w) + … + m_K p_K(w) + m_{K+1} q(w),      m = softmax(A h + B s + c + d)
     product   p(w) ∝ p_1(w)^m_1 · … · p_K(w)^m_K · q(w)^m_{K+1},      m = A h + B s + c + e_K
 
-The network learns by its own loss and by that of the whole. So it learns most where the n-grams
-predict badly, and stays a model of its own. A mixture serves small texts. In a product the network
-learns to correct the n-grams, which needs fewer characters, but soon trusts a network that has
-learnt its text by heart.
+A mixture serves texts that are read many times: the network learns by its own loss alone, and A, B
+and c by the loss of the whole. A network predicts the text that it has learnt better than any other
+text. So d, which is zero but for the network, is fitted on the validation split. In a product the
+network learns to correct the n-grams, by its own loss and by that of the whole. This needs fewer
+characters, but the product soon trusts a network that has learnt its text by heart.
 
 In training, the p_k of a position come from counts without its block (`ngram.left_out`). Before
 the first step the whole is the n-gram model of the highest order alone, unless `init_from` has
@@ -23,7 +24,7 @@ Generation with n-gram Language Model".
 Shapes: B batch, T time steps, M = B·T, V vocabulary, H hidden, K orders, N characters in a split.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -49,6 +50,7 @@ from lyricgen.models.options import (
     RecurrentArchitecture,
 )
 
+SHIFTS = torch.linspace(-4, 2, 61)  # candidates for d
 NGRAM = "ngram."  # begins the names of the n-gram model's tensors
 
 
@@ -73,6 +75,7 @@ class HybridModel(NextModel):
     mixes_with_ngrams = False
 
     architecture: HybridArchitecture
+    shift: Tensor
     left_out: TrainingTables | None = None
 
     def __init__(self, architecture: HybridArchitecture) -> None:
@@ -86,6 +89,7 @@ class HybridModel(NextModel):
         self.on_passed = nn.Linear(orders, orders + 1, bias=False)
         for parameter in (*self.on_hidden.parameters(), *self.on_passed.parameters()):
             nn.init.zeros_(parameter)
+        self.register_buffer("shift", torch.zeros(()))  # d of the network
         self._distributions: Distributions | None = None
         self._untrained = True
         self.register_state_dict_post_hook(_add_ngrams)  # type: ignore[no-untyped-call]
@@ -182,6 +186,8 @@ class HybridModel(NextModel):
         found = found + at_least_float32(F.linear(passed.to(by_passed.dtype), by_passed))
         product = self.architecture.combination == "product"
         if not product and (self.training or not self._untrained):
+            if not self.training:
+                found[:, -1] += self.shift
             return found.softmax(-1)
         alone = torch.zeros_like(found[:1])  # the n-gram model alone
         alone[:, -2] = 1.0
@@ -198,18 +204,45 @@ class HybridModel(NextModel):
         if self.left_out is None:
             raise RuntimeError("a model without tables of its text cannot be trained")
         read = self.network.dropout(hidden).flatten(0, 1)  # (M, H)
+        weight = self.architecture.network_loss
         if self.architecture.combination == "product":
             logs, passed = self.left_out.logs(batch, logits.dtype)
             whole = multiply(logs, log_probabilities, self.weights(read, passed))
             nats = F.cross_entropy(whole, targets, ignore_index=IGNORED, reduction="sum")
         else:  # only the targets' probabilities are needed, so no distribution is mixed
             counted = targets != IGNORED
-            own = log_probabilities.gather(1, (targets * counted)[:, None]).exp()  # (M, 1)
+            read, weight = read.detach(), 1.0
+            own = log_probabilities.detach().gather(1, (targets * counted)[:, None]).exp()  # (M, 1)
             by_order, passed = self.left_out.terms(batch)
             members = torch.cat([by_order.to(own.dtype), own], dim=1)  # (M, K + 1)
             mixed = (self.weights(read, passed) * members).sum(dim=-1)
             nats = -(mixed.log() * counted).sum()
-        return nats + self.architecture.network_loss * own_loss, nats, state
+        return nats + weight * own_loss, nats, state
+
+    @override
+    @torch.no_grad()
+    def calibrate(self, batches: Iterable[Batch], total: Callable[[Tensor], Tensor]) -> None:
+        if self.architecture.combination == "product" or self._untrained:
+            return
+        self.shift.zero_()
+        shifts = SHIFTS.to(self.device)  # (S,)
+        room = "cpu" if self.device.type == "mps" else self.device  # mps has no float64
+        nats, state = torch.zeros(len(SHIFTS), dtype=torch.float64, device=room), None
+        for batch in batches:
+            hidden, rows, state = self._read(batch.inputs, None if batch.starts_stream else state)
+            hidden, rows, targets = hidden.flatten(0, 1), rows.flatten(1), batch.targets.flatten()
+            counted = targets != IGNORED
+            chosen = (targets * counted)[:, None]
+            own = at_least_float32(self.network.logits(hidden)).softmax(-1).gather(1, chosen)
+            distributions = self._distributions_on(own.device, own.dtype)
+            passed = distributions.passed_shares(rows)
+            logs = self.weights(hidden, passed.T).log()  # (M, K + 1)
+            ngrams = logs[:, :-1].logsumexp(-1, keepdim=True)  # (M, 1)
+            by_ngrams = distributions.mix((logs[:, :-1] - ngrams).exp().T, rows, passed)
+            odds = logs[:, -1:] - ngrams + shifts  # (M, S)
+            mixed = torch.sigmoid(-odds) * by_ngrams.gather(1, chosen) + torch.sigmoid(odds) * own
+            nats -= (mixed.log() * counted[:, None]).to(room).double().sum(0)
+        self.shift.fill_(shifts[total(nats).argmin()])
 
     @override
     def score_parts(
@@ -324,6 +357,7 @@ def _take_ngrams(model: HybridModel, tensors: dict[str, Any], prefix: str, *_: A
     start = f"{prefix}{NGRAM}"
     found = {name: tensors.pop(name) for name in list(tensors) if name.startswith(start)}
     tables = {name.removeprefix(start): tensor for name, tensor in found.items()}
+    tensors.setdefault(f"{prefix}shift", torch.zeros(()))  # models of earlier versions lack it
     model.set_ngram(NgramLanguageModel.from_tensors(model.architecture.ngram, tables))
     bias = tensors.get(f"{prefix}on_hidden.bias")
     if bias is not None:

@@ -3,7 +3,7 @@
 Shapes: B batch, T time steps, V vocabulary, N characters in a split.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import ClassVar
 
@@ -102,6 +102,14 @@ class Model(nn.Module):
         """
         nats, state = self.score(batch, state)
         return nats, {}, state
+
+    def calibrate(self, batches: Iterable[Batch], total: Callable[[Tensor], Tensor]) -> None:
+        """Fit what a model fits on the validation split, before the split is scored.
+
+        Args:
+            batches: the split, in the order of a loader; without a split this is never called.
+            total: function that adds up a tensor over all processes.
+        """
 
     def predict_parts(
         self, batch: Batch, state: State | None

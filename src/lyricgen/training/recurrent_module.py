@@ -13,6 +13,7 @@ from torch import Tensor, optim
 from typing_extensions import override
 
 from lyricgen.data.batch import Batch, block, rank, seed_of, world_size
+from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.errors import UserError
 from lyricgen.models.cells.cell import State
 from lyricgen.models.model import Model
@@ -169,6 +170,8 @@ class RecurrentModule(pl.LightningModule):
 
     @override
     def on_validation_epoch_start(self) -> None:
+        data: CharacterDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
+        self.model.calibrate(data.evaluation_loader("val"), sum_over_processes)
         self.totals["val"].reset()
         self._parts.clear()
 
