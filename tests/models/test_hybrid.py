@@ -10,7 +10,7 @@ from torch import Tensor
 from lyricgen.data.batch import IGNORED, Batch
 from lyricgen.data.splits import Split
 from lyricgen.data.vocabulary import Vocabulary
-from lyricgen.models.hybrid import HybridModel, build_hybrid
+from lyricgen.models.hybrid import SHIFTS, HybridModel, build_hybrid
 from lyricgen.models.model import eval_mode
 from lyricgen.models.ngram.distributions import multiply
 from lyricgen.models.ngram.left_out import leave_out, stream_blocks
@@ -142,7 +142,81 @@ def test_the_loss_by_hand(combination: Combination) -> None:
         logs = np.log(network[row, step])
         own -= float(0.9 * logs[target] + 0.1 * logs.mean())
     assert nats.item() == pytest.approx(total, rel=1e-5)
-    assert loss.item() == pytest.approx(total + 0.3 * own, rel=1e-5)
+    weight = {"mixture": 1.0, "product": 0.3}[combination]
+    assert loss.item() == pytest.approx(total + weight * own, rel=1e-5)
+
+
+def test_the_network_of_a_mixture_learns_by_its_own_loss_alone() -> None:
+    ids = random_ids(200)
+    model = hybrid_of(ids)
+    set_weights(model)
+    windows = ids[:40].reshape(2, 20)
+    inputs, targets = windows[:, :-1], windows[:, 1:]
+    batch = Batch(inputs, targets, torch.tensor([0, 20]), starts_stream=True, num_characters=38)
+    model.loss(batch, None, 0.1)[0].backward()
+    found = [parameter.grad for parameter in model.network.parameters()]
+    model.network.zero_grad(set_to_none=True)
+    assert model.on_hidden.weight.grad is not None
+    logits, _ = model.network(inputs)
+    torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1), targets.flatten(), label_smoothing=0.1, reduction="sum"
+    ).backward()
+    for gradient, parameter in zip(found, model.network.parameters(), strict=True):
+        assert gradient is not None and parameter.grad is not None
+        torch.testing.assert_close(gradient, parameter.grad, rtol=1e-4, atol=1e-4)
+
+
+def validation_batches(ids: Tensor) -> list[Batch]:
+    """Two batches of one stream, (1, 20) each, the second with padding."""
+    batches = [
+        Batch(ids[None, at : at + 20], ids[None, at + 1 : at + 21].clone(), torch.tensor([at]),
+              starts_stream=at == 0, num_characters=20)
+        for at in (0, 20)
+    ]  # fmt: skip
+    batches[1].targets[0, 15:] = IGNORED
+    return batches
+
+
+def validation_nats(model: HybridModel, batches: list[Batch]) -> float:
+    state, total = None, 0.0
+    for batch in batches:
+        nats, state = model.score(batch, state)
+        total += float(nats.double().sum())
+    return total
+
+
+def test_the_share_of_the_network_suits_the_validation_split() -> None:
+    model = hybrid_of(random_ids(200)).train()
+    set_weights(model)
+    model.eval()
+    batches = validation_batches(random_ids(300)[200:])
+    with torch.no_grad():
+        for parameter in (*model.on_hidden.parameters(), *model.on_passed.parameters()):
+            parameter.mul_(0.1)
+        model.network.output.bias.copy_((random_ids(300).bincount(minlength=V) / 300).log() / 2)
+        for bias, inside in ((2.0, True), (0.0, True), (-9.0, False)):
+            model.on_hidden.bias[-1] = bias
+            nats = []
+            for shift in SHIFTS:
+                model.shift.fill_(shift)
+                nats.append(validation_nats(model, batches))
+            best = int(np.argmin(nats))
+            assert (0 < best < len(SHIFTS) - 1) == inside
+            model.calibrate(batches, lambda total: total)
+            assert float(model.shift) == pytest.approx(float(SHIFTS[best]))
+            # the sums of several processes decide, not those of one
+            model.calibrate(batches, lambda total: -total)
+            assert float(model.shift) == pytest.approx(float(SHIFTS[int(np.argmax(nats))]))
+
+
+def test_a_product_and_n_grams_alone_fit_nothing() -> None:
+    ids = random_ids(200)
+    batches = validation_batches(random_ids(300)[200:])
+    product = hybrid_of(ids, combination="product").train()
+    set_weights(product)
+    for model in (product.eval(), hybrid_of(ids).eval()):
+        model.calibrate(batches, lambda total: total)
+        assert float(model.shift) == 0
 
 
 def test_the_gradient_of_a_product() -> None:

@@ -4,7 +4,7 @@ import logging
 import socket
 from itertools import count
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import pytorch_lightning as pl
 import torch
