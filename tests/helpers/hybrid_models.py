@@ -9,6 +9,7 @@ from torch import Tensor
 from lyricgen.api import WritingModel
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.models.hybrid import HybridModel
+from lyricgen.models.ngram.distributions import Logs
 from lyricgen.models.options import Combination, HybridArchitecture, NgramArchitecture
 from tests.helpers.checkpoints import OPTIONS, VOCABULARY
 from tests.helpers.networks import architecture
@@ -22,6 +23,17 @@ def random_ids(size: int, *, lines: bool, length: int = 400) -> Tensor:
         ends = np.flatnonzero(ids == 0) + 1
         ids = np.concatenate([[size, *line] for line in np.split(ids[: ends[-1]], ends[:-1])])
     return torch.from_numpy(ids)
+
+
+def probabilities_of(logs: Logs) -> list[Tensor]:
+    """Compute the distributions of all orders, (M, V) each."""
+    found = list(logs.whole)
+    for count, place, change in logs.changes:
+        assert int(count.sum()) == len(place)
+        higher = found[-1].clone()
+        higher.view(-1)[place] += change
+        found.append(higher)
+    return [each.softmax(-1) for each in found]
 
 
 def network_of(

@@ -12,7 +12,6 @@ from lyricgen.data.splits import Split
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.models.hybrid import SHIFTS, HybridModel, build_hybrid
 from lyricgen.models.model import eval_mode
-from lyricgen.models.ngram.distributions import multiply
 from lyricgen.models.ngram.left_out import leave_out, stream_blocks
 from lyricgen.models.ngram.model import NgramCounts, NgramModel
 from lyricgen.models.options import (
@@ -23,6 +22,7 @@ from lyricgen.models.options import (
     RecurrentArchitecture,
     RecurrentOptions,
 )
+from tests.helpers.hybrid_models import probabilities_of
 
 VOCABULARY = Vocabulary("\nabcdef")
 V, ORDER, BLOCKS = 7, 3, 4
@@ -219,13 +219,6 @@ def test_a_product_and_n_grams_alone_fit_nothing() -> None:
         assert float(model.shift) == 0
 
 
-def test_the_gradient_of_a_product() -> None:
-    logs = [torch.randn(4, V, dtype=torch.float64) for _ in range(ORDER)]
-    weights = torch.randn(4, ORDER + 1, dtype=torch.float64, requires_grad=True)
-    network = torch.randn(4, V, dtype=torch.float64, requires_grad=True)
-    torch.autograd.gradcheck(lambda n, w: multiply(logs, n, w), (network, weights))
-
-
 @pytest.mark.parametrize("combination", ["mixture", "product"])
 def test_predictions_by_hand_and_in_pieces(combination: Combination) -> None:
     ids = random_ids(300)
@@ -268,12 +261,14 @@ def test_an_untrained_model_is_its_n_gram_model(combination: Combination) -> Non
 def test_characters_that_are_not_counted_use_the_whole_counts() -> None:
     ids = random_ids(300)
     model = hybrid_of(ids, max_chars=100, combination="product")
-    assert model.left_out is not None
+    tables = model.training_tables
+    assert tables is not None
     starts = torch.tensor([10, 195])
     positions = starts[:, None] + torch.arange(10)
     batch = Batch(ids[positions], ids[positions + 1], starts, True, 20)
-    by_order, passed = model.left_out.terms(batch)
-    logs, passed_too = model.left_out.logs(batch, torch.float64)
+    by_order, passed = tables.terms(batch)
+    found, passed_too = tables.logs(batch, torch.float64)
+    probabilities = probabilities_of(found)
     ngrams = model.ngram.model
     contexts = ngrams.contexts(batch.inputs.numpy())
     whole = list(ngrams.by_order(contexts, batch.targets.numpy()))
@@ -284,9 +279,9 @@ def test_characters_that_are_not_counted_use_the_whole_counts() -> None:
         np.testing.assert_allclose(passed_too[:10, k], share[0], rtol=1e-12)
         lower = NgramModel(ngrams.grams, ngrams.terms[: k + 1], "kneser_ney")
         expected = lower.distributions(contexts[: k + 1])[0]
-        np.testing.assert_allclose(logs[k][:10].exp(), expected, rtol=1e-12)
+        np.testing.assert_allclose(probabilities[k][:10], expected, rtol=1e-12)
         # position 200 is the first that is counted
-        np.testing.assert_allclose(logs[k][14:].exp(), own[:6, k], rtol=1e-12)
+        np.testing.assert_allclose(probabilities[k][14:], own[:6, k], rtol=1e-12)
         np.testing.assert_allclose(passed_too[14:, k], shares[:6, k], rtol=1e-12)
         targets = batch.targets[1, 4:].numpy()
         np.testing.assert_allclose(by_order[14:, k], own[np.arange(6), k, targets], rtol=1e-6)

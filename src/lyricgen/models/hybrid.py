@@ -68,7 +68,7 @@ class HybridModel(NextModel):
     Attributes:
         network: the network; it predicts alone, too.
         ngram: the n-gram model, uniform until it is fitted or loaded.
-        left_out: tables for training; None in a model that is not trained.
+        training_tables: tables for training; None in a model that is not trained.
     """
 
     trains_in_steps: ClassVar[Literal[True]] = True
@@ -76,7 +76,7 @@ class HybridModel(NextModel):
 
     architecture: HybridArchitecture
     shift: Tensor
-    left_out: TrainingTables | None = None
+    training_tables: TrainingTables | None = None
 
     def __init__(self, architecture: HybridArchitecture) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class HybridModel(NextModel):
             nn.init.zeros_(parameter)
         self.register_buffer("shift", torch.zeros(()))  # d of the network
         self._distributions: Distributions | None = None
-        self._untrained = True
+        self._ngrams_alone = True
         self.register_state_dict_post_hook(_add_ngrams)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(_take_ngrams)  # type: ignore[no-untyped-call]
 
@@ -148,7 +148,7 @@ class HybridModel(NextModel):
     @override
     def train(self, mode: bool = True) -> Self:
         # a step leaves no bias at exactly zero; looked up here, since it waits for the device
-        self._untrained = not self.on_hidden.bias.any()
+        self._ngrams_alone = not self.on_hidden.bias.any()
         return super().train(mode)
 
     def mix(self, hidden: Tensor, logits: Tensor, rows: Tensor) -> Tensor:
@@ -166,8 +166,8 @@ class HybridModel(NextModel):
         passed = distributions.passed_shares(rows)
         weights = self.weights(hidden, passed.T)
         if self.architecture.combination == "product":
-            logs = distributions.logs(rows, passed)
-            return multiply(logs, logits.log_softmax(-1), weights).log_softmax(-1)
+            logs = distributions.logs(rows)
+            return multiply(logs, logits, weights).log_softmax(-1)
         mixed = distributions.mix(weights[:, :-1].T, rows, passed)
         return mixed.addcmul_(logits.softmax(-1), weights[:, -1:]).log_()
 
@@ -185,7 +185,7 @@ class HybridModel(NextModel):
         found = at_least_float32(F.linear(hidden, by_hidden.weight, by_hidden.bias))
         found = found + at_least_float32(F.linear(passed.to(by_passed.dtype), by_passed))
         product = self.architecture.combination == "product"
-        if not product and (self.training or not self._untrained):
+        if not product and (self.training or not self._ngrams_alone):
             if not self.training:
                 found[:, -1] += self.shift
             return found.softmax(-1)
@@ -201,19 +201,20 @@ class HybridModel(NextModel):
         logits = at_least_float32(self.network.logits(hidden)).flatten(0, 1)  # (M, V)
         log_probabilities, targets = F.log_softmax(logits, dim=-1), batch.targets.flatten()
         own_loss, _ = cross_entropy(log_probabilities, targets, label_smoothing)
-        if self.left_out is None:
+        tables = self.training_tables
+        if tables is None:
             raise RuntimeError("a model without tables of its text cannot be trained")
         read = self.network.dropout(hidden).flatten(0, 1)  # (M, H)
         weight = self.architecture.network_loss
         if self.architecture.combination == "product":
-            logs, passed = self.left_out.logs(batch, logits.dtype)
-            whole = multiply(logs, log_probabilities, self.weights(read, passed))
+            logs, passed = tables.logs(batch, logits.dtype)
+            whole = multiply(logs, logits, self.weights(read, passed))
             nats = F.cross_entropy(whole, targets, ignore_index=IGNORED, reduction="sum")
         else:  # only the targets' probabilities are needed, so no distribution is mixed
             counted = targets != IGNORED
             read, weight = read.detach(), 1.0
             own = log_probabilities.detach().gather(1, (targets * counted)[:, None]).exp()  # (M, 1)
-            by_order, passed = self.left_out.terms(batch)
+            by_order, passed = tables.terms(batch)
             members = torch.cat([by_order.to(own.dtype), own], dim=1)  # (M, K + 1)
             mixed = (self.weights(read, passed) * members).sum(dim=-1)
             nats = -(mixed.log() * counted).sum()
@@ -222,7 +223,7 @@ class HybridModel(NextModel):
     @override
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Batch], total: Callable[[Tensor], Tensor]) -> None:
-        if self.architecture.combination == "product" or self._untrained:
+        if self.architecture.combination == "product" or self._ngrams_alone:
             return
         self.shift.zero_()
         shifts = SHIFTS.to(self.device)  # (S,)
@@ -281,7 +282,8 @@ class HybridModel(NextModel):
         made = self._distributions
         if made is None or (made.device, made.dtype) != (device, dtype):
             levels = whole_levels(self.ngram.model)
-            made = Distributions(levels, self.vocabulary_size, device, dtype)
+            product = self.architecture.combination == "product"
+            made = Distributions(levels, self.vocabulary_size, device, dtype, logarithms=product)
             self._distributions = made
         return made
 
@@ -328,7 +330,7 @@ def build_hybrid(
     model.ngram.set_counts(counted.counts)
     ids = counted.ids.numpy()
     blocks = divide(ids, options.blocks, size, vocabulary.characters.find("\n"))
-    model.left_out = TrainingTables(
+    model.training_tables = TrainingTables(
         *(model.ngram, counted.counts, ids, blocks, len(train.ids) - len(ids)),
         with_distributions=options.combination == "product",
     )
@@ -361,4 +363,4 @@ def _take_ngrams(model: HybridModel, tensors: dict[str, Any], prefix: str, *_: A
     model.set_ngram(NgramLanguageModel.from_tensors(model.architecture.ngram, tables))
     bias = tensors.get(f"{prefix}on_hidden.bias")
     if bias is not None:
-        model._untrained = not bias.any()
+        model._ngrams_alone = not bias.any()

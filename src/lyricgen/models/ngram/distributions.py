@@ -6,7 +6,7 @@ P prefix characters.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -77,6 +77,40 @@ def join(one: list[Level], other: list[Level]) -> list[Level]:
     ]
 
 
+def _changes(levels: Sequence[Level], below: Floats) -> Iterator[Floats]:
+    """Compute ln p_k - ln p_{k-1} - ln passed_k of the entries of each level, (E,).
+
+    An entry of a level has an entry in the level below it.
+
+    Args:
+        levels: the levels from k = j + 1 up.
+        below: (R, V) distributions of level j.
+    """
+    size, keys, probabilities = below.shape[1], None, below.ravel()
+    for level in levels:
+        row = np.repeat(np.arange(len(level.passed)), np.diff(level.first))
+        sought = level.shorter[row] * size + level.symbols
+        place = sought if keys is None else np.searchsorted(keys, sought)
+        lower = level.passed[row] * probabilities[place]
+        keys, probabilities = row * size + level.symbols, level.direct + lower
+        yield np.log(probabilities / lower)
+
+
+class Logs(NamedTuple):
+    """Log-probabilities of the orders for M positions, up to a constant of each position.
+
+    Level k is ln p_k = ln p_{k-1} + ln passed_k, except at its entries.
+
+    Attributes:
+        whole: (M, V) for each order of the table.
+        changes: for each further order, the number of its entries at each position, (M,), their
+            places among the M · V logarithms, and what they add there.
+    """
+
+    whole: list[Tensor]
+    changes: list[tuple[Tensor, Tensor, Tensor]]
+
+
 class Distributions:
     """Distributions of the levels of an n-gram model.
 
@@ -89,6 +123,7 @@ class Distributions:
         vocabulary_size: V.
         device: where to put the tables, and where rows are looked up.
         dtype: type of the probabilities.
+        logarithms: whether `logs` will be called, and not `mix`.
     """
 
     def __init__(
@@ -97,6 +132,8 @@ class Distributions:
         vocabulary_size: int,
         device: torch.device,
         dtype: torch.dtype,
+        *,
+        logarithms: bool,
     ) -> None:
         self.device, self.dtype, self.vocabulary_size = device, dtype, vocabulary_size
         # before the rows of each level, one for unseen contexts
@@ -104,7 +141,7 @@ class Distributions:
         self._passed = torch.from_numpy(np.concatenate(passed)).to(device, dtype)
         first = 1 + np.cumsum([0, *map(len, passed[:-1])])
         self._first_passed = torch.from_numpy(first)[:, None].to(device)  # (K, 1)
-        room = DENSE_BYTES // (2 * dtype.itemsize * vocabulary_size)  # rows, also of logarithms
+        room = DENSE_BYTES // (dtype.itemsize * vocabulary_size)  # rows
         tables: list[Tensor] = []
         below = torch.full((1, vocabulary_size), 1 / vocabulary_size, dtype=torch.float64)
         for level in levels:
@@ -115,15 +152,18 @@ class Distributions:
             below[rows, level.symbols] += torch.from_numpy(level.direct)
             tables.append(below)
         self._offsets = [0, *np.cumsum([len(one) for one in tables]).tolist()][:-1]
-        self._table = torch.cat(tables).to(device, dtype)  # (rows of these levels, V)
-        self._logs = self._table.log()
+        table = torch.cat(tables)
+        # (rows of these levels, V)
+        self._table = (table.log_() if logarithms else table).to(device, dtype)
+        high = levels[len(tables) :]
+        numbers = _changes(high, tables[-1].numpy()) if logarithms else [one.direct for one in high]
         self._sparse = [
             (
                 torch.from_numpy(level.first).to(device),
                 torch.from_numpy(level.symbols).to(device, torch.int32),
-                torch.from_numpy(level.direct).to(device, dtype),
+                torch.from_numpy(number).to(device, dtype),
             )
-            for level in levels[len(tables) :]
+            for level, number in zip(high, numbers, strict=True)
         ]
         self._arrays: list[Array] = []  # the same for NumPy, on a CPU
         if device.type == "cpu":
@@ -134,33 +174,17 @@ class Distributions:
         """Find `passed` of each order, (K, M) from rows (K, M); 1 for an unseen context, row -1."""
         return self._passed.take(rows + self._first_passed)
 
-    def logs(self, rows: Tensor, passed: Tensor) -> list[Tensor]:
-        """Compute the log-probabilities of each order.
-
-        Args:
-            rows: (K, M) int64; -1 for an unseen context, which takes the next shorter one's row.
-            passed: (K, M) from `passed_shares`.
-
-        Returns:
-            (M, V) for each order from 1 up.
-        """
-        places = self._places(rows)
-        found = [self._logs[place] for place in places]
-        if not self._sparse:
-            return found
-        probabilities = self._table[places[-1]]
-        for k, entries in enumerate(self._entries(rows), start=len(places)):
-            probabilities = probabilities * passed[k][:, None]
-            self._add(probabilities, *entries)
-            found.append(probabilities.log())
-        return found
+    def logs(self, rows: Tensor) -> Logs:
+        """Find the log-probabilities of each order; `mix` explains the rows."""
+        whole = [self._table.index_select(0, place) for place in self._places(rows)]
+        return Logs(whole, list(self._entries(rows)))
 
     def mix(self, weights: Tensor, rows: Tensor, passed: Tensor) -> Tensor:
         """Compute the sum of the orders' distributions with weights.
 
         Args:
             weights: (K, M) weight of each order.
-            rows: (K, M), as in `logs`.
+            rows: (K, M) int64; -1 for an unseen context, which takes the next shorter one's row.
             passed: (K, M) from `passed_shares`.
 
         Returns:
@@ -181,10 +205,11 @@ class Distributions:
         mixed = F.embedding_bag(
             torch.stack(places, dim=1), self._table, mode="sum", per_sample_weights=low
         )
-        for (position, symbols, direct), share in zip(
+        for (count, place, direct), share in zip(
             self._entries(rows), reversed(shares), strict=True
         ):
-            self._add(mixed, position, symbols, direct * share[position])
+            spread = torch.repeat_interleave(share, count, output_size=len(place))
+            mixed.view(-1).scatter_add_(0, place, direct * spread)
         return mixed
 
     def _mix_one(self, weights: list[float], rows: list[int], passed: list[float]) -> Array:
@@ -211,7 +236,7 @@ class Distributions:
         return places
 
     def _entries(self, rows: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Find the position, the symbol and `direct` of all entries of each high order."""
+        """Find the entries of each high order, as in `Logs.changes`, with `direct` for `mix`."""
         begins, counts = [], []
         for (first, _, _), row in zip(self._sparse, rows[len(self._offsets) :], strict=True):
             known = row.clamp(min=0)
@@ -221,20 +246,14 @@ class Distributions:
             return
         totals = torch.stack(counts).sum(dim=1).tolist()  # one wait for the device
         positions = torch.arange(rows.shape[1], device=rows.device)
-        for (_, symbols, direct), begin, count, total in zip(
+        for (_, symbols, number), begin, count, total in zip(
             self._sparse, begins, counts, totals, strict=True
         ):
             position = torch.repeat_interleave(positions, count, output_size=total)
             shift = begin - (count.cumsum(0) - count)
-            entry = torch.arange(total, device=rows.device) + shift[position]
-            yield position, symbols[entry], direct[entry]
-
-    def _add(
-        self, probabilities: Tensor, position: Tensor, symbols: Tensor, direct: Tensor
-    ) -> None:
-        """Add `direct` of entries to probabilities, (M, V), in place."""
-        place = position * self.vocabulary_size + symbols
-        probabilities.view(-1).index_add_(0, place, direct)
+            entry = torch.arange(total, device=rows.device).add_(shift.index_select(0, position))
+            place = position * self.vocabulary_size + symbols.index_select(0, entry)
+            yield count, place, number.index_select(0, entry)
 
 
 class GrowingContexts:
@@ -289,37 +308,51 @@ class GrowingContexts:
         self._sought = torch.empty_like(self._shorter)
 
 
-class AddFixed(torch.autograd.Function):
-    """Sum of fixed logits with weights: the gradient goes to the weights alone."""
+class Product(torch.autograd.Function):
+    """Sum of logarithms with weights; those of n-grams get no gradient."""
 
     @staticmethod
     @override
-    def forward(ctx: Any, weights: Tensor, *logits: Tensor) -> Tensor:
-        """Add up `logits`, (M, V) each, with `weights`, (M, number of logits)."""
-        ctx.logits = logits
-        total = logits[0] * weights[:, :1]
-        for k, each in enumerate(logits[1:], start=1):
-            total.addcmul_(each, weights[:, k : k + 1])
+    def forward(ctx: Any, weights: Tensor, logits: Tensor, logs: Logs) -> Tensor:
+        """Add up whole logarithms, changes and logits with their weights, (M, K + 1)."""
+        ctx.save_for_backward(weights, logits)
+        ctx.logs = logs
+        total, each = logits * weights[:, -1:], iter(weights.unbind(1))
+        for logarithms in logs.whole:
+            total.addcmul_(logarithms, next(each)[:, None])
+        for count, place, change in logs.changes:
+            spread = torch.repeat_interleave(next(each), count, output_size=len(place))
+            total.view(-1).scatter_add_(0, place, spread.mul_(change))
         return total
 
     @staticmethod
     @override
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        [gradient] = gradients
-        found = [torch.linalg.vecdot(gradient, each) for each in ctx.logits]
-        return torch.stack(found, dim=1), *[None] * len(found)
+        [gradient], (weights, logits) = gradients, ctx.saved_tensors
+        found = [torch.linalg.vecdot(gradient, each) for each in ctx.logs.whole]
+        for count, place, change in ctx.logs.changes:
+            shares = gradient.flatten().index_select(0, place).mul_(change)
+            # a sum in a fixed order on every device; without its checks, which wait for the device
+            found.append(torch.segment_reduce(shares, "sum", lengths=count, unsafe=True))
+        found.append(torch.linalg.vecdot(gradient, logits))
+        return torch.stack(found, dim=1), gradient * weights[:, -1:], None
 
 
-def multiply(logs: list[Tensor], network: Tensor, weights: Tensor) -> Tensor:
-    """Add log-probabilities with weights, which multiplies the distributions.
+def multiply(logs: Logs, logits: Tensor, weights: Tensor) -> Tensor:
+    """Multiply the distributions of all orders and of a network, to the powers of their weights.
 
     Args:
-        logs: (M, V) of each order, without gradients.
-        network: (M, V) of the network.
-        weights: (M, number of orders + 1), that of the network last.
+        logs: of the orders, without gradients.
+        logits: (M, V) of the network.
+        weights: (M, K + 1), that of the network last.
 
     Returns:
         Logits, (M, V).
     """
-    total: Tensor = AddFixed.apply(weights[:, :-1], *logs)  # type: ignore[no-untyped-call]
-    return torch.addcmul(total, network, weights[:, -1:])
+    *each, own = weights.unbind(1)
+    for k in range(len(each) - 1, len(logs.whole) - 1, -1):
+        each[k - 1] = each[k - 1] + each[k]  # the changes of an order belong to all from it up
+    total: Tensor = Product.apply(  # type: ignore[no-untyped-call]
+        torch.stack([*each, own], 1), logits, logs
+    )
+    return total

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lyricgen.data.batch import Batch
-from lyricgen.models.ngram.distributions import Distributions, Level, join, whole_levels
+from lyricgen.models.ngram.distributions import Distributions, Level, Logs, join, whole_levels
 from lyricgen.models.ngram.language_model import NgramLanguageModel
 from lyricgen.models.ngram.left_out import leave_out
 from lyricgen.models.ngram.model import Floats, Ids, NgramCounts, Numbers
@@ -78,18 +78,18 @@ class TrainingTables:
             )
         return found[0], found[1]
 
-    def logs(self, batch: Batch, dtype: torch.dtype) -> tuple[list[Tensor], Tensor]:
+    def logs(self, batch: Batch, dtype: torch.dtype) -> tuple[Logs, Tensor]:
         """Compute the distributions of a batch's targets.
 
         Returns:
-            Log-probabilities of each order, (M, V), and the share that each order passes on,
+            Log-probabilities of each order, and the share that each order passes on,
             (M, K); arbitrary for padding.
         """
         positions, places = self._places(batch)
         made = self._distributions
         if made is None or (made.device, made.dtype) != (positions.device, dtype):
             size = self._ngram.vocabulary_size
-            made = Distributions(self._levels, size, positions.device, dtype)
+            made = Distributions(self._levels, size, positions.device, dtype, logarithms=True)
             self._distributions, self._rows = made, self._rows.to(positions.device)
         rows = self._rows[:, places].long()  # (K, M)
         if self._begin:
@@ -97,8 +97,7 @@ class TrainingTables:
             numbers = np.stack(contexts).reshape(len(contexts), -1)
             new = torch.from_numpy(np.where(numbers < 0, -1, numbers + self._whole_rows))
             rows = torch.where(positions >= 0, rows, new.to(rows.device))
-        passed = made.passed_shares(rows)
-        return made.logs(rows, passed), passed.T
+        return made.logs(rows), made.passed_shares(rows).T
 
     def _places(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Find a batch's targets among the counted characters, (M,).
