@@ -1,13 +1,32 @@
-"""Settings that suit a text: `recipe=auto` fills them in where they say `auto`."""
+"""Settings that suit a text: `recipe=auto` fills them in where they say `auto`.
 
+A short text is read many times, by a network that is kept from learning it by heart, and its
+n-grams are mixed with the network. A long text is read a few times, and the network learns to
+correct the n-grams. docs/recipes.md shows the measurements.
+"""
+
+import math
 from dataclasses import dataclass
 from typing import Any
 
-from lyricgen.console import show
+from rich.table import Table
+
+from lyricgen.console import put
 from lyricgen.data.corpus import EncodedCorpus
-from lyricgen.settings import flatten, override_text, plain_settings, replace_auto
-from lyricgen.training.hardware import choose_kernel
+from lyricgen.settings import flatten, override_text, replace_auto
+from lyricgen.training.hardware import choose_kernel, trains_on_cpu
 from lyricgen.training.options import Effort, TrainOptions, parse
+
+# Training characters of a text that is short in every respect, and of one that is long.
+SHORT, LONG = 60_000, 600_000
+PRODUCT = 300_000  # training characters from which a product is better than a mixture
+# Bound on characters read, times multiplications for each: some three minutes on two cores.
+BUDGET = 1.3e12
+GPU = 50  # factor of the budget on a GPU; not measured
+HIGH = 4  # factor of the budget with effort=high
+READINGS = {"normal": (24, 6), "high": (40, 12)}  # most epochs for a short and for a long text
+FEWEST_STEPS = 20  # of an epoch; a shorter text gets smaller batches
+CHARACTERS = 1_500  # of a batch of lines
 
 
 @dataclass(frozen=True)
@@ -17,17 +36,71 @@ class Text:
     Attributes:
         characters: number of training characters.
         symbols: number of distinct characters.
-        lines: whether it is a list of lines.
+        line_length: mean characters in a line of a list; None for running text.
     """
 
     characters: int
     symbols: int
-    lines: bool
+    line_length: float | None
 
 
 def recipe(text: Text, layers: int, effort: Effort, *, on_gpu: bool) -> dict[str, Any]:
-    """Choose the settings for a text, as a nested dictionary."""
-    return plain_settings()
+    """Choose the settings for a text.
+
+    Args:
+        text: facts about the text.
+        layers: number of recurrent layers.
+        effort: `high` allows four times the computation of `normal`.
+        on_gpu: whether a GPU trains.
+
+    Returns:
+        The settings as a nested dictionary.
+    """
+    long = math.log(text.characters / SHORT) / math.log(LONG / SHORT)
+    long = min(max(long, 0.0), 1.0)
+    short, high = 1 - long, effort == "high"
+    size = 512 if on_gpu else 384 if high and long == 1 else 256
+    tied = text.symbols > 1000
+    embedding = size if tied else 64
+    inputs = embedding + (2 * layers - 1) * size
+    work = 3 * size * inputs + size * text.symbols  # multiplications for a character
+    budget = BUDGET * (HIGH if high else 1) * (GPU if on_gpu else 1) / work  # characters to read
+    most = READINGS[effort][0] * short + READINGS[effort][1] * long
+    readings = min(budget / text.characters, most)
+    rows, steps = _batch(text, long, on_gpu=on_gpu)
+    step = rows * (steps if text.line_length is None else text.line_length)
+    return {
+        "hidden_size": size,
+        "model": {
+            "embedding_size": None if tied else embedding,
+            "tie_weights": tied,
+            "dropout": round(0.65 * short + 0.2 * long, 2),
+            "weight_drop": round(0.5 * short, 2),
+            "noise": round(0.1 * short, 2),
+            "combination": "product" if text.characters >= PRODUCT else "mixture",
+            "network_loss": 0.3,
+        },
+        "loss": {"label_smoothing": round(0.1 * short, 2)},
+        "data": {"batch_size": rows, "num_steps": steps},
+        "optimizer": {"lr": 0.008, "weight_decay": round(0.3**short * 0.01**long, 2)},
+        "scheduler": {"warmup_epochs": round(0.04 * readings, 3)},
+        "trainer": {
+            "max_epochs": max(1, round(readings)),
+            "max_steps": None if readings >= 1 else math.ceil(budget / step),
+        },
+        "callbacks": {"average": {"enabled": long < 1}},
+    }
+
+
+def _batch(text: Text, long: float, *, on_gpu: bool) -> tuple[int, int]:
+    """Choose the rows of a batch, and the characters of a window of running text."""
+    steps, most = (128, 128) if on_gpu else (48, 48) if long == 1 else (35, 32)
+    if text.line_length is not None:
+        most, steps = math.ceil(CHARACTERS / text.line_length), 1
+        steps, rows = 35, text.characters / (text.line_length * FEWEST_STEPS)
+    else:
+        rows = text.characters / (steps * FEWEST_STEPS)
+    return max(1, min(most, int(rows))), steps
 
 
 def fill_auto(values: dict[str, Any], corpus: EncodedCorpus) -> TrainOptions:
@@ -39,19 +112,22 @@ def fill_auto(values: dict[str, Any], corpus: EncodedCorpus) -> TrainOptions:
     """
     options = parse(values)
     if options.recipe == "auto":
-        held_out = options.data.val_fraction + options.data.test_fraction
-        text = Text(
-            int(len(corpus) * (1 - held_out)),
-            len(corpus.vocabulary),
-            lines=options.data.unit == "line",
-        )
-        filled = recipe(text, options.layers, options.effort, on_gpu=False)
+        data = options.data
+        characters = max(1, int(len(corpus) * (1 - data.val_fraction - data.test_fraction)))
+        lines = len(corpus) / len(corpus.lines) if data.unit == "line" else None
+        text = Text(characters, len(corpus.vocabulary), lines)
+        on_gpu = not trains_on_cpu(options.trainer.accelerator)
+        filled = recipe(text, options.layers, options.effort, on_gpu=on_gpu)
         options = parse(replace_auto(values, filled))
     return choose_kernel(options)
 
 
 def show_filled(options: TrainOptions, names: list[str]) -> None:
-    """Print the settings that said `auto`, with their values."""
-    if names:
-        flat = flatten(options.model_dump(mode="json"))
-        show("auto: " + " ".join(f"{name}={override_text(flat[name])}" for name in names))
+    """Print a table of the settings that said `auto`, with their values."""
+    if not names:
+        return
+    flat = flatten(options.model_dump(mode="json"))
+    table = Table("setting", "auto", box=None)
+    for name in names:
+        table.add_row(name, override_text(flat[name]))
+    put(table)
