@@ -17,14 +17,15 @@ from lyricgen.settings import flatten, override_text, replace_auto
 from lyricgen.training.hardware import choose_kernel, trains_on_cpu
 from lyricgen.training.options import Effort, TrainOptions, parse
 
-# Training characters of a text that is short in every respect, and of one that is long.
-SHORT, LONG = 60_000, 600_000
+# Training characters over the root of the number of symbols: of a short and of a long text.
+SHORT, LONG = 1_000, 60_000
 PRODUCT = 300_000  # training characters from which a product is better than a mixture
 # Bound on characters read, times multiplications for each: some three minutes on two cores.
-BUDGET = 1.3e12
+BUDGET = 2e12
 GPU = 50  # factor of the budget on a GPU; not measured
 HIGH = 4  # factor of the budget with effort=high
-READINGS = {"normal": (24, 6), "high": (40, 12)}  # most epochs for a short and for a long text
+READINGS = {"normal": (40, 5), "high": (60, 12)}  # most epochs for a short and for a long text
+FEW = 3  # readings up to which no text is learnt by heart
 FEWEST_STEPS = 20  # of an epoch; a shorter text gets smaller batches
 CHARACTERS = 1_500  # of a batch of lines
 
@@ -56,15 +57,17 @@ def recipe(text: Text, layers: int, effort: Effort, *, on_gpu: bool) -> dict[str
     Returns:
         The settings as a nested dictionary.
     """
-    long = math.log(text.characters / SHORT) / math.log(LONG / SHORT)
-    long = min(max(long, 0.0), 1.0)
-    short, high = 1 - long, effort == "high"
+    ratio, high = text.characters / math.sqrt(text.symbols), effort == "high"
+    long = min(max(math.log(ratio / SHORT) / math.log(LONG / SHORT), 0.0), 1.0)
     size = 512 if on_gpu else 384 if high and long == 1 else 256
     tied = text.symbols > 1000
     embedding = size if tied else 64
     inputs = embedding + (2 * layers - 1) * size
     work = 3 * size * inputs + size * text.symbols  # multiplications for a character
     budget = BUDGET * (HIGH if high else 1) * (GPU if on_gpu else 1) / work  # characters to read
+    if budget < FEW * text.characters:
+        long = 1.0
+    short, scarce = 1 - long, max(0.0, 1 - 4 * long)
     most = READINGS[effort][0] * short + READINGS[effort][1] * long
     readings = min(budget / text.characters, most)
     rows, steps = _batch(text, long, on_gpu=on_gpu)
@@ -75,12 +78,12 @@ def recipe(text: Text, layers: int, effort: Effort, *, on_gpu: bool) -> dict[str
             "embedding_size": None if tied else embedding,
             "tie_weights": tied,
             "dropout": round(0.65 * short + 0.2 * long, 2),
-            "weight_drop": round(0.5 * short, 2),
-            "noise": round(0.1 * short, 2),
+            "weight_drop": round(0.5 * scarce, 2),
+            "noise": round(0.1 * scarce, 2),
             "combination": "product" if text.characters >= PRODUCT else "mixture",
             "network_loss": 0.3,
         },
-        "loss": {"label_smoothing": round(0.1 * short, 2)},
+        "loss": {"label_smoothing": round(0.1 * scarce, 2)},
         "data": {"batch_size": rows, "num_steps": steps},
         "optimizer": {"lr": 0.008, "weight_decay": round(0.3**short * 0.01**long, 2)},
         "scheduler": {"warmup_epochs": round(0.04 * readings, 3)},
@@ -95,12 +98,11 @@ def recipe(text: Text, layers: int, effort: Effort, *, on_gpu: bool) -> dict[str
 def _batch(text: Text, long: float, *, on_gpu: bool) -> tuple[int, int]:
     """Choose the rows of a batch, and the characters of a window of running text."""
     steps, most = (128, 128) if on_gpu else (48, 48) if long == 1 else (35, 32)
+    row: float = steps
     if text.line_length is not None:
-        most, steps = math.ceil(CHARACTERS / text.line_length), 1
-        steps, rows = 35, text.characters / (text.line_length * FEWEST_STEPS)
-    else:
-        rows = text.characters / (steps * FEWEST_STEPS)
-    return max(1, min(most, int(rows))), steps
+        row = text.line_length
+        most = math.ceil(CHARACTERS / row)
+    return max(1, min(most, int(text.characters / (row * FEWEST_STEPS)))), steps
 
 
 def fill_auto(values: dict[str, Any], corpus: EncodedCorpus) -> TrainOptions:
