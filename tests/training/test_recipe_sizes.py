@@ -1,0 +1,96 @@
+"""What a recipe chooses for texts of several sizes, by the table of docs/recipes.md."""
+
+import itertools
+from typing import Any
+
+import pytest
+
+from lyricgen.settings import flatten, list_auto, plain_settings
+from lyricgen.training.recipe import Text, recipe
+from tests.helpers.composition import compose_options
+
+
+def settings(
+    characters: int, symbols: int, line_length: float | None = None, **changes: Any
+) -> dict[str, Any]:
+    chosen: dict[str, Any] = {"layers": 1, "effort": "normal", "on_gpu": False} | changes
+    return flatten(recipe(Text(characters, symbols, line_length), **chosen))
+
+
+def test_a_short_a_long_and_a_middle_text() -> None:
+    ends: dict[str, list[Any]] = {
+        "trainer.max_epochs": [40, 22, 5],
+        "model.dropout": [0.65, 0.42, 0.2],
+        "model.weight_drop": [0.5, 0, 0],
+        "model.noise": [0.1, 0, 0],
+        "loss.label_smoothing": [0.1, 0, 0],
+        "optimizer.weight_decay": [0.3, 0.05, 0.01],  # the geometric mean in the middle
+        "callbacks.average.enabled": [True, True, False],
+        "data.batch_size": [14, 32, 48],
+        "data.num_steps": [35, 35, 48],
+        "model.combination": ["mixture", "mixture", "product"],
+    }
+    found = [settings(characters, 100) for characters in (10_000, 77_460, 600_000)]
+    for name, values in ends.items():
+        assert [one[name] for one in found] == values, name
+    assert [settings(size, 100)["model.weight_drop"] for size in (16_690, 27_850)] == [0.25, 0]
+
+
+def test_a_recipe_has_a_value_for_every_setting_that_says_auto() -> None:
+    composed = compose_options("recipe=auto")
+    wanted = {*list_auto(composed)} - {"cell.kernel"}
+    assert {*settings(10_000, 100)} == wanted
+    assert {*flatten(plain_settings())} == wanted
+
+
+SIZES = list(itertools.product([100, 3_000, 50_000, 900_000, 20_000_000], [3, 90, 2_600, 6_500]))
+
+
+@pytest.mark.parametrize(("layers", "effort"), [(1, "normal"), (3, "normal"), (1, "high")])
+@pytest.mark.parametrize(("characters", "symbols"), SIZES)
+def test_the_budget_bounds_what_is_read(
+    characters: int, symbols: int, layers: int, effort: str
+) -> None:
+    found = settings(characters, symbols, layers=layers, effort=effort)
+    size, epochs, steps = (
+        found[f"{name}"] for name in ("hidden_size", "trainer.max_epochs", "trainer.max_steps")
+    )
+    embedding = found["model.embedding_size"] or size
+    # three products with the input and the state in each layer, and one with the output
+    work = 3 * size * (embedding + size + (layers - 1) * 2 * size) + size * symbols
+    read = characters * epochs
+    if steps is not None:
+        assert epochs == 1
+        read = steps * found["data.batch_size"] * found["data.num_steps"]
+        assert read < characters + 48 * 48
+    budget = {"normal": 2e12, "high": 8e12}[effort]
+    half_an_epoch = 0 if steps else characters / 2
+    assert (read - half_an_epoch - 48 * 48) * work <= budget * 1.0001
+
+
+@pytest.mark.parametrize(("characters", "symbols"), SIZES)
+@pytest.mark.parametrize("line_length", [None, 7.0])
+def test_an_epoch_has_enough_steps(
+    characters: int, symbols: int, line_length: float | None
+) -> None:
+    found = settings(characters, symbols, line_length)
+    row = found["data.num_steps"] if line_length is None else line_length
+    assert found["data.batch_size"] >= 1
+    assert characters / (found["data.batch_size"] * row) >= 20 or found["data.batch_size"] == 1
+
+
+def test_a_text_that_is_read_twice_gets_the_settings_of_a_long_one() -> None:
+    verse = settings(800_000, 6_452)
+    assert verse["trainer.max_epochs"] == 1
+    assert verse["model.dropout"] == 0.2
+    assert verse["model.combination"] == "product"
+    assert settings(800_000, 100)["trainer.max_epochs"] == 5
+
+
+def test_effort_and_layers_change_the_length() -> None:
+    jaychou = settings(50_650, 2_582)
+    assert jaychou["trainer.max_epochs"] == 37  # 2e12 / (50650 · (3·256·512 + 256·2582))
+    assert settings(50_650, 2_582, layers=2)["trainer.max_epochs"] == 27
+    assert settings(50_650, 2_582, effort="high")["trainer.max_epochs"] == 60
+    assert settings(950_000, 81, effort="high")["hidden_size"] == 384
+    assert settings(950_000, 81, on_gpu=True)["data.batch_size"] == 128
