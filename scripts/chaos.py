@@ -35,7 +35,7 @@ from lyricgen import train as command
 
 # A run of about a second that uses every feature, and the settings that vary between chains.
 SMALL = (
-    *("trainer=cpu", "trainer.max_epochs=3", "hidden_size=8", "model.dropout=0.3"),
+    *("trainer=cpu", "trainer.max_epochs=3", "hidden_size=8"),
     *("data.num_steps=10", "callbacks.baseline.max_order=2"),
     *("callbacks.samples.every_n_epochs=1", "callbacks.samples.length=8"),
     "callbacks.samples.count=2",
@@ -49,6 +49,11 @@ SAMPLERS = {
     "lines, carried": ("data=dino", "data.max_chars=120", "sampler=lines_carried"),
 }
 VARIATIONS: tuple[tuple[tuple[str, ...], ...], ...] = (
+    (
+        ("recipe=none", "model.dropout=0.3"),
+        ("recipe=auto",),
+        ("recipe=auto", "effort=high"),
+    ),
     (
         ("cell=rnn",),
         ("cell=gru",),
@@ -88,9 +93,10 @@ VARIATIONS: tuple[tuple[tuple[str, ...], ...], ...] = (
     ),
     (
         (),
+        ("model=recurrent",),
         ("model=hybrid",),
         ("model=hybrid", "model.combination=product", "model.max_chars=500"),
-        ("objective=fill",),
+        ("objective=fill", "recipe=none", "effort=normal"),
         ("loss.reduction=sum", "optimizer.lr=0.001"),
         ("callbacks.smoothed_loss.enabled=true", "callbacks.samples.steps=[2,11]"),
         ("trainer.max_steps=23", "callbacks.smoothed_loss.enabled=true"),

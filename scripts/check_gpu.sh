@@ -120,8 +120,8 @@ judge() {
 }
 
 # A run of a second or two. Without dropout a GPU draws nothing that a CPU would draw otherwise.
-small="hidden_size=32 data.max_chars=4000 data.batch_size=8 data.num_steps=20 model.dropout=0
-    scheduler=none trainer.max_epochs=2 trainer.deterministic=true callbacks.baseline.max_order=2
+small="recipe=none hidden_size=32 data.max_chars=4000 data.batch_size=8 data.num_steps=20
+    model.dropout=0 scheduler=none trainer.max_epochs=2 trainer.deterministic=true callbacks.baseline.max_order=2
     callbacks.samples.count=1 callbacks.samples.length=8"
 
 # Train a job for each combination: as a whole, stopped after an epoch and resumed, and on the CPU

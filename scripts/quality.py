@@ -41,9 +41,9 @@ from lyricgen.runs.summary import RunSummary
 from lyricgen.training.build import build_datamodule
 from lyricgen.training.options import parse
 
-WHOLE = ["model=hybrid"]
+WHOLE: list[str] = []
 NETWORK = ["model=recurrent"]
-PLAIN: list[str] = []
+PLAIN = ["recipe=none"]
 PYTHON = {"python": 1_000_000, "python_200k": 200_000}  # characters of the standard library
 TEXTS = (*BUNDLED, *PUBLISHED, *PYTHON, "topics")
 SHORT = 0.15  # epochs of a model's second short run, as a share of the whole model's

@@ -16,16 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from training_speed import compose_values
 
-from lyricgen.cli.typed_values import CONFIG_DIRECTORY
 from lyricgen.data import samplers
 from lyricgen.runs.interruption import Interruption
 from lyricgen.runs.run import Run
 from lyricgen.runs.state import ResumePoint
 from lyricgen.training.main import Training, prepare
-from lyricgen.training.options import parse
+from lyricgen.training.options import normalise
 
 BLOCK = 10  # steps of a turn
 
@@ -76,15 +74,14 @@ class ByTurns(pl.Callback):
 
 
 def training_on(text: str, sampler: str, blocks: int, directory: Path) -> Training:
-    overrides = ["data=text", f"data.path='{text}'", "trainer=cpu", f"sampler={sampler}"]
-    overrides += ["trainer.max_epochs=1", f"trainer.limit_train_batches={BLOCK * (blocks + 2)}"]
-    with initialize_config_dir(str(CONFIG_DIRECTORY), version_base="1.3"):
-        config = compose("train", overrides)
-    values: Any = OmegaConf.to_container(config, resolve=True)
+    overrides = ["recipe=none", "data=text", f"data.path='{text}'", "trainer=cpu"]
+    overrides += [f"sampler={sampler}", "trainer.max_epochs=1"]
+    overrides += [f"trainer.limit_train_batches={BLOCK * (blocks + 2)}"]
+    values = normalise(compose_values(*overrides))
     directory.mkdir(parents=True)
     run = Run(directory)
     run.begin(values)
-    return prepare(parse(values), run, ResumePoint(), Interruption())
+    return prepare(values, run, ResumePoint(), Interruption())
 
 
 def main() -> None:

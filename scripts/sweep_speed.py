@@ -57,8 +57,9 @@ def sweep_speed(jobs: int, rounds: int, directory: Path) -> Table:
 
 
 def _sweep(launcher: str, jobs: int, directory: Path) -> dict[str, Any]:
-    overrides = ["hidden_size=16", "trainer=cpu", "trainer.max_epochs=1", f"seed=range({jobs})"]
-    overrides += [f"hydra/launcher={launcher}", "hydra.sweeper.jobs_at_a_time=1"]
+    overrides = ["recipe=none", "hidden_size=16", "trainer=cpu", "trainer.max_epochs=1"]
+    overrides += [f"seed=range({jobs})", f"hydra/launcher={launcher}"]
+    overrides += ["hydra.sweeper.jobs_at_a_time=1"]
     start = time.time()
     done = subprocess.run(
         [sys.executable, Path(__file__).with_name("sweep_child.py"), "-m", *overrides],

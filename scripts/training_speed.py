@@ -47,11 +47,12 @@ from rich import box
 from rich.table import Column, Table
 from torch import Tensor
 
-from lyricgen.cli.typed_values import CONFIG_DIRECTORY
+from lyricgen.cli.composition import register_resolvers
 from lyricgen.data.build import build_corpus
 from lyricgen.runs.interruption import Interruption
 from lyricgen.runs.run import Run
 from lyricgen.runs.state import ResumePoint, RunState
+from lyricgen.settings import CONFIG_DIRECTORY
 from lyricgen.training import build
 from lyricgen.training.build_trainer import build_observers, build_trainer
 from lyricgen.training.hardware import choose_kernel
@@ -206,7 +207,7 @@ def compose_options(cell: str, text: Path, epochs: int, accelerator: str = "cpu"
     """Return the options of conf/, changed so that both programs do the same work."""
     given = "one_hot" if cell.endswith("_scratch") else "embedding"
     overrides = f"""
-        cell={cell} depth=shallow layers=1 hidden_size=256 loss.label_smoothing=0
+        recipe=none cell={cell} depth=shallow layers=1 hidden_size=256 loss.label_smoothing=0
         model.input={given} model.embedding_size=256 model.tie_weights=false model.dropout=0
         optimizer=sgd optimizer.momentum=0 optimizer.weight_decay=0
         sampler=consecutive sampler.drop_last=true data=text data.batch_size=32 data.num_steps=35
@@ -214,10 +215,15 @@ def compose_options(cell: str, text: Path, epochs: int, accelerator: str = "cpu"
         trainer.accelerator={accelerator} trainer.gradient_clip_val=1 trainer.max_epochs={epochs}
     """.split()
     overrides += ["cell.reset=after"] * (cell == "gru_scratch")  # as torch.nn.GRUCell
+    return choose_kernel(parse(compose_values(*overrides, f"data.path='{text}'")))
+
+
+def compose_values(*overrides: str) -> dict[str, Any]:
+    """Compose the configuration in conf/ into plain values, which are not checked."""
+    register_resolvers()
     with initialize_config_dir(str(CONFIG_DIRECTORY), version_base="1.3"):
-        config = compose("train", [*overrides, f"data.path='{text}'"])
-    values: Any = OmegaConf.to_container(config, resolve=True)
-    return choose_kernel(parse(values), recorded={})
+        config = compose("train", list(overrides))
+    return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
 
 
 def zipf_text(length: int) -> str:

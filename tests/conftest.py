@@ -28,6 +28,7 @@ ROOT = Path(__file__).parents[1]
 
 # A run of about a second that still does everything.
 TINY = (
+    "recipe=none",
     "trainer=cpu",
     "hidden_size=16",
     "data.max_chars=1500",

@@ -16,9 +16,9 @@ from rich.table import Table
 import hydra_plugins.lyricgen_plugins
 import lyricgen
 from lyricgen import console
-from lyricgen.cli.typed_values import CONFIG_DIRECTORY
 from lyricgen.errors import UserError, escape_line, escape_text, in_one_line, reason
 from lyricgen.files import to_json
+from lyricgen.settings import CONFIG_DIRECTORY
 from lyricgen.training.callbacks.samples import one_line
 
 # Unicode's categories of characters that a terminal or an editor obeys, or that no font shows

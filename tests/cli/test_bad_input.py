@@ -18,9 +18,9 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from lyricgen.cli.typed_values import CONFIG_DIRECTORY
 from lyricgen.data.build import build_corpus
 from lyricgen.errors import UserError
+from lyricgen.settings import CONFIG_DIRECTORY
 from lyricgen.training import build
 from lyricgen.training.options import TrainOptions, parse
 from tests.conftest import TINY, Train

@@ -19,7 +19,6 @@ from pydantic import BaseModel
 
 import lyricgen
 from lyricgen.cli.composition import plain_values
-from lyricgen.cli.typed_values import CONFIG_DIRECTORY
 from lyricgen.data.build import SAMPLERS
 from lyricgen.data.options import KINDS
 from lyricgen.data.samplers import LineSampler
@@ -27,6 +26,7 @@ from lyricgen.data.splits import make_splits
 from lyricgen.errors import UserError
 from lyricgen.models.optimizers import OPTIMIZERS
 from lyricgen.runs.directories import job_directory
+from lyricgen.settings import CONFIG_DIRECTORY
 from lyricgen.training.options import TrainOptions, parse
 from tests.conftest import TINY, Train, newest_of
 from tests.helpers.composition import (

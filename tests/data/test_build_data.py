@@ -8,11 +8,11 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from lyricgen.cli.typed_values import CONFIG_DIRECTORY
 from lyricgen.data.batch import cut
 from lyricgen.data.build import build_corpus
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.data.samplers import LineSampler
+from lyricgen.settings import CONFIG_DIRECTORY
 from lyricgen.training import build
 from lyricgen.training.options import TrainOptions, parse
 from tests.conftest import TINY, Train

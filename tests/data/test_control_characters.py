@@ -18,7 +18,7 @@ from lyricgen.evaluation.own_text import own_text, replace_controls
 from lyricgen.models.checkpoint import load
 from lyricgen.runs import checkpoint_files as checkpoint_io
 from lyricgen.runs.state import forbidden_changes
-from lyricgen.settings import ADDED, complete
+from lyricgen.settings import ADDED, OLDER, complete
 from lyricgen.training.options import parse
 from tests.conftest import SMALL, Train
 
@@ -130,13 +130,15 @@ def test_replaced_text_has_no_control_characters(setting: str) -> None:
 
 
 def test_a_run_older_than_a_setting_resumes(train: Train) -> None:
-    """Its checkpoint and its records lack the setting."""
+    """Its checkpoint and its records lack the setting, and name no filled settings."""
     directory = train(
         *SMALL, "sampler=random", "sampler.drop_last=true", "trainer.max_epochs=1"
     ).directory
     assert directory is not None
     for path in (directory / "checkpoints").glob("*.ckpt"):
         content = torch.load(path, weights_only=True)
+        for name in OLDER:
+            del content["lyricgen"]["options"][name]
         for group, _, added in ADDED:
             for name in added:
                 content["lyricgen"]["options"][group].pop(name, None)
@@ -145,6 +147,9 @@ def test_a_run_older_than_a_setting_resumes(train: Train) -> None:
         checkpoint_io._sums(path).write_text(hashlib.sha256(path.read_bytes()).hexdigest(), "utf-8")
     summary = json.loads((directory / "summary.json").read_text("utf-8"))
     recorded = summary["options"]
+    del summary["filled"]
+    for name in OLDER:
+        del recorded[name]
     for group, _, added in ADDED:
         for name in added:
             recorded[group].pop(name, None)

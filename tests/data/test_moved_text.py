@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import yaml
 
-from lyricgen.cli.typed_values import CONFIG_DIRECTORY
 from lyricgen.data import cache
 from lyricgen.data.build import build_corpus, find_corpus
 from lyricgen.data.options import DataOptions
@@ -15,6 +14,7 @@ from lyricgen.errors import UserError
 from lyricgen.evaluate import main
 from lyricgen.models.checkpoint import load
 from lyricgen.runs.summary import read_summary
+from lyricgen.settings import CONFIG_DIRECTORY, plain_settings, replace_auto
 from lyricgen.training.options import parse
 from tests.conftest import SMALL, Train, run_main
 
@@ -39,7 +39,8 @@ def options(path: str | Path) -> DataOptions:
     for name in ("base", "text"):
         values |= yaml.safe_load((CONFIG_DIRECTORY / "data" / f"{name}.yaml").read_text("utf-8"))
     values = {name: value for name, value in values.items() if name in DataOptions.model_fields}
-    return DataOptions.model_validate(values | {"path": str(path)})
+    filled = replace_auto(values, plain_settings()["data"])
+    return DataOptions.model_validate(filled | {"path": str(path)})
 
 
 def checkpoint_in(place: Path) -> Path:

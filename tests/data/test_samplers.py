@@ -14,7 +14,6 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lyricgen.cli.typed_values import CONFIG_DIRECTORY
 from lyricgen.data.batch import IGNORED, Sampler, Windows, cut
 from lyricgen.data.samplers import (
     ConsecutiveSampler,
@@ -25,6 +24,7 @@ from lyricgen.data.samplers import (
     order,
 )
 from lyricgen.errors import UserError
+from lyricgen.settings import CONFIG_DIRECTORY
 from tests.helpers.samplers import KINDS, sampler_of
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"

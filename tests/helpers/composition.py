@@ -8,7 +8,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from lyricgen.cli.typed_values import CONFIG_DIRECTORY
+from lyricgen.settings import CONFIG_DIRECTORY
 
 # files of conf/ that are no choices
 ABSTRACT = {("data", "base"), ("sampler", "default")}
@@ -35,6 +35,7 @@ def groups() -> dict[str, list[str | None]]:
 
 
 def compose_options(*overrides: str) -> dict[str, Any]:
+    """Compose the values of a run; `auto` stays."""
     return copy.deepcopy(_composed(*overrides))
 
 

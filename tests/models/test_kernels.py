@@ -14,6 +14,7 @@ from lyricgen.models.cells import CELLS
 from lyricgen.models.cells.cell import Cell
 from lyricgen.models.options import CellOptions, GruOptions, LstmOptions, RnnOptions
 from lyricgen.runs.checkpoint_files import AtomicCheckpointIO
+from lyricgen.settings import complete, replace_auto
 from lyricgen.training.hardware import choose_kernel
 from lyricgen.training.options import TrainOptions, parse
 from tests.conftest import SMALL, Train
@@ -137,17 +138,18 @@ def options_of(*typed: str) -> TrainOptions:
     ],
 )
 def test_auto_takes_the_faster_kernel(typed: str, kernel: str) -> None:
-    assert choose_kernel(options_of(*typed.split()), {}).cell.kernel == kernel
+    assert choose_kernel(options_of(*typed.split())).cell.kernel == kernel
 
 
 @pytest.mark.parametrize("kernel", ["torch", "fused"])
 def test_a_recorded_kernel_replaces_auto_alone(kernel: str) -> None:
-    recorded = {"cell": {"kind": "gru", "kernel": kernel}}
-    assert choose_kernel(options_of("cell=gru"), recorded).cell.kernel == kernel
-    typed = options_of("cell=gru", "cell.kernel=fused")
-    assert choose_kernel(typed, recorded).cell.kernel == "fused"
-    # runs of earlier versions record no kernel
-    assert choose_kernel(options_of("cell=gru"), {"cell": {"kind": "gru"}}).cell.kernel == "torch"
+    def resumed(*typed: str, **recorded: str) -> str:
+        record = complete({"cell": {"kind": "gru"} | recorded})
+        return str(replace_auto(compose_options("cell=gru", *typed), record)["cell"]["kernel"])
+
+    assert resumed(kernel=kernel) == kernel
+    assert resumed("cell.kernel=fused", kernel=kernel) == "fused"
+    assert resumed() == "torch"  # runs of earlier versions record no kernel
 
 
 def losses(directory: Path) -> list[float]:

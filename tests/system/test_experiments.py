@@ -8,7 +8,7 @@ import re
 import pytest
 import yaml
 
-from lyricgen.cli.typed_values import CONFIG_DIRECTORY
+from lyricgen.settings import CONFIG_DIRECTORY
 from lyricgen.training.options import parse
 from tests.conftest import ROOT, Train, TrainingResult, need_published
 from tests.helpers.composition import RUNNING_TEXT, SAMPLERS_OF_LINES, compose_options, groups
