@@ -23,8 +23,9 @@ from tests.helpers.pages import Page
 
 Evaluate = Callable[..., CommandOutput]
 
-NAMES = ("data=dino", "trainer=cpu", "hidden_size=32", "trainer.max_epochs=2", "layers=1")
-LYRICS = (*("trainer=cpu", "hidden_size=16", "trainer.max_epochs=2"), "data.max_chars=8000")
+PLAIN = ("recipe=none", "trainer=cpu", "trainer.max_epochs=2")
+NAMES = (*PLAIN, "data=dino", "hidden_size=32", "layers=1")
+LYRICS = (*PLAIN, "hidden_size=16", "data.max_chars=8000")
 
 
 @pytest.fixture

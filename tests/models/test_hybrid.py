@@ -13,7 +13,7 @@ from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.models.hybrid import SHIFTS, HybridModel, build_hybrid
 from lyricgen.models.model import eval_mode
 from lyricgen.models.ngram.left_out import leave_out, stream_blocks
-from lyricgen.models.ngram.model import NgramCounts, NgramModel
+from lyricgen.models.ngram.model import NgramCounts, NgramModel, smooth_counts
 from lyricgen.models.options import (
     Combination,
     DepthOptions,
@@ -29,7 +29,11 @@ V, ORDER, BLOCKS = 7, 3, 4
 
 
 def hybrid_of(
-    ids: Tensor, max_chars: int | None = None, combination: Combination = "mixture"
+    ids: Tensor,
+    max_chars: int | None = None,
+    combination: Combination = "mixture",
+    *,
+    lines: bool = False,
 ) -> HybridModel:
     network: dict[str, Any] = {
         "input": "embedding",
@@ -47,7 +51,7 @@ def hybrid_of(
     architecture = RecurrentArchitecture(
         kind="recurrent",
         vocabulary_size=V,
-        start_symbol=False,
+        start_symbol=lines,
         objective="next",
         layers=1,
         hidden_size=8,
@@ -58,7 +62,7 @@ def hybrid_of(
     options = HybridOptions(
         **network,
         kind="hybrid",
-        order=ORDER,
+        order=None if lines else ORDER,
         max_order=5,
         max_chars=max_chars,
         blocks=BLOCKS,
@@ -112,6 +116,20 @@ def left_out_by_hand(ids: Tensor, begin: int = 0) -> tuple[Any, Any]:
         whole.append(distributions)
         shares.append(passed)
     return np.stack(whole[1:], axis=1), np.stack(shares, axis=1)
+
+
+@pytest.mark.parametrize("combination", ["mixture", "product"])
+def test_an_order_above_the_longest_line_is_lowered(combination: Combination) -> None:
+    """Its n-grams predict as n-grams of the full order do."""
+    lines = torch.tensor([[V, 1, 2, 0], [V, 3, 4, 0], [V, 5, 6, 0], [V, 1, 4, 0]])
+    model = hybrid_of(lines.flatten(), combination=combination, lines=True)
+    assert model.architecture.ngram.order == 4
+    full = smooth_counts(NgramCounts(lines.flatten().numpy(), V, 5), 5, "kneser_ney")
+    inputs = torch.from_numpy(np.random.default_rng(7).integers(0, V, (50, 3)))
+    inputs[:, 0], inputs[:4] = V, lines[:, :3]
+    targets = torch.cat([inputs[:, 1:], torch.zeros(50, 1, dtype=torch.int64)], dim=1)
+    found, _ = model.ngram.nats(inputs, targets)
+    np.testing.assert_allclose(found, full.nats(inputs.numpy(), targets.numpy()), rtol=1e-12)
 
 
 @pytest.mark.parametrize("combination", ["mixture", "product"])

@@ -108,7 +108,7 @@ def test_the_command_on_a_long_text(tmp_path: Path) -> None:
             stream.write(codes.tobytes().decode("utf-32-le").encode())
     size = path.stat().st_size
     overrides = [
-        *("data=text", "data.max_held_out=2000", "sampler=random", "hidden_size=16"),
+        *("recipe=none", "data=text", "data.max_held_out=2000", "sampler=random", "hidden_size=16"),
         *("trainer=cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=70"),
         "callbacks.baseline.max_chars=50000",
     ]

@@ -1,4 +1,4 @@
-"""The default experiment, shortened, follows the stored curve.
+"""A run with recipe=none, shortened, follows the stored curve.
 
 After a change that is meant to move the curve, store it again with
 LYRICGEN_WRITE_GOLDEN=1 pytest tests/training/test_golden.py
@@ -11,12 +11,12 @@ import pytest
 
 from tests.conftest import ROOT, Train
 
-GOLDEN = ROOT / "tests/golden" / "default.csv"
+GOLDEN = ROOT / "tests/golden" / "plain.csv"
 COLUMNS = ("epoch", "train/loss", "val/loss", "train/grad_norm", "train/lr")
 
 
-def test_default_experiment_follows_its_curve(train: Train) -> None:
-    done = train("trainer=cpu", "data.max_chars=12000", "trainer.max_epochs=3")
+def test_a_plain_run_follows_its_curve(train: Train) -> None:
+    done = train("recipe=none", "trainer=cpu", "data.max_chars=12000", "trainer.max_epochs=3")
     assert done.directory is not None
     with (done.directory / "metrics.csv").open(encoding="utf-8") as stream:
         rows = [{name: row[name] for name in COLUMNS} for row in csv.DictReader(stream)]

@@ -310,6 +310,8 @@ def build_hybrid(
     splits = {name: splits[name] for name in ("train", "val") if name in splits}
     counted = NgramBaseline(splits, size, longest, options.max_chars, "model.max_chars")
     order = options.order or counted.best_order()
+    # more than the symbols of the longest line would change no probability
+    order = min(order, sum(len(keys) > 0 for keys in counted.counts.keys))
     ngram = NgramArchitecture(
         kind="ngram",
         order=order,
