@@ -16,8 +16,6 @@ _CHECKOUT = Path(__file__).parents[2] / "conf"  # in an editable install
 CONFIG_DIRECTORY = _PACKAGED if _PACKAGED.is_dir() else _CHECKOUT
 
 AUTO = "auto"  # value of a setting that the text or the machine decides
-# Settings of which `auto` is a value like others.
-KEEP_AUTO = ("recipe", "trainer.accelerator", "trainer.devices", "trainer.strategy")
 
 # Settings of data= that decide which characters of a text are held out.
 SPLITTING = ("unit", "val_fraction", "test_fraction", "max_held_out", "split_seed")
@@ -95,34 +93,31 @@ def plain_settings() -> dict[str, Any]:
     return found
 
 
-def replace_auto(options: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Copy nested options; where both have a setting, its entry in `values` replaces `auto`."""
-    replaced = dict(options)
-    for name, value in options.items():
-        known = values.get(name)
-        if isinstance(value, Mapping) and isinstance(known, Mapping):
-            replaced[name] = replace_auto(value, known)
-        elif value == AUTO and name in values:
-            replaced[name] = known
-    return replaced
-
-
 def list_auto(options: Mapping[str, Any]) -> list[str]:
-    """List the settings that are still `auto`, without those of `KEEP_AUTO`."""
+    """List the settings that are still to be filled; `auto` is no gap in others, such as name."""
     flat = flatten(options)
-    return [name for name in flat if flat[name] == AUTO and name not in KEEP_AUTO]
+    fillable = {*flatten(plain_settings()), "cell.kernel"}
+    return [name for name in flat if flat[name] == AUTO and name in fillable]
 
 
-def restore_auto(options: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+def replace_auto(options: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Copy nested options; fill the settings of `list_auto` that nested `values` have."""
+    known = flatten(values)
+    return _replace(options, {name: known[name] for name in list_auto(options) if name in known})
+
+
+def restore_auto(options: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
     """Copy nested options, with `auto` as the value of the named settings that they have."""
-    restored = dict(options)
-    for name, value in options.items():
-        inner = [one.removeprefix(f"{name}.") for one in names if one.startswith(f"{name}.")]
-        if name in names:
-            restored[name] = AUTO
-        elif inner and isinstance(value, Mapping):
-            restored[name] = restore_auto(value, inner)
-    return restored
+    return _replace(options, dict.fromkeys(names, AUTO))
+
+
+def _replace(options: Mapping[str, Any], settings: Settings, above: str = "") -> dict[str, Any]:
+    return {
+        name: _replace(value, settings, f"{above}{name}.")
+        if isinstance(value, Mapping)
+        else settings.get(f"{above}{name}", value)
+        for name, value in options.items()
+    }
 
 
 def flatten(options: Mapping[str, Any]) -> dict[str, Value]:

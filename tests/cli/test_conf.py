@@ -13,12 +13,9 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import pytest
 import pytorch_lightning as pl
 import yaml
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from pydantic import BaseModel
 
 import lyricgen
-from lyricgen.cli.composition import plain_values
 from lyricgen.data.build import SAMPLERS
 from lyricgen.data.options import KINDS
 from lyricgen.data.samplers import LineSampler
@@ -35,6 +32,7 @@ from tests.helpers.composition import (
     SAMPLERS_OF_LINES,
     compose_options,
     groups,
+    values_of_run,
 )
 
 TIME = r"\d\d-\d\d-\d\d\.\d{6}"
@@ -269,10 +267,7 @@ def test_the_users_sampler_wins_in_any_order() -> None:
 
 def sampler_of_run(*overrides: str) -> dict[str, Any]:
     """Settings of the sampler as the train command reads them."""
-    with initialize_config_dir(str(CONFIG_DIRECTORY), version_base="1.3"):
-        config = compose("train", overrides=list(overrides), return_hydra_config=True)
-    own = OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
-    sampler: dict[str, Any] = plain_values(own, config.hydra)["sampler"]
+    sampler: dict[str, Any] = values_of_run(*overrides)["sampler"]
     return sampler
 
 
@@ -388,7 +383,7 @@ def test_directories_of_jobs_name_the_settings_that_differ(
     # settings of the experiment have arrived; the others keep their defaults
     written = yaml.safe_load((jobs[1].parent / ".hydra/config.yaml").read_text("utf-8"))
     assert (written["cell"]["kind"], written["hidden_size"]) == ("gru", 9)
-    assert written["optimizer"] == compose_options()["optimizer"]
+    assert written["optimizer"] == compose_options("recipe=none")["optimizer"]
 
 
 def user_directory(tmp_path: Path) -> Path:
@@ -399,8 +394,8 @@ def user_directory(tmp_path: Path) -> Path:
     recipe: dict[str, Any] = {"defaults": [{"override /cell": "gru"}, {"override /data": "text"}]}
     for key, value in overrides.items():
         *path, last = key.split(".")
-        if key == "trainer":
-            recipe["defaults"].append({"override /trainer": value})
+        if key in ("recipe", "trainer"):
+            recipe["defaults"].append({f"override /{key}": value})
             continue
         place = recipe
         for name in path:

@@ -22,7 +22,7 @@ from tests.conftest import SMALL, Train
 def test_a_configuration_is_shown_and_nothing_is_made(
     train: Train, tmp_path: Path, kind: str, resolve: list[str]
 ) -> None:
-    done = train("--cfg", kind, *resolve, "cell=gru")
+    done = train("--cfg", kind, *resolve, "cell=gru", "recipe=none")
     assert (done.status, done.err) == (0, "")
     assert list(tmp_path.iterdir()) == []
     shown = yaml.safe_load(done.out)

@@ -8,6 +8,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from lyricgen.cli.composition import plain_values
 from lyricgen.settings import CONFIG_DIRECTORY
 
 # files of conf/ that are no choices
@@ -37,6 +38,14 @@ def groups() -> dict[str, list[str | None]]:
 def compose_options(*overrides: str) -> dict[str, Any]:
     """Compose the values of a run; `auto` stays."""
     return copy.deepcopy(_composed(*overrides))
+
+
+def values_of_run(*overrides: str) -> dict[str, Any]:
+    """Compose the values of a run as the train command reads them."""
+    with initialize_config_dir(str(CONFIG_DIRECTORY), version_base="1.3"):
+        config = compose("train", overrides=list(overrides), return_hydra_config=True)
+    own = OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
+    return plain_values(own, config.hydra)
 
 
 @functools.cache

@@ -243,7 +243,7 @@ def test_equal_lines_are_kept_once(train: Train, tmp_path: Path) -> None:
 @pytest.mark.parametrize("output_bias", ["init", "zero", "unigram"])
 def test_the_initial_output_bias(init: str, output_bias: str) -> None:
     overrides = ("data.batch_size=2", f"model.init={init}", f"model.output_bias={output_bias}")
-    options = parse(compose_options(*overrides))
+    options = parse(compose_options("recipe=none", *overrides))
     corpus = build_corpus(options.data)
     datamodule = build.build_datamodule(options, corpus)
     bias = build.build_model(options, datamodule).state_dict()["output.bias"]

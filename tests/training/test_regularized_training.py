@@ -62,7 +62,7 @@ def test_each_setting_changes_the_training(train: Train, trained: Train, setting
 @pytest.mark.parametrize("data", ["lyrics", "dino"])
 @pytest.mark.parametrize("kind", ["unigram", "kneser_ney"])
 def test_noise_counts_the_training_split_alone(data: str, kind: str) -> None:
-    options = parse(compose_options(f"data={data}", "model.noise=0.5", f"model.noise_kind={kind}"))
+    options = parse(compose_options("recipe=none", f"data={data}", "model.noise=0.5", f"model.noise_kind={kind}"))
     datamodule = build.build_datamodule(options, build_corpus(options.data))
     torch.manual_seed(1)
     network = build.build_model(options, datamodule)
@@ -81,7 +81,7 @@ def test_noise_counts_the_training_split_alone(data: str, kind: str) -> None:
     assert thresholds.tolist() == pytest.approx([*rates, 0], abs=1e-9)
     # the noise is no part of the model, and draws no initial weights
     torch.manual_seed(1)
-    plain = build.build_model(parse(compose_options(f"data={data}")), datamodule)
+    plain = build.build_model(parse(compose_options("recipe=none", f"data={data}")), datamodule)
     assert same_weights(network.state_dict(), plain.state_dict())
 
 

@@ -30,10 +30,11 @@ from lyricgen.runs.newest import newest_checkpoint, newest_run, tell_taken
 from lyricgen.runs.record_files import RecordError, read_yaml
 from lyricgen.runs.state import start_anew
 from lyricgen.runs.summary import RunSummary
-from lyricgen.settings import belongs_to, complete, key
+from lyricgen.settings import OLDER, belongs_to, complete, key
 
 _TYPED = "command-line"  # Hydra's name for the source --config-dir
 _HYDRA, _OVERRIDES = f"{HYDRA_FOLDER}/hydra.yaml", f"{HYDRA_FOLDER}/overrides.yaml"
+_PLAIN = "recipe=none"  # override that gives the defaults of versions without recipes
 # Groups whose choice changes neither other groups nor the learning.
 _INDEPENDENT = {"trainer", "callbacks", "logger"}
 # Settings of the directory of a run or sweep, which `resume=` decides.
@@ -207,8 +208,8 @@ def _read_command_line(
     """
     record = directory / (MULTIRUN if is_sweep else _HYDRA)
     try:
-        whole = read_yaml(record)
-        read = whole["hydra"]
+        configuration = read_yaml(record)
+        read = configuration["hydra"]
         known = {name: read[name] for name in ("runtime", "job", "overrides")}
         hydra: Any = OmegaConf.merge(OmegaConf.structured(HydraConf), known)
         typed: Any = hydra.overrides
@@ -216,6 +217,7 @@ def _read_command_line(
             typed.task = read_yaml(directory / _OVERRIDES)
             # the overrides of the last resume, if any
             earlier = RunSummary.read_earlier(directory)
+            configuration = (earlier and earlier.options) or OLDER
             if earlier is not None and "overrides" in earlier.model_fields_set:
                 typed.task = earlier.overrides
         sources = [one for one in hydra.runtime.config_sources if one.provider == _TYPED]
@@ -240,8 +242,8 @@ def _read_command_line(
     overrides = [str(one.input_line) for one in [*task, *kept] if one.key_or_group != "resume"]
     # records omit the backslash before ${x} in a text
     parts = [quote_texts([one], multirun=is_sweep) if "${" in one else [one] for one in overrides]
-    if is_sweep and "recipe" not in whole:  # of an earlier version, which had none
-        parts.insert(0, ["recipe=none"])
+    if "recipe" not in configuration:  # of an earlier version, which had none
+        parts.insert(0, [_PLAIN])
     return options, [part for each in parts for part in each]
 
 
@@ -280,6 +282,8 @@ def with_recorded_settings(
     if earlier is None or earlier.options is None or "overrides" not in earlier.model_fields_set:
         return values
     last, now = ({key(one): one for one in each} for each in (earlier.overrides, overrides))
+    if "recipe" not in earlier.options:
+        last = {"recipe": _PLAIN} | last
     typed = {name for name, one in now.items() if last.get(name) != one}
     if typed & (default_choices().keys() - _INDEPENDENT):
         return values

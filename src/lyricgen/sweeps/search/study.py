@@ -19,10 +19,10 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from lyricgen.cli.composition import job_values
 from lyricgen.console import format_figure, show
 from lyricgen.errors import UserError
-from lyricgen.runs.directories import LOCK, MULTIRUN, job_directory
+from lyricgen.runs.directories import LOCK, job_directory
 from lyricgen.runs.interruption import raise_if_requested
-from lyricgen.runs.record_files import RecordError, read_yaml
 from lyricgen.runs.summary import RunSummary, SweepSummary, score
+from lyricgen.settings import flatten
 from lyricgen.sweeps.launch import check_launcher, launch
 from lyricgen.sweeps.search.space import Space, read_space
 from lyricgen.sweeps.search.storage import (
@@ -101,18 +101,13 @@ def refuse_shorter_search(directory: Path, epochs: int | str) -> None:
     """Check that a search trains its trials for at least as many epochs as before.
 
     Raises:
-        UserError: earlier trials had more than `epochs`, or the record of the search is damaged.
+        UserError: earlier trials had more than `epochs`, which may be `auto`.
     """
-    if not (directory / MULTIRUN).is_file() or not jobs_in(directory):
-        return
-    try:
-        begun = read_yaml(directory / MULTIRUN)["trainer"]["max_epochs"]
-    except (RecordError, TypeError, KeyError) as error:
-        raise UserError(
-            f"{str(directory / MULTIRUN)!r} cannot be read ({error}): start a new sweep"
-        ) from error
+    there = jobs_in(directory).values()
+    lengths = (flatten(summary.options or {}).get(EPOCHS) for _, summary in there)
+    begun = max((each for each in lengths if isinstance(each, int)), default=0)
     advice = f"choose {begun} or more, or start a new sweep"
-    if isinstance(begun, int) and isinstance(epochs, int):  # and not auto
+    if isinstance(epochs, int):  # and not auto
         refuse_fewer_epochs(epochs, begun, "the trials so far were begun for", advice)
 
 
