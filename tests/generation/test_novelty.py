@@ -13,6 +13,7 @@ from lyricgen.api import WritingModel
 from lyricgen.errors import UserError
 from lyricgen.generation.training_text import training_names
 from lyricgen.generation.writer import TRIES
+from lyricgen.settings import plain_settings
 from tests.conftest import ROOT
 from tests.helpers.constraints import random_model
 from tests.helpers.generating import train_run as train
@@ -31,7 +32,13 @@ def writer_of(corpus: Path, probabilities: list[float], **changed: Any) -> Writi
     """A model of \\n, a and b that gives each a fixed probability."""
     base = OmegaConf.to_container(OmegaConf.load(ROOT / "conf/data/base.yaml"))
     assert isinstance(base, dict)
-    options = {**base, "kind": "text", "path": str(corpus), "unit": "line"}
+    options = {
+        **base,
+        **plain_settings()["data"],
+        "kind": "text",
+        "path": str(corpus),
+        "unit": "line",
+    }
     options |= {"val_fraction": 0.0, "test_fraction": 0.0, **changed}
     model = random_model("\nab", "lines", options={"data": options})
     with torch.no_grad():

@@ -62,7 +62,11 @@ def test_each_setting_changes_the_training(train: Train, trained: Train, setting
 @pytest.mark.parametrize("data", ["lyrics", "dino"])
 @pytest.mark.parametrize("kind", ["unigram", "kneser_ney"])
 def test_noise_counts_the_training_split_alone(data: str, kind: str) -> None:
-    options = parse(compose_options("recipe=none", f"data={data}", "model.noise=0.5", f"model.noise_kind={kind}"))
+    options = parse(
+        compose_options(
+            "recipe=none", f"data={data}", "model.noise=0.5", f"model.noise_kind={kind}"
+        )
+    )
     datamodule = build.build_datamodule(options, build_corpus(options.data))
     torch.manual_seed(1)
     network = build.build_model(options, datamodule)
