@@ -77,7 +77,7 @@ def belongs_to(name: str, options: Sequence[str]) -> bool:
 
 def complete(options: dict[str, Any]) -> dict[str, Any]:
     """Copy recorded options, and add the settings of `OLDER` and `ADDED` that they lack."""
-    if "trainer" in options:  # a whole configuration; a network's architecture has none
+    if "seed" in options:  # a whole configuration; a network's architecture has none
         options = OLDER | options
     for group, choice, added in ADDED:
         recorded = options.get(group)
