@@ -9,7 +9,14 @@ import pytest
 from lyricgen.data.options import DataOptions
 from lyricgen.errors import UserError
 from lyricgen.evaluation.scores import check_same_settings
-from lyricgen.settings import DECIDING, SPLITTING, complete
+from lyricgen.settings import (
+    DECIDING,
+    SPLITTING,
+    complete,
+    list_auto,
+    replace_auto,
+    restore_auto,
+)
 
 
 def test_all_options_of_the_text_decide_except_those_of_batches_and_size() -> None:
@@ -38,3 +45,45 @@ def test_older_runs_had_one_kernel(cell: str, kernel: str) -> None:
     assert complete({"cell": {"kind": cell}})["cell"]["kernel"] == kernel
     recorded = {"cell": {"kind": cell, "kernel": "fused"}}
     assert complete(recorded) == recorded
+
+
+def test_a_whole_configuration_of_an_older_run_had_no_recipe() -> None:
+    assert complete({"seed": 1}) == {"seed": 1, "recipe": "none", "effort": "normal"}
+    recorded = {"seed": 1, "recipe": "auto", "effort": "high"}
+    assert complete(recorded) == recorded
+    assert "recipe" not in complete({"cell": {"kind": "gru"}})  # of a network
+
+
+GAPS = {
+    "seed": 1,
+    "recipe": "auto",
+    "name": "auto",
+    "hidden_size": "auto",
+    "data": {"kind": "text", "path": "auto", "batch_size": 4, "num_steps": "auto"},
+    "cell": {"kind": "gru", "kernel": "auto"},
+    "optimizer": {"kind": "sgd", "lr": 1.0},
+    "trainer": {"accelerator": "auto", "max_steps": "auto"},
+}
+
+
+def test_settings_that_say_auto_are_filled_and_emptied_again() -> None:
+    names = ["hidden_size", "data.num_steps", "cell.kernel", "trainer.max_steps"]
+    assert list_auto(GAPS) == names
+    known = {
+        "name": "b",
+        "hidden_size": 8,
+        "data": {"path": "b", "batch_size": 9, "num_steps": 5},
+        "optimizer": {"lr": 0.5, "weight_decay": 0.1},
+        "trainer": {"accelerator": "gpu", "max_steps": None},
+    }
+    filled = replace_auto(GAPS, known)
+    assert list_auto(filled) == ["cell.kernel"]
+    assert filled == GAPS | {
+        "hidden_size": 8,
+        "data": {"kind": "text", "path": "auto", "batch_size": 4, "num_steps": 5},
+        "trainer": {"accelerator": "auto", "max_steps": None},
+    }
+    assert restore_auto(filled, names) == GAPS
+    assert restore_auto({"cell": {"kind": "rnn"}}, ["cell.kernel", "layers"]) == {
+        "cell": {"kind": "rnn"}
+    }

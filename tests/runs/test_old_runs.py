@@ -68,6 +68,31 @@ def test_a_resumed_run_continues_as_in_the_earlier_version(
         torch.testing.assert_close(weights, expected, **rounding)
 
 
+def test_a_resumed_run_keeps_the_defaults_of_its_version(runs: Path, train: Train) -> None:
+    """Its settings stay, also if a group is typed again; a version without recipes had none."""
+    before = json.loads((runs / "names/summary.json").read_text("utf-8"))
+    kinds = [
+        f"{group}={before['options'][group]['kind']}" for group in ("cell", "optimizer", "data")
+    ]
+    for epochs in (3, 4):  # the second time the summary has a recipe
+        done = train(f"resume={runs / 'names'}", *kinds, f"trainer.max_epochs={epochs}")
+        assert done.status == 0, done.err
+        after = json.loads((runs / "names/summary.json").read_text("utf-8"))
+        assert after["epochs"] == epochs
+        assert after["options"]["recipe"] == "none"
+        assert after["options"]["model"].items() >= before["options"]["model"].items()
+        assert after["options"]["optimizer"] == before["options"]["optimizer"]
+
+
+def test_jobs_of_a_sweep_without_a_recipe_are_found(runs: Path, train: Train) -> None:
+    sweep = runs / "sweep"
+    before = json.loads((sweep / "summary.json").read_text("utf-8"))["jobs"]
+    done = train(f"resume={sweep}")
+    assert done.status == 0, done.err
+    assert f"{len(before)} of {len(before)} jobs are done" in done.out
+    assert len([path for path in sweep.iterdir() if (path / "summary.json").exists()]) == 2
+
+
 def test_a_finished_ngram_run_is_not_counted_again(runs: Path, train: Train) -> None:
     before = {path: path.stat().st_mtime_ns for path in (runs / "ngram/checkpoints").iterdir()}
     done = train(f"resume={runs / 'ngram'}")

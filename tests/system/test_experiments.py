@@ -8,10 +8,16 @@ import re
 import pytest
 import yaml
 
-from lyricgen.settings import CONFIG_DIRECTORY
+from lyricgen.settings import CONFIG_DIRECTORY, list_auto
 from lyricgen.training.options import parse
 from tests.conftest import ROOT, Train, TrainingResult, need_published
-from tests.helpers.composition import RUNNING_TEXT, SAMPLERS_OF_LINES, compose_options, groups
+from tests.helpers.composition import (
+    RUNNING_TEXT,
+    SAMPLERS_OF_LINES,
+    compose_options,
+    groups,
+    values_of_run,
+)
 
 EXPERIMENTS = sorted(
     str(path.relative_to(CONFIG_DIRECTORY / "experiment").with_suffix(""))
@@ -35,6 +41,13 @@ def test_every_experiment_composes_with_every_cell_and_sampler(experiment: str) 
         assert (options.cell.kind, options.layers) == (str(cell).removesuffix("_plain"), 3)
         assert options.sampler.kind == str(sampler).removesuffix("_carried")
     assert parse(chosen).name != parse(compose_options()).name
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_is_without_a_recipe(experiment: str) -> None:
+    values = values_of_run(f"experiment={experiment}")
+    assert (values["recipe"], values["model"]["kind"]) == ("none", "recurrent")
+    assert set(list_auto(values)) <= {"cell.kernel"}
 
 
 @pytest.mark.parametrize("experiment", NOTEBOOKS)
