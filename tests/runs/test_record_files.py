@@ -421,19 +421,6 @@ def test_a_trial_with_wrong_attributes_is_left_out(
     assert warning.startswith("trial 1 of one of")
 
 
-@pytest.mark.parametrize("make", [noise, deep_list, vast_file])
-def test_a_wrong_file_for_the_record_of_a_search_is_refused(
-    make: Callable[[Path], None], tmp_path: Path
-) -> None:
-    job(tmp_path, 1)
-    pytest.importorskip("optuna")
-    from lyricgen.sweeps.search.study import refuse_shorter_search  # noqa: PLC0415
-
-    make(tmp_path / "multirun.yaml")
-    with pytest.raises(UserError, match=r"multirun\.yaml' cannot be read \("):
-        refuse_shorter_search(tmp_path, 1)
-
-
 @pytest.mark.parametrize("make", [pipe, endless_device, folder])
 def test_a_wrong_file_for_the_journal_of_a_study_is_refused(
     make: Callable[[Path], None], tmp_path: Path
