@@ -331,6 +331,10 @@ def test_only_settings_that_were_not_typed_come_from_the_record(tmp_path: Path) 
         "data": {"x": 1, "y": 2, "z": 2},
     }  # fmt: skip
     assert with_recorded_settings(tmp_path, now, ["seed=2", "data.y=2"]) == found
+    # the version of the record had no recipe
+    plain = with_recorded_settings(tmp_path, now, ["recipe=none", "seed=2", "data.y=2"])
+    assert plain == found
+    assert with_recorded_settings(tmp_path, now, ["recipe=auto", "seed=2"]) == now
     assert with_recorded_settings(tmp_path, now, ["seed=1", "cell.b=2"])["cell"] == {
         "kind": "gru",
         "b": 2,
