@@ -446,7 +446,7 @@ def test_a_jobs_name_fits_any_file_system(number: int, overrides: str, name: str
 def test_the_directory_of_a_job_with_a_long_name_is_cut(train: Train) -> None:
     done = train("-m", *TINY, "trainer.max_epochs=1", "seed=1", f"name='{'歌' * 40}'")
     assert done.directory is not None, done.err
-    begin = "0_trainer=cpu,hidden_size=16,data.max_chars=1500,data.batch_size=4,"
+    begin = "0_recipe=none,trainer=cpu,hidden_size=16,data.max_chars=1500,data.batch_size=4,"
     assert done.directory.name.startswith(begin)
     assert 147 < len(done.directory.name.encode()) <= 150
 
