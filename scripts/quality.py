@@ -41,7 +41,6 @@ from lyricgen.runs.summary import RunSummary
 from lyricgen.training.build import build_datamodule
 from lyricgen.training.options import parse
 
-WHOLE: list[str] = []
 NETWORK = ["model=recurrent"]
 PLAIN = ["recipe=none"]
 PYTHON = {"python": 1_000_000, "python_200k": 200_000}  # characters of the standard library
@@ -79,8 +78,7 @@ def quality(
     for name, of_text in texts.items():
         chosen = [*of_text, *overrides]
         whole = [
-            train(f"{name}, whole model", [*chosen, *WHOLE, f"seed={seed}"], directory)
-            for seed in seeds
+            train(f"{name}, whole model", [*chosen, f"seed={seed}"], directory) for seed in seeds
         ]
         found = {
             kind: equal(f"{name}, {kind}", [*chosen, *own], whole, directory)
