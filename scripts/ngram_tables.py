@@ -16,8 +16,8 @@ import torch
 
 from lyricgen.evaluation.memorisation import lines_of
 from lyricgen.evaluation.scores import CheckpointWithText, open_checkpoints
-from lyricgen.models.ngram.distributions import Level
 from lyricgen.models.ngram.left_out import divide
+from lyricgen.models.ngram.levels import Level
 from lyricgen.models.ngram.model import NgramCounts
 from lyricgen.models.ngram.training_tables import TrainingTables
 
@@ -44,7 +44,7 @@ def report_sizes(evaluated: CheckpointWithText, ngram: Any) -> None:
     sizes = {"in a checkpoint": size_of(dict(ngram.state_dict()))}
     for name in ("mixture", "product"):
         made = TrainingTables(
-            *(ngram, NgramCounts(ids, size, order), ids, blocks, 0),
+            *(ngram, NgramCounts(ids, size, order), ids, blocks, 0, None),
             with_distributions=name == "product",
         )
         sizes[f"for training a {name}"] = size_of(made)

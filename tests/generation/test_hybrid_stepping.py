@@ -5,6 +5,7 @@ import torch
 
 from lyricgen.generation.stepping import HybridStepper, ModelStepper, stepper
 from lyricgen.models.ngram import distributions
+from lyricgen.models.options import Combination
 from tests.helpers.checkpoints import VOCABULARY
 from tests.helpers.hybrid_models import network_of
 from tests.helpers.networks import CELLS
@@ -38,6 +39,14 @@ def test_steps_of_every_order_equal_forward(
 @pytest.mark.parametrize("texts", [1, 3])
 def test_steps_of_a_product_equal_forward(texts: int) -> None:
     check_steps(network_of(combination="product", layers=3, residual=True, std=0.3), texts)
+
+
+@pytest.mark.parametrize("combination", ["mixture", "product"])
+@pytest.mark.parametrize("texts", [1, 3, 256])
+def test_steps_with_a_short_list_equal_forward(combination: Combination, texts: int) -> None:
+    check_steps(
+        network_of("lines", combination=combination, short_list=4, std=0.3), texts, lines=True
+    )
 
 
 def test_steps_before_training_are_those_of_the_ngrams() -> None:

@@ -780,6 +780,19 @@ def network_of_huge_sizes(described: Any, tensors: Any) -> None:
     described["architecture"]["network"] |= {"hidden_size": 65_536, "layers": 256}
 
 
+def short_list(ids: Any, message: str) -> None:
+    def listed(described: Any, tensors: Any) -> None:
+        described["architecture"]["short_list"] = ids
+
+    listed.__name__ = f"short list {ids}"
+    hybrid(message)(listed)
+
+
+short_list([3, 9], "the short list is not of distinct ids of the vocabulary")
+short_list([2, 3, 2], "the short list is not of distinct ids of the vocabulary")
+short_list([3, -1], "greater than or equal to 0")
+
+
 @hybrid("embedding.weight should be 9x12, it is absent")
 def network_alone_on_the_card(described: Any, tensors: Any) -> None:
     described["architecture"] = described["architecture"]["network"]

@@ -43,6 +43,7 @@ def network_of(
     vocabulary: Vocabulary = VOCABULARY,
     cell: str = "lstm",
     combination: Combination = "mixture",
+    short_list: int | None = None,
     std: float = 1.0,
     **options: Any,
 ) -> HybridModel:
@@ -55,12 +56,14 @@ def network_of(
         kind="ngram", order=order, smoothing="kneser_ney", k=1.0,
         vocabulary_size=size, start_symbol=lines,
     )  # fmt: skip
+    listed = None if short_list is None else tuple(range(1, 2 + short_list))
     torch.manual_seed(0)
     model = HybridModel(
         HybridArchitecture(
             kind="hybrid",
             network=described,
             ngram=ngram,
+            short_list=listed,
             combination=combination,
             network_loss=0.3,
         )

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from lyricgen.models.ngram import distributions
-from lyricgen.models.ngram.distributions import Distributions, Level, join, multiply, whole_levels
+from lyricgen.models.ngram.distributions import Distributions, multiply
 from lyricgen.models.ngram.left_out import leave_out
+from lyricgen.models.ngram.levels import Level, join, whole_levels
 from lyricgen.models.ngram.model import Floats, NgramCounts, NgramModel, Numbers, smooth_counts
 from tests.helpers.hybrid_models import probabilities_of
 

@@ -66,6 +66,7 @@ def models() -> dict[str, WritingModel]:
         "ngram": ngram_models.model_of(),
         "ngram of lines": ngram_models.model_of(4, "add_k", "lines"),
         "hybrid": hybrid_models.model_of(),
+        "hybrid with a short list": hybrid_models.model_of(short_list=4),
         "hybrid of lines": hybrid_models.model_of("lines", order=2, tie_weights=True),
     }
 
@@ -105,9 +106,12 @@ def test_a_file_with_counts_is_announced(command: Any, tmp_path: Path, kind: str
     assert "much of the training text" in export.COUNTS
 
 
+@pytest.mark.parametrize("short_list", [None, 4])
 @pytest.mark.parametrize("layout", ["stream", "lines"])
-def test_the_network_of_a_hybrid_model_alone(command: Any, tmp_path: Path, layout: str) -> None:
-    model: Any = hybrid_models.model_of(layout)
+def test_the_network_of_a_hybrid_model_alone(
+    command: Any, tmp_path: Path, layout: str, short_list: int | None
+) -> None:
+    model: Any = hybrid_models.model_of(layout, short_list=short_list)
     content = content_of(model)
     content["lyricgen"]["options"] = {"seed": 1, "model": {"kind": "hybrid", "blocks": 5}}
     done = command(save_checkpoint(tmp_path, content), "--network-only", "--out", "a.safetensors")
@@ -118,14 +122,16 @@ def test_the_network_of_a_hybrid_model_alone(command: Any, tmp_path: Path, layou
     assert card["options"]["model"]["kind"] == "recurrent"
     assert "blocks" not in card["options"]["model"]
     assert b"ngram" not in Path("a.safetensors").read_bytes()
-    expected = model.network.network.state_dict()
+    network = model.network.network_alone()
+    expected = network.state_dict()
     assert arrays.keys() == expected.keys()
     assert all(np.array_equal(arrays[name], expected[name]) for name in arrays)
     alone: Any = lyricgen.load("a.safetensors")
     ids = torch.tensor([[len(VOCABULARY) if layout == "lines" else 0, 1, 2, 8]])
     with torch.no_grad():
         logits, _ = alone.network(ids)
-        assert torch.equal(logits, model.network.network(ids)[0])
+        assert logits.shape == (1, 4, len(VOCABULARY))
+        assert torch.equal(logits, network(ids)[0])
     assert alone.generate("ab", length=5).startswith("ab")
     again = command("a.safetensors", "--network-only", "--out", "b.safetensors")
     assert refusal(again) == "error: this model has no n-grams: leave --network-only out"

@@ -10,11 +10,12 @@ from torch import Tensor
 from lyricgen.data.batch import IGNORED, Batch
 from lyricgen.data.splits import Split
 from lyricgen.data.vocabulary import Vocabulary
-from lyricgen.models.hybrid import SHIFTS, HybridModel, build_hybrid
+from lyricgen.models.hybrid import SHIFTS, HybridModel
+from lyricgen.models.hybrid_building import build_hybrid
 from lyricgen.models.model import eval_mode
 from lyricgen.models.ngram.language_model import NgramLanguageModel
 from lyricgen.models.ngram.left_out import leave_out, stream_blocks
-from lyricgen.models.ngram.model import NgramCounts, NgramModel
+from lyricgen.models.ngram.model import NgramCounts, NgramModel, smooth_counts
 from lyricgen.models.options import (
     Combination,
     DepthOptions,
@@ -26,13 +27,14 @@ from lyricgen.models.options import (
 from tests.helpers.hybrid_models import probabilities_of
 
 VOCABULARY = Vocabulary("\nabcdef")
-V, ORDER, BLOCKS = 7, 3, 4
+V, ORDER, BLOCKS, SHORT = 7, 3, 4, 2
 
 
 def hybrid_of(
     ids: Tensor,
     max_chars: int | None = None,
     combination: Combination = "mixture",
+    short_list: int | None = None,
     *,
     lines: bool = False,
 ) -> HybridModel:
@@ -67,6 +69,7 @@ def hybrid_of(
         max_order=5,
         max_chars=max_chars,
         blocks=BLOCKS,
+        short_list=short_list,
         combination=combination,
         network_loss=0.3,
     )
@@ -90,6 +93,16 @@ def softmax(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return found
 
 
+def folding(model: HybridModel, ids: Tensor) -> Any:
+    """Matrix that adds up the characters of each class, (V, C), the commonest characters first."""
+    if model.short_list is None:
+        return np.eye(V)
+    counts = np.bincount(ids.numpy(), minlength=V)
+    listed = sorted(range(V), key=lambda character: (-counts[character], character))[:SHORT]
+    classes = [listed.index(w) if w in listed else SHORT for w in range(V)]
+    return np.eye(SHORT + 1)[classes]
+
+
 def weights_by_hand(model: HybridModel, inputs: Tensor, passed: Any) -> Any:
     hidden, _ = model.network.recurrence(model.network.features(inputs), None)
     on_hidden, bias = model.on_hidden.weight.detach().numpy(), model.on_hidden.bias.detach().numpy()
@@ -99,6 +112,21 @@ def weights_by_hand(model: HybridModel, inputs: Tensor, passed: Any) -> Any:
         return softmax(scores)
     scores[..., ORDER - 1] += 1  # the highest order alone, before the first step
     return scores
+
+
+def network_by_hand(model: HybridModel, inputs: Tensor, fold: Any) -> Any:
+    """Distributions of the network over classes; the commonest of the rest has their output."""
+    logits, _ = model.network(inputs)
+    powers = np.exp(logits.detach().double().numpy())
+    if model.short_list is not None:
+        (keys, _, _), (direct, _) = model.ngram._levels()[0], model.ngram.model.terms[0]
+        unigrams = np.full(V, model.ngram.model.terms[0][1][0] / V)
+        unigrams[keys.numpy()] += direct[:-1]
+        *listed, last = model.architecture.short_list or ()
+        assert fold[last, SHORT]
+        share = unigrams[last] / (unigrams @ fold)[SHORT]
+        powers = powers[..., [*listed, last]] / ([1.0] * SHORT + [share])
+    return powers / powers.sum(-1, keepdims=True)
 
 
 def left_out_by_hand(ids: Tensor, begin: int = 0) -> tuple[Any, Any]:
@@ -135,10 +163,12 @@ def test_an_order_above_the_longest_line_is_lowered(combination: Combination) ->
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
 
 
+@pytest.mark.parametrize("short_list", [None, SHORT])
 @pytest.mark.parametrize("combination", ["mixture", "product"])
-def test_the_loss_by_hand(combination: Combination) -> None:
+def test_the_loss_by_hand(combination: Combination, short_list: int | None) -> None:
     ids = random_ids(200)
-    model = hybrid_of(ids, combination=combination)
+    model = hybrid_of(ids, combination=combination, short_list=short_list)
+    fold = folding(model, ids)
     set_weights(model)
     starts, steps = torch.tensor([4, 90]), torch.arange(10)
     positions = starts[:, None] + steps
@@ -149,19 +179,22 @@ def test_the_loss_by_hand(combination: Combination) -> None:
     distributions, passed = left_out_by_hand(ids)
     here = (positions + 1).numpy()
     weights = weights_by_hand(model, batch.inputs, passed[here])
-    logits, _ = model.network(batch.inputs)
-    network = softmax(logits.detach().double().numpy())
+    network = network_by_hand(model, batch.inputs, fold)
     total = own = 0.0
     for row, step in np.argwhere(targets.numpy() != IGNORED):
         target = int(targets[row, step])
-        members = np.vstack([distributions[here[row, step]], network[row, step]])
+        ngrams, kind = distributions[here[row, step]], fold[target].argmax()
+        members = np.vstack([ngrams @ fold, network[row, step]])
         if combination == "mixture":
-            total -= float(np.log(weights[row, step] @ members[:, target]))
+            total -= float(np.log(weights[row, step] @ members[:, kind]))
+            ngrams = weights[row, step, :-1] @ ngrams
         else:
             whole = softmax(weights[row, step] @ np.log(members))
-            total -= float(np.log(whole[target]))
+            total -= float(np.log(whole[kind]))
+            ngrams = ngrams[-1]
+        total -= float(np.log(ngrams[target] / (ngrams @ fold)[kind]))
         logs = np.log(network[row, step])
-        own -= float(0.9 * logs[target] + 0.1 * logs.mean())
+        own -= float(0.9 * logs[kind] + 0.1 * logs.mean())
     assert nats.item() == pytest.approx(total, rel=1e-5)
     weight = {"mixture": 1.0, "product": 0.3}[combination]
     assert loss.item() == pytest.approx(total + weight * own, rel=1e-5)
@@ -240,10 +273,14 @@ def test_a_product_and_n_grams_alone_fit_nothing() -> None:
         assert float(model.shift) == 0
 
 
+@pytest.mark.parametrize("short_list", [None, SHORT])
 @pytest.mark.parametrize("combination", ["mixture", "product"])
-def test_predictions_by_hand_and_in_pieces(combination: Combination) -> None:
+def test_predictions_by_hand_and_in_pieces(
+    combination: Combination, short_list: int | None
+) -> None:
     ids = random_ids(300)
-    model = hybrid_of(ids, combination=combination)
+    model = hybrid_of(ids, combination=combination, short_list=short_list)
+    fold = folding(model, ids)
     set_weights(model)
     inputs = torch.from_numpy(np.random.default_rng(8).integers(0, V, (3, 12)))
     ngrams = model.ngram.model
@@ -255,11 +292,14 @@ def test_predictions_by_hand_and_in_pieces(combination: Combination) -> None:
     passed = np.stack([p[c] for (_, p), c in zip(ngrams.terms, contexts, strict=True)], axis=-1)
     with torch.no_grad(), eval_mode(model):
         weights = weights_by_hand(model, inputs, passed)
-        logits, _ = model.network(inputs)
-        members.append(softmax(logits.double().numpy()))
-        parts = members if combination == "mixture" else [np.log(each) for each in members]
+        of_classes = [*(each @ fold for each in members), network_by_hand(model, inputs, fold)]
+        parts = of_classes if combination == "mixture" else [np.log(each) for each in of_classes]
         expected = sum(weights[..., k, None] * each for k, each in enumerate(parts))
         expected = expected if combination == "mixture" else softmax(expected)
+        dividing = members[-1]
+        if combination == "mixture":
+            dividing = np.array(sum(weights[..., k, None] * each for k, each in enumerate(members)))
+        expected = (expected / (dividing @ fold)) @ fold.T * dividing
         found, _ = model(inputs)
         np.testing.assert_allclose(found.double().exp().numpy(), expected, rtol=1e-5)
         state, pieces = None, []
@@ -269,9 +309,12 @@ def test_predictions_by_hand_and_in_pieces(combination: Combination) -> None:
         torch.testing.assert_close(torch.cat(pieces, dim=1), found)
 
 
+@pytest.mark.parametrize("short_list", [None, SHORT])
 @pytest.mark.parametrize("combination", ["mixture", "product"])
-def test_an_untrained_model_is_its_n_gram_model(combination: Combination) -> None:
-    model = hybrid_of(random_ids(300), combination=combination)
+def test_an_untrained_model_is_its_n_gram_model(
+    combination: Combination, short_list: int | None
+) -> None:
+    model = hybrid_of(random_ids(300), combination=combination, short_list=short_list)
     inputs = random_ids(50)[None]
     with torch.no_grad(), eval_mode(model):
         found, _ = model(inputs)
@@ -279,17 +322,18 @@ def test_an_untrained_model_is_its_n_gram_model(combination: Combination) -> Non
     np.testing.assert_allclose(found.numpy(), expected.numpy(), rtol=1e-5)
 
 
-def test_characters_that_are_not_counted_use_the_whole_counts() -> None:
+@pytest.mark.parametrize("short_list", [None, SHORT])
+def test_characters_that_are_not_counted_use_the_whole_counts(short_list: int | None) -> None:
     ids = random_ids(300)
-    model = hybrid_of(ids, max_chars=100, combination="product")
+    model = hybrid_of(ids, max_chars=100, combination="product", short_list=short_list)
+    fold = folding(model, ids)
     tables = model.training_tables
     assert tables is not None
     starts = torch.tensor([10, 195])
     positions = starts[:, None] + torch.arange(10)
     batch = Batch(ids[positions], ids[positions + 1], starts, True, 20)
-    by_order, passed = tables.terms(batch)
-    found, passed_too = tables.logs(batch, torch.float64)
-    probabilities = probabilities_of(found)
+    passed, by_order, by_class = tables.terms(batch)
+    probabilities = probabilities_of(tables.logs(batch, torch.float64))
     ngrams = model.ngram.model
     contexts = ngrams.contexts(batch.inputs.numpy())
     whole = list(ngrams.by_order(contexts, batch.targets.numpy()))
@@ -297,15 +341,42 @@ def test_characters_that_are_not_counted_use_the_whole_counts() -> None:
     for k, (probability, share) in enumerate(whole):
         np.testing.assert_allclose(by_order[:10, k], probability[0], rtol=1e-6)
         np.testing.assert_allclose(passed[:10, k], share[0], rtol=1e-6)
-        np.testing.assert_allclose(passed_too[:10, k], share[0], rtol=1e-12)
         lower = NgramModel(ngrams.grams, ngrams.terms[: k + 1], "kneser_ney")
         expected = lower.distributions(contexts[: k + 1])[0]
-        np.testing.assert_allclose(probabilities[k][:10], expected, rtol=1e-12)
+        np.testing.assert_allclose(probabilities[k][:10], expected @ fold, rtol=1e-12)
+        kinds = fold[batch.targets[0]].argmax(-1)
+        found = by_class[:10, k]
+        np.testing.assert_allclose(found, (expected @ fold)[np.arange(10), kinds], rtol=1e-6)
         # position 200 is the first that is counted
-        np.testing.assert_allclose(probabilities[k][14:], own[:6, k], rtol=1e-12)
-        np.testing.assert_allclose(passed_too[14:, k], shares[:6, k], rtol=1e-12)
+        np.testing.assert_allclose(probabilities[k][14:], own[:6, k] @ fold, rtol=1e-12)
+        np.testing.assert_allclose(passed[14:, k], shares[:6, k], rtol=1e-6)
         targets = batch.targets[1, 4:].numpy()
         np.testing.assert_allclose(by_order[14:, k], own[np.arange(6), k, targets], rtol=1e-6)
+
+
+def test_the_network_alone_divides_the_rest_by_frequency() -> None:
+    ids = random_ids(300)
+    model = hybrid_of(ids, short_list=SHORT)
+    set_weights(model)
+    fold, inputs = folding(model, ids), random_ids(20)[None]
+    batch = Batch(inputs[:, :-1], inputs[:, 1:], torch.tensor([0]), True, 19)
+    counts = NgramCounts(ids.numpy(), V, ORDER)
+    frequencies = smooth_counts(counts, ORDER, "kneser_ney").terms[0]
+    unigrams = frequencies[0][:-1] + frequencies[1][0] / V
+    with torch.no_grad(), eval_mode(model):
+        network = network_by_hand(model, batch.inputs, fold)
+        expected = network @ fold.T * unigrams / (unigrams @ fold @ fold.T)
+        found = model.network_alone()(batch.inputs)[0].double().softmax(-1)
+        _, parts, _ = model.score_parts(batch, None)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    own = np.take_along_axis(expected, batch.targets[..., None].numpy(), -1)[..., 0]
+    np.testing.assert_allclose(parts["network"], -np.log(own), rtol=1e-5)
+
+
+def test_a_short_list_needs_twice_as_many_characters() -> None:
+    for short_list, length in ((3, 4), (4, None)):  # of 7; one output serves for the rest
+        listed = hybrid_of(random_ids(200), short_list=short_list).architecture.short_list
+        assert (listed and len(listed)) == length
 
 
 def test_the_tables_survive_half_precision_and_the_state_dict() -> None:

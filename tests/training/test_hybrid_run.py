@@ -53,6 +53,8 @@ def test_a_diverging_network_leaves_the_n_gram(train: Train, combination: str) -
     [
         ("callbacks.average.enabled=true",),
         ("data=dino", "cell=gru", "layers=2", "model.combination=product"),
+        ("model.short_list=10",),
+        ("data=dino", "model.short_list=10", "model.combination=product"),
     ],
 )
 def test_a_stopped_run_continues_exactly(

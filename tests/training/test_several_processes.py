@@ -126,7 +126,7 @@ def test_two_processes_follow_the_curve_of_one(train: Train) -> None:
         (2, ("sampler.carry_state=false", "callbacks.early_stopping.patience=1")),
         (2, ("objective=fill",)),
         (2, ("model=hybrid",)),
-        (3, ("model=hybrid", "model.combination=product", "data=dino")),
+        (3, ("model=hybrid", "model.combination=product", "data=dino", "model.short_list=10")),
     ],
 )
 @pytest.mark.usefixtures("forked_workers")

@@ -80,7 +80,12 @@ def _mix(network: LanguageModel, counts: NgramCounts, order: int, weight: float)
     )
     mixed = HybridModel(
         HybridArchitecture(
-            kind="hybrid", network=trained, ngram=ngram, combination="mixture", network_loss=1.0
+            kind="hybrid",
+            network=trained,
+            ngram=ngram,
+            short_list=None,
+            combination="mixture",
+            network_loss=1.0,
         )
     )
     mixed.network = network

@@ -188,9 +188,12 @@ def _rebuild_network(
             ngrams = {name: weights.pop(name) for name in tensors if name.startswith(NGRAM)}
         else:
             network = recurrent(architecture)
+        wanted: dict[str, Tensor] = dict(network.named_parameters())
+        if isinstance(network, HybridModel):
+            wanted["shift"] = network.shift
     expected, found = (
         {name: "x".join(map(str, tensor.shape)) for name, tensor in named.items()}
-        for named in (dict(network.named_parameters()) | dict(network.named_buffers()), weights)
+        for named in (wanted, weights)
     )
     for name in sorted(expected.keys() | found.keys()):
         shapes = expected.get(name, "absent"), found.get(name, "absent")

@@ -13,6 +13,9 @@ text. So d, which is zero but for the network, is fitted on the validation split
 network learns to correct the n-grams, by its own loss and by that of the whole. This needs fewer
 characters, but the product soon trusts a network that has learnt its text by heart.
 
+With a short list, p_k and q are distributions of the most frequent characters and of the class of
+the rest. The mixture of the n-grams, or in a product p_K, divides the rest.
+
 In training, the p_k of a position come from counts without its block (`ngram.left_out`). Before
 the first step the whole is the n-gram model of the highest order alone, unless `init_from` has
 copied the layers that compute the weights.
@@ -21,10 +24,11 @@ Sources: Neubig and Dyer, EMNLP 2016, "Generalizing and Hybridizing Count-based 
 Models"; for the product, Li et al., EMNLP Findings 2022, "Residual Learning of Neural Text
 Generation with n-gram Language Model".
 
-Shapes: B batch, T time steps, M = B·T, V vocabulary, H hidden, K orders, N characters in a split.
+Shapes: B batch, T time steps, M = B·T, V vocabulary, C classes (V without a short list), H hidden,
+K orders, N characters in a split.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -34,21 +38,16 @@ from torch import Tensor, nn
 from typing_extensions import TypeIs, override
 
 from lyricgen.data.batch import IGNORED, Batch
-from lyricgen.data.splits import Split
-from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.models.cells.cell import LayerStep, State
 from lyricgen.models.model import Model, NextModel, at_least_float32, cross_entropy, nats_of
 from lyricgen.models.network import CharacterNetwork, LanguageModel
-from lyricgen.models.ngram.distributions import Distributions, multiply, whole_levels
-from lyricgen.models.ngram.language_model import NgramBaseline, NgramLanguageModel
-from lyricgen.models.ngram.left_out import divide
+from lyricgen.models.ngram.distributions import Distributions, multiply
+from lyricgen.models.ngram.language_model import NgramLanguageModel
+from lyricgen.models.ngram.levels import whole_levels
+from lyricgen.models.ngram.model import NgramModel
+from lyricgen.models.ngram.short_list import ShortList
 from lyricgen.models.ngram.training_tables import TrainingTables
-from lyricgen.models.options import (
-    HybridArchitecture,
-    HybridOptions,
-    NgramArchitecture,
-    RecurrentArchitecture,
-)
+from lyricgen.models.options import HybridArchitecture
 
 SHIFTS = torch.linspace(-4, 2, 61)  # candidates for d
 NGRAM = "ngram."  # begins the names of the n-gram model's tensors
@@ -68,6 +67,7 @@ class HybridModel(NextModel):
     Attributes:
         network: the network; it predicts alone, too.
         ngram: the n-gram model, uniform until it is fitted or loaded.
+        short_list: classes that the network predicts; None if it predicts characters.
         training_tables: tables for training; None in a model that is not trained.
     """
 
@@ -83,6 +83,9 @@ class HybridModel(NextModel):
         self.architecture = architecture
         self.vocabulary_size = architecture.vocabulary_size
         self.network = LanguageModel(architecture.network)
+        self.short_list: ShortList | None = None
+        if architecture.short_list is not None:
+            self.short_list = ShortList(architecture.short_list, self.vocabulary_size)
         self._ngrams = [NgramLanguageModel(architecture.ngram)]  # in a list: not a submodule
         self.ngram_order = orders = architecture.ngram.order
         self.on_hidden = nn.Linear(architecture.network.hidden_size, orders + 1)
@@ -90,7 +93,8 @@ class HybridModel(NextModel):
         for parameter in (*self.on_hidden.parameters(), *self.on_passed.parameters()):
             nn.init.zeros_(parameter)
         self.register_buffer("shift", torch.zeros(()))  # d of the network
-        self._distributions: Distributions | None = None
+        self._shares: Tensor | None = None
+        self._distributions: dict[bool, Distributions] = {}  # by whether they are logarithms
         self._ngrams_alone = True
         self.register_state_dict_post_hook(_add_ngrams)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(_take_ngrams)  # type: ignore[no-untyped-call]
@@ -102,7 +106,43 @@ class HybridModel(NextModel):
 
     def set_ngram(self, model: NgramLanguageModel) -> None:
         """Replace the n-gram model."""
-        self._ngrams[0], self._distributions = model, None
+        self._ngrams[0], self._distributions, self._shares = model, {}, None
+
+    def network_alone(self) -> LanguageModel:
+        """Make a model of the network; with a short list, 1-grams divide the rest."""
+        short, built = self.short_list, self.network.architecture
+        if short is None:
+            return self.network
+        options = built.model.model_copy(update={"tie_weights": False})
+        alone = LanguageModel(built.model_copy(update={"model": options}))
+        tensors, output = self.network.state_dict(), self.network.output_weight.detach()
+        tensors["output.weight"] = output[short.rows][short.classes]
+        tensors["output.bias"] = self._divide(self._take_classes(self.network.output.bias.detach()))
+        alone.load_state_dict(tensors, assign=True)
+        return alone.train(self.training)
+
+    def _take_classes(self, logits: Tensor) -> Tensor:
+        """Take logits of classes, (…, C), from logits of the network, (…, V)."""
+        if self.short_list is None:
+            return logits
+        return (logits - self._log_shares(logits)).index_select(-1, self.short_list.rows)
+
+    def _divide(self, logits: Tensor) -> Tensor:
+        """Compute logits of characters, (…, V), from logits of classes, by the 1-grams."""
+        if self.short_list is None:
+            return logits
+        return self.short_list.spread(logits) + self._log_shares(logits)
+
+    def _log_shares(self, like: Tensor) -> Tensor:
+        """Find the logarithm of each character's share in its class by the 1-grams, (V,)."""
+        if self._shares is None:
+            assert self.short_list is not None
+            model, classes = self.ngram.model, self.short_list.numbers
+            unigrams = NgramModel(model.grams, model.terms[:1], model.smoothing)
+            shares = unigrams.distributions([np.zeros(1, dtype=np.int64)])[0]
+            self._shares = torch.from_numpy(shares / np.bincount(classes, shares)[classes]).log()
+        self._shares = self._shares.to(like.device)
+        return self._shares.to(like.dtype)
 
     @property
     @override
@@ -162,14 +202,25 @@ class HybridModel(NextModel):
         Returns:
             Log-probabilities, (M, V).
         """
-        distributions = self._distributions_on(logits.device, logits.dtype)
+        short, product = self.short_list, self.architecture.combination == "product"
+        logits = self._take_classes(logits)
+        distributions = self._distributions_on(logits, logarithms=product)
         passed = distributions.passed_shares(rows)
         weights = self.weights(hidden, passed.T)
-        if self.architecture.combination == "product":
-            logs = distributions.logs(rows)
-            return multiply(logs, logits, weights).log_softmax(-1)
-        mixed = distributions.mix(weights[:, :-1].T, rows, passed)
-        return mixed.addcmul_(logits.softmax(-1), weights[:, -1:]).log_()
+        if product:
+            whole = multiply(distributions.logs(rows), logits, weights).log_softmax(-1)
+            if short is None:
+                return whole
+            ngrams = self._distributions_on(logits, logarithms=False).highest(rows, passed)
+            classes = short.fold(ngrams)
+        else:
+            ngrams = distributions.mix(weights[:, :-1].T, rows, passed)
+            classes = ngrams if short is None else short.fold(ngrams)
+            whole = torch.addcmul(classes, logits.softmax(-1), weights[:, -1:]).log_()
+            if short is None:
+                return whole
+        # the n-grams divide the classes
+        return ngrams.log_() + short.spread(whole - classes.log_())
 
     def weights(self, hidden: Tensor, passed: Tensor) -> Tensor:
         """Compute the weights of the orders and of the network, (M, K + 1).
@@ -198,27 +249,36 @@ class HybridModel(NextModel):
         self, batch: Batch, state: State | None, label_smoothing: float
     ) -> tuple[Tensor, Tensor, State]:
         hidden, state = self.network.recurrence(self.network.features(batch.inputs), state)
-        logits = at_least_float32(self.network.logits(hidden)).flatten(0, 1)  # (M, V)
+        short = self.short_list
+        weight, bias = self.network.output_weight, self._take_classes(self.network.output.bias)
+        weight = weight if short is None else weight.index_select(0, short.rows)
+        logits = F.linear(self.network.dropout(hidden), weight, bias)
+        logits = at_least_float32(logits).flatten(0, 1)  # (M, C)
         log_probabilities, targets = F.log_softmax(logits, dim=-1), batch.targets.flatten()
+        counted = targets != IGNORED
+        if short is not None:
+            targets = short.classes.take(targets * counted).masked_fill(~counted, IGNORED)
         own_loss, _ = cross_entropy(log_probabilities, targets, label_smoothing)
         tables = self.training_tables
         if tables is None:
             raise RuntimeError("a model without tables of its text cannot be trained")
         read = self.network.dropout(hidden).flatten(0, 1)  # (M, H)
-        weight = self.architecture.network_loss
-        if self.architecture.combination == "product":
-            logs, passed = tables.logs(batch, logits.dtype)
-            whole = multiply(logs, logits, self.weights(read, passed))
+        passed, of_character, of_class = tables.terms(batch)
+        product = self.architecture.combination == "product"
+        weights = self.weights(read if product else read.detach(), passed)
+        if product:
+            whole = multiply(tables.logs(batch, logits.dtype), logits, weights)
             nats = F.cross_entropy(whole, targets, ignore_index=IGNORED, reduction="sum")
+            of_character, of_class = of_character[:, -1], of_class[:, -1]
         else:  # only the targets' probabilities are needed, so no distribution is mixed
-            counted = targets != IGNORED
-            read, weight = read.detach(), 1.0
             own = log_probabilities.detach().gather(1, (targets * counted)[:, None]).exp()  # (M, 1)
-            by_order, passed = tables.terms(batch)
-            members = torch.cat([by_order.to(own.dtype), own], dim=1)  # (M, K + 1)
-            mixed = (self.weights(read, passed) * members).sum(dim=-1)
-            nats = -(mixed.log() * counted).sum()
-        return nats + weight * own_loss, nats, state
+            of_character, of_class = (
+                (weights[:, :-1] * each).sum(-1) for each in (of_character, of_class)
+            )
+            nats = -(torch.addcmul(of_class, weights[:, -1], own[:, 0]).log() * counted).sum()
+        if short is not None:  # the n-grams divide the class
+            nats = nats - ((of_character / of_class).log() * counted).sum()
+        return nats + (self.architecture.network_loss if product else 1) * own_loss, nats, state
 
     @override
     @torch.no_grad()
@@ -233,16 +293,19 @@ class HybridModel(NextModel):
             hidden, rows, state = self._read(batch.inputs, None if batch.starts_stream else state)
             hidden, rows, targets = hidden.flatten(0, 1), rows.flatten(1), batch.targets.flatten()
             counted = targets != IGNORED
-            chosen = (targets * counted)[:, None]
-            own = at_least_float32(self.network.logits(hidden)).softmax(-1).gather(1, chosen)
-            distributions = self._distributions_on(own.device, own.dtype)
+            logits = self._take_classes(at_least_float32(self.network.logits(hidden)))
+            distributions = self._distributions_on(logits, logarithms=False)
             passed = distributions.passed_shares(rows)
             logs = self.weights(hidden, passed.T).log()  # (M, K + 1)
             ngrams = logs[:, :-1].logsumexp(-1, keepdim=True)  # (M, 1)
-            by_ngrams = distributions.mix((logs[:, :-1] - ngrams).exp().T, rows, passed)
+            mixed = distributions.mix((logs[:, :-1] - ngrams).exp().T, rows, passed)
+            chosen = (targets * counted)[:, None]
+            if self.short_list is not None:
+                mixed, chosen = self.short_list.fold(mixed), self.short_list.classes.take(chosen)
+            of_class, own = (each.gather(1, chosen) for each in (mixed, logits.softmax(-1)))
             odds = logs[:, -1:] - ngrams + shifts  # (M, S)
-            mixed = torch.sigmoid(-odds) * by_ngrams.gather(1, chosen) + torch.sigmoid(odds) * own
-            nats -= (mixed.log() * counted[:, None]).to(room).double().sum(0)
+            found = torch.sigmoid(-odds) * of_class + torch.sigmoid(odds) * own
+            nats -= (found.log() * counted[:, None]).to(room).double().sum(0)
         self.shift.fill_(shifts[total(nats).argmin()])
 
     @override
@@ -250,6 +313,7 @@ class HybridModel(NextModel):
         self, batch: Batch, state: State | None
     ) -> tuple[Tensor, dict[str, Tensor], State]:
         whole, logits, state = self._predict(batch.inputs, state)
+        logits = self._divide(self._take_classes(at_least_float32(logits)))
         return nats_of(whole, batch), {"network": nats_of(logits, batch)}, state
 
     @override
@@ -259,7 +323,8 @@ class HybridModel(NextModel):
         hidden, rows, state = self._read(batch.inputs, state)
         shape, hidden, rows = batch.inputs.shape, hidden.flatten(0, 1), rows.flatten(1)
         logits = at_least_float32(self.network.logits(hidden))  # (M, V)
-        passed = self._distributions_on(logits.device, logits.dtype).passed_shares(rows)
+        product = self.architecture.combination == "product"
+        passed = self._distributions_on(logits, logarithms=product).passed_shares(rows)
         weights = self.weights(hidden, passed.T).view(*shape, -1).unbind(-1)
         names = [*(f"{order}-gram" for order in range(1, len(rows) + 1)), "network"]
         mixed = self.mix(hidden, logits, rows).view(*shape, -1)
@@ -278,65 +343,19 @@ class HybridModel(NextModel):
     def layer_steps(self) -> list[LayerStep]:
         return self.network.layer_steps()
 
-    def _distributions_on(self, device: torch.device, dtype: torch.dtype) -> Distributions:
-        made = self._distributions
-        if made is None or (made.device, made.dtype) != (device, dtype):
-            levels = whole_levels(self.ngram.model)
-            product = self.architecture.combination == "product"
-            made = Distributions(levels, self.vocabulary_size, device, dtype, logarithms=product)
-            self._distributions = made
+    def _distributions_on(self, logits: Tensor, *, logarithms: bool) -> Distributions:
+        """Find the distributions of characters, or logarithms of those of classes."""
+        made = self._distributions.get(logarithms)
+        if made is None or (made.device, made.dtype) != (logits.device, logits.dtype):
+            levels, size = whole_levels(self.ngram.model), self.vocabulary_size
+            classes = None if self.short_list is None else self.short_list.numbers
+            made = Distributions(
+                *(levels, size, logits.device, logits.dtype),
+                logarithms=logarithms,
+                classes=classes if logarithms else None,
+            )
+            self._distributions[logarithms] = made
         return made
-
-
-def build_hybrid(
-    options: HybridOptions,
-    architecture: RecurrentArchitecture,
-    splits: Mapping[str, Split],
-    vocabulary: Vocabulary,
-) -> HybridModel:
-    """Build a hybrid model; count its n-grams, and compute its tables for training.
-
-    Args:
-        options: options of the n-grams and the mixture.
-        architecture: sizes and options of the network.
-        splits: "train", which is counted, and "val", which decides the order, if it is there.
-        vocabulary: characters of the text.
-
-    Raises:
-        UserError: the mapped ids of a split are damaged and cannot be restored.
-    """
-    train, size = splits["train"], len(vocabulary)
-    longest = options.order or options.max_order
-    splits = {name: splits[name] for name in ("train", "val") if name in splits}
-    counted = NgramBaseline(splits, size, longest, options.max_chars, "model.max_chars")
-    order = options.order or counted.best_order()
-    # more than the symbols of the longest line would change no probability
-    order = min(order, sum(len(keys) > 0 for keys in counted.counts.keys))
-    ngram = NgramArchitecture(
-        kind="ngram",
-        order=order,
-        smoothing="kneser_ney",
-        k=1.0,
-        vocabulary_size=size,
-        start_symbol=architecture.start_symbol,
-    )
-    model = HybridModel(
-        HybridArchitecture(
-            kind="hybrid",
-            network=architecture,
-            ngram=ngram,
-            combination=options.combination,
-            network_loss=options.network_loss,
-        )
-    )
-    model.ngram.set_counts(counted.counts)
-    ids = counted.ids.numpy()
-    blocks = divide(ids, options.blocks, size, vocabulary.characters.find("\n"))
-    model.training_tables = TrainingTables(
-        *(model.ngram, counted.counts, ids, blocks, len(train.ids) - len(ids)),
-        with_distributions=options.combination == "product",
-    )
-    return model
 
 
 def is_hybrid(model: Model) -> TypeIs[HybridModel]:

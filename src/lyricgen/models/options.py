@@ -166,6 +166,7 @@ class HybridOptions(NetworkOptions):
     max_order: int = Field(ge=1, le=9)
     max_chars: PositiveInt | None
     blocks: int = Field(ge=2, le=1000)
+    short_list: Size | None
     combination: Combination
     network_loss: PositiveFloat
 
@@ -196,6 +197,8 @@ class HybridArchitecture(Options):
     kind: Literal["hybrid"]
     network: RecurrentArchitecture
     ngram: NgramArchitecture
+    # ids of the characters with outputs of their own; the last also serves for all others
+    short_list: tuple[NonNegativeInt, ...] | None = Field(strict=False)
     combination: Combination
     network_loss: PositiveFloat
 
@@ -216,6 +219,9 @@ class HybridArchitecture(Options):
             raise ValueError("the network and the n-grams have different vocabularies")
         if self.network.objective != "next" or self.ngram.smoothing != "kneser_ney":
             raise ValueError("a hybrid model predicts the next character, with Kneser-Ney n-grams")
+        listed = self.short_list or (0,)
+        if len(set(listed)) < len(listed) or max(listed) >= self.vocabulary_size:
+            raise ValueError("the short list is not of distinct ids of the vocabulary")
         return self
 
 

@@ -101,7 +101,8 @@ class TrainedModel:
         Raises:
             UserError: the model fills gaps or counts n-grams.
         """
-        network = self.network.network if isinstance(self.network, HybridModel) else self.network
+        network = self.network
+        network = network.network_alone() if isinstance(network, HybridModel) else network
         if isinstance(network, LanguageModel):
             return network
         what = "fills gaps from both sides" if self.fills_gaps else "counts n-grams"
@@ -144,7 +145,7 @@ class TrainedModel:
         if not isinstance(self.network, HybridModel):
             what = "is nothing but n-grams" if self.holds_counts else "has no n-grams"
             raise UserError(f"this model {what}: leave --network-only out")
-        network = self.network.network
+        network = self.network.network_alone()
         chosen = network.architecture.model.model_dump(mode="json")
         return replace(self, network=network, options={**self.options, "model": chosen})
 

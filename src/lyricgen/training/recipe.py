@@ -25,7 +25,8 @@ BUDGET = 2e12
 GPU = 50  # factor of the budget on a GPU; not measured
 HIGH = 4  # factor of the budget with effort=high
 READINGS = {"normal": (40, 5), "high": (60, 12)}  # most epochs for a short and for a long text
-FEW = 3  # readings up to which no text is learnt by heart
+LISTED = 1_000  # characters of a short list, for a product of many symbols
+FEW = 5  # readings up to which no text is learnt by heart
 FEWEST_STEPS = 20  # of an epoch; a shorter text gets smaller batches
 CHARACTERS = 1_500  # of a batch of lines
 
@@ -63,7 +64,9 @@ def recipe(text: Text, layers: int, effort: Effort, *, on_gpu: bool) -> dict[str
     tied = text.symbols > 1000
     embedding = size if tied else 64
     inputs = embedding + (2 * layers - 1) * size
-    work = 3 * size * inputs + size * text.symbols  # multiplications for a character
+    many = text.characters >= PRODUCT and text.symbols > 2 * LISTED
+    outputs = LISTED if many else text.symbols
+    work = 3 * size * inputs + size * outputs  # multiplications for a character
     budget = BUDGET * (HIGH if high else 1) * (GPU if on_gpu else 1) / work  # characters to read
     if budget < FEW * text.characters:
         long = 1.0
@@ -80,6 +83,7 @@ def recipe(text: Text, layers: int, effort: Effort, *, on_gpu: bool) -> dict[str
             "dropout": round(0.65 * short + 0.2 * long, 2),
             "weight_drop": round(0.5 * scarce, 2),
             "noise": round(0.1 * scarce, 2),
+            "short_list": LISTED if many else None,
             "combination": "product" if text.characters >= PRODUCT else "mixture",
             "network_loss": 0.3,
         },

@@ -5,7 +5,6 @@ P prefix characters.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -16,65 +15,12 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from typing_extensions import override
 
+from lyricgen.models.ngram.levels import Level
 from lyricgen.models.ngram.model import NOTHING, Floats, NgramModel, Numbers
 
 Array: TypeAlias = npt.NDArray[Any]
 
 DENSE_BYTES = 2**26  # most bytes of the tables that hold whole distributions of short contexts
-
-
-@dataclass(frozen=True)
-class Level:
-    """Distributions of one order k, as the terms of p_k = direct + passed · p_{k-1}.
-
-    Row r is a context, of the whole text or without one block.
-
-    Attributes:
-        first: (R + 1,) entries of row r are those from first[r] to first[r + 1] - 1.
-        symbols: (E,) symbol of each entry; other symbols have direct = 0.
-        direct: (E,) share of the entry's symbol.
-        passed: (R,) share of p_{k-1}.
-        shorter: (R,) row of the context without its oldest symbol, in the level below.
-    """
-
-    first: Numbers
-    symbols: Numbers
-    direct: Floats
-    passed: Floats
-    shorter: Numbers
-
-
-def whole_levels(model: NgramModel) -> list[Level]:
-    """Make the levels of an n-gram model; row r of level k is the context with the number r."""
-    width, levels = model.grams.vocabulary_size + 1, list[Level]()
-    below = np.zeros(0, dtype=np.int64)  # keys of the grams one symbol shorter
-    shorter = np.zeros(1, dtype=np.int64)  # of each context, the number without its oldest symbol
-    for keys, (direct, passed) in zip(model.grams.keys, model.terms, strict=False):
-        context, symbols = np.divmod(keys, width)
-        predicted = symbols < width - 1
-        sizes = np.bincount(context[predicted], minlength=len(shorter))
-        first = np.append(0, np.cumsum(sizes))
-        levels.append(
-            Level(first, symbols[predicted], direct[:-1][predicted], passed[:-1], shorter)
-        )
-        longer = np.searchsorted(below, shorter[context] * width + symbols)
-        below, shorter = keys, longer if len(below) else np.zeros_like(keys)
-    return levels
-
-
-def join(one: list[Level], other: list[Level]) -> list[Level]:
-    """Put the rows of other levels behind those of the first levels."""
-    rows = [0, *(len(level.passed) for level in one)]
-    return [
-        Level(
-            np.append(a.first, a.first[-1] + b.first[1:]),
-            np.append(a.symbols, b.symbols),
-            np.append(a.direct, b.direct),
-            np.append(a.passed, b.passed),
-            np.append(a.shorter, b.shorter + below),
-        )
-        for a, b, below in zip(one, other, rows, strict=False)
-    ]
 
 
 def _changes(levels: Sequence[Level], below: Floats) -> Iterator[Floats]:
@@ -88,7 +34,7 @@ def _changes(levels: Sequence[Level], below: Floats) -> Iterator[Floats]:
     """
     size, keys, probabilities = below.shape[1], None, below.ravel()
     for level in levels:
-        row = np.repeat(np.arange(len(level.passed)), np.diff(level.first))
+        row = level.entry_rows()
         sought = level.shorter[row] * size + level.symbols
         place = sought if keys is None else np.searchsorted(keys, sought)
         lower = level.passed[row] * probabilities[place]
@@ -124,6 +70,7 @@ class Distributions:
         device: where to put the tables, and where rows are looked up.
         dtype: type of the probabilities.
         logarithms: whether `logs` will be called, and not `mix`.
+        classes: (V,) class of each character, which then take the place of characters; or None.
     """
 
     def __init__(
@@ -134,22 +81,26 @@ class Distributions:
         dtype: torch.dtype,
         *,
         logarithms: bool,
+        classes: Numbers | None = None,
     ) -> None:
-        self.device, self.dtype, self.vocabulary_size = device, dtype, vocabulary_size
+        lowest = np.full(vocabulary_size, 1 / vocabulary_size)
+        if classes is not None:
+            levels = [level.fold(classes) for level in levels]
+            lowest = np.bincount(classes, lowest)
+        self.device, self.dtype, self.vocabulary_size = device, dtype, len(lowest)
         # before the rows of each level, one for unseen contexts
         passed = [np.append(1.0, level.passed) for level in levels]
         self._passed = torch.from_numpy(np.concatenate(passed)).to(device, dtype)
         first = 1 + np.cumsum([0, *map(len, passed[:-1])])
         self._first_passed = torch.from_numpy(first)[:, None].to(device)  # (K, 1)
-        room = DENSE_BYTES // (dtype.itemsize * vocabulary_size)  # rows
+        room = DENSE_BYTES // (dtype.itemsize * len(lowest))  # rows
         tables: list[Tensor] = []
-        below = torch.full((1, vocabulary_size), 1 / vocabulary_size, dtype=torch.float64)
+        below = torch.from_numpy(lowest)[None]
         for level in levels:
             if tables and sum(map(len, tables)) + len(level.passed) > room:
                 break
             below = below[torch.from_numpy(level.shorter)] * torch.from_numpy(level.passed)[:, None]
-            rows = np.repeat(np.arange(len(level.passed)), np.diff(level.first))
-            below[rows, level.symbols] += torch.from_numpy(level.direct)
+            below[level.entry_rows(), level.symbols] += torch.from_numpy(level.direct)
             tables.append(below)
         self._offsets = [0, *np.cumsum([len(one) for one in tables]).tolist()][:-1]
         table = torch.cat(tables)
@@ -178,6 +129,12 @@ class Distributions:
         """Find the log-probabilities of each order; `mix` explains the rows."""
         whole = [self._table.index_select(0, place) for place in self._places(rows)]
         return Logs(whole, list(self._entries(rows)))
+
+    def highest(self, rows: Tensor, passed: Tensor) -> Tensor:
+        """Compute the distribution of the highest order, (M, V); `mix` explains the arguments."""
+        weights = torch.zeros_like(passed)
+        weights[-1] = 1
+        return self.mix(weights, rows, passed)
 
     def mix(self, weights: Tensor, rows: Tensor, passed: Tensor) -> Tensor:
         """Compute the sum of the orders' distributions with weights.

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lyricgen.models.ngram.distributions import Level
+from lyricgen.models.ngram.levels import Level
 from lyricgen.models.ngram.model import (
     Floats,
     Ids,

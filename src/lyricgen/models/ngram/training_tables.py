@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 
 from lyricgen.data.batch import Batch
-from lyricgen.models.ngram.distributions import Distributions, Level, Logs, join, whole_levels
+from lyricgen.models.ngram.distributions import Distributions, Logs
 from lyricgen.models.ngram.language_model import NgramLanguageModel
 from lyricgen.models.ngram.left_out import leave_out
+from lyricgen.models.ngram.levels import Level, join, whole_levels
 from lyricgen.models.ngram.model import Floats, Ids, NgramCounts, Numbers
+from lyricgen.models.ngram.short_list import ShortList
 
 
 class TrainingTables:
@@ -27,6 +29,7 @@ class TrainingTables:
         ids: (N,) the counted characters.
         blocks: (N,) the block of each.
         begin: position of the first counted character in the split.
+        short_list: classes of the characters, or None.
         with_distributions: whether `logs` will be called.
     """
 
@@ -37,59 +40,80 @@ class TrainingTables:
         ids: Ids,
         blocks: Numbers,
         begin: int,
+        short_list: ShortList | None,
         *,
         with_distributions: bool,
     ) -> None:
-        self._ngram, self._begin, order = ngram, begin, ngram.architecture.order
-        terms = np.empty((2, len(ids), order), dtype=np.float32)  # p_k of the character, and passed
+        self._ngram, self._begin, self._short_list = ngram, begin, short_list
+        order, size = ngram.architecture.order, ngram.vocabulary_size
+        # passed, p_k of the character and, with a short list, p_k of its class
+        terms = np.empty((2 if short_list is None else 3, len(ids), order), dtype=np.float32)
         rows = np.empty((order, len(ids) if with_distributions else 0), dtype=np.int32)
         self._levels: list[Level] = []
-        probability: Floats = np.full(len(ids), 1 / ngram.vocabulary_size)
+        probability: Floats = np.full(len(ids), 1 / size)
+        rest: Floats = probability * (0 if short_list is None else size - short_list.last)
         for k, one in enumerate(leave_out(counts, order, ids, blocks)):
             passed = np.where(one.rows < 0, 1.0, one.level.passed[one.rows])
             probability = one.direct + passed * probability
-            terms[0, :, k], terms[1, :, k] = probability, passed
+            terms[0, :, k], terms[1, :, k] = passed, probability
+            if short_list is not None:
+                rest = short_list.rest_shares(one.level)[one.rows] + passed * rest
+                terms[2, :, k] = np.where(short_list.is_rest(ids), rest, probability)
             if with_distributions:
                 rows[k] = one.rows
                 self._levels.append(one.level)
         self._whole_rows = np.array([[len(level.passed)] for level in self._levels])  # (K, 1)
+        whole = whole_levels(ngram.model) if begin else []
+        self._rest_shares = [short_list.rest_shares(each) for each in whole if short_list]
         if begin and with_distributions:
-            self._levels = join(self._levels, whole_levels(ngram.model))
+            self._levels = join(self._levels, whole)
         self._terms, self._rows = torch.from_numpy(terms), torch.from_numpy(rows)
         self._distributions: Distributions | None = None
 
-    def terms(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def terms(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Look up a batch's targets.
 
         Returns:
-            For each target, its probability by each order and the share that the order passes on,
-            (M, K) float32 each; arbitrary for padding.
+            For each target, the share that each order passes on, its probability by each order, and
+            that of its class, (M, K) float32 each; arbitrary for padding. Without a short list, the
+            class is the character.
         """
         positions, places = self._places(batch)
         self._terms = self._terms.to(positions.device)
-        found = self._terms[:, places]  # (2, M, K)
+        found = self._terms[:, places]  # (2 or 3, M, K)
         if self._begin:
-            contexts, _ = self._ngram.contexts(batch.inputs, None)
-            targets = batch.targets.clamp(min=0).cpu().numpy()
-            by_order = list(self._ngram.model.by_order(contexts, targets))  # K of 2, (B, T)
-            new = torch.from_numpy(np.array(by_order, dtype=np.float32)).flatten(2)
-            found = torch.where(
-                positions[:, None] >= 0, found, new.to(found.device).permute(1, 2, 0)
-            )
-        return found[0], found[1]
+            new = torch.from_numpy(self._new_terms(batch)).to(found)
+            found = torch.where(positions[:, None] >= 0, found, new)
+        return found[0], found[1], found[-1]
 
-    def logs(self, batch: Batch, dtype: torch.dtype) -> tuple[Logs, Tensor]:
-        """Compute the distributions of a batch's targets.
+    def _new_terms(self, batch: Batch) -> Floats:
+        """Compute the terms of a batch's targets by the whole counts, (2 or 3, M, K)."""
+        contexts, _ = self._ngram.contexts(batch.inputs, None)
+        targets = batch.targets.clamp(min=0).cpu().numpy()
+        by_order = list(self._ngram.model.by_order(contexts, targets))  # K of 2, (B, T)
+        terms = [[passed for _, passed in by_order], [probability for probability, _ in by_order]]
+        if self._short_list is not None:
+            rest = np.full(targets.shape, 1 - self._short_list.last / self._ngram.vocabulary_size)
+            are_rest, classes = self._short_list.is_rest(targets), list[Floats]()
+            for shares, rows, (probability, passed) in zip(
+                self._rest_shares, contexts, by_order, strict=True
+            ):
+                rest = shares[rows] + passed * rest
+                classes.append(np.where(are_rest, rest, probability))
+            terms.append(classes)
+        return np.moveaxis(np.array(terms).reshape(len(terms), len(by_order), -1), 1, 2)
 
-        Returns:
-            Log-probabilities of each order, and the share that each order passes on,
-            (M, K); arbitrary for padding.
-        """
+    def logs(self, batch: Batch, dtype: torch.dtype) -> Logs:
+        """Find the distributions of the classes of a batch's targets; arbitrary for padding."""
         positions, places = self._places(batch)
         made = self._distributions
         if made is None or (made.device, made.dtype) != (positions.device, dtype):
             size = self._ngram.vocabulary_size
-            made = Distributions(self._levels, size, positions.device, dtype, logarithms=True)
+            made = Distributions(
+                *(self._levels, size, positions.device, dtype),
+                logarithms=True,
+                classes=None if self._short_list is None else self._short_list.numbers,
+            )
             self._distributions, self._rows = made, self._rows.to(positions.device)
         rows = self._rows[:, places].long()  # (K, M)
         if self._begin:
@@ -97,7 +121,7 @@ class TrainingTables:
             numbers = np.stack(contexts).reshape(len(contexts), -1)
             new = torch.from_numpy(np.where(numbers < 0, -1, numbers + self._whole_rows))
             rows = torch.where(positions >= 0, rows, new.to(rows.device))
-        return made.logs(rows), made.passed_shares(rows).T
+        return made.logs(rows)
 
     def _places(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Find a batch's targets among the counted characters, (M,).

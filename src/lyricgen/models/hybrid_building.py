@@ -1,0 +1,77 @@
+"""Build a hybrid model from its options and its text."""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from lyricgen.data.splits import Split
+from lyricgen.data.vocabulary import Vocabulary
+from lyricgen.models.hybrid import HybridModel
+from lyricgen.models.ngram.language_model import NgramBaseline
+from lyricgen.models.ngram.left_out import divide
+from lyricgen.models.ngram.training_tables import TrainingTables
+from lyricgen.models.options import (
+    HybridArchitecture,
+    HybridOptions,
+    NgramArchitecture,
+    RecurrentArchitecture,
+)
+
+
+def build_hybrid(
+    options: HybridOptions,
+    architecture: RecurrentArchitecture,
+    splits: Mapping[str, Split],
+    vocabulary: Vocabulary,
+) -> HybridModel:
+    """Build a hybrid model; count its n-grams, and compute its tables for training.
+
+    Args:
+        options: options of the n-grams and the mixture.
+        architecture: sizes and options of the network.
+        splits: "train", which is counted, and "val", which decides the order, if it is there.
+        vocabulary: characters of the text.
+
+    Raises:
+        UserError: the mapped ids of a split are damaged and cannot be restored.
+    """
+    train, size = splits["train"], len(vocabulary)
+    longest = options.order or options.max_order
+    splits = {name: splits[name] for name in ("train", "val") if name in splits}
+    counted = NgramBaseline(splits, size, longest, options.max_chars, "model.max_chars")
+    order = options.order or counted.best_order()
+    # more than the symbols of the longest line would change no probability
+    order = min(order, sum(len(keys) > 0 for keys in counted.counts.keys))
+    ngram = NgramArchitecture(
+        kind="ngram",
+        order=order,
+        smoothing="kneser_ney",
+        k=1.0,
+        vocabulary_size=size,
+        start_symbol=architecture.start_symbol,
+    )
+    model = HybridModel(
+        HybridArchitecture(
+            kind="hybrid",
+            network=architecture,
+            ngram=ngram,
+            short_list=_list_commonest(train.character_counts(size), options.short_list),
+            combination=options.combination,
+            network_loss=options.network_loss,
+        )
+    )
+    model.ngram.set_counts(counted.counts)
+    ids = counted.ids.numpy()
+    blocks = divide(ids, options.blocks, size, vocabulary.characters.find("\n"))
+    model.training_tables = TrainingTables(
+        *(model.ngram, counted.counts, ids, blocks, len(train.ids) - len(ids), model.short_list),
+        with_distributions=options.combination == "product",
+    )
+    return model
+
+
+def _list_commonest(counts: Tensor, length: int | None) -> tuple[int, ...] | None:
+    """List the commonest characters, and one more that stands for the rest, if a list helps."""
+    if length is None or len(counts) <= 2 * length:
+        return None
+    return tuple(counts.argsort(descending=True, stable=True)[: length + 1].tolist())
