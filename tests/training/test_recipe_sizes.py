@@ -24,6 +24,7 @@ def test_a_short_a_long_and_a_middle_text() -> None:
         "model.weight_drop": [0.5, 0, 0],
         "model.noise": [0.1, 0, 0],
         "loss.label_smoothing": [0.1, 0, 0],
+        "optimizer.lr": [0.012, 0.0098, 0.008],
         "optimizer.weight_decay": [0.3, 0.05, 0.01],  # the geometric mean in the middle
         "callbacks.average.enabled": [True, True, False],
         "data.batch_size": [14, 32, 48],
@@ -56,8 +57,10 @@ def test_the_budget_bounds_what_is_read(
         found[f"{name}"] for name in ("hidden_size", "trainer.max_epochs", "trainer.max_steps")
     )
     embedding = found["model.embedding_size"] or size
+    outputs = found["model.short_list"] or symbols
+    assert (outputs == 1000) == (characters >= 300_000 and symbols > 2_000)
     # three products with the input and the state in each layer, and one with the output
-    work = 3 * size * (embedding + size + (layers - 1) * 2 * size) + size * symbols
+    work = 3 * size * (embedding + size + (layers - 1) * 2 * size) + size * outputs
     read = characters * epochs
     if steps is not None:
         assert epochs == 1
@@ -79,9 +82,10 @@ def test_an_epoch_has_enough_steps(
     assert characters / (found["data.batch_size"] * row) >= 20 or found["data.batch_size"] == 1
 
 
-def test_a_text_that_is_read_twice_gets_the_settings_of_a_long_one() -> None:
+def test_a_text_that_is_read_a_few_times_gets_the_settings_of_a_long_one() -> None:
     verse = settings(800_000, 6_452)
-    assert verse["trainer.max_epochs"] == 1
+    assert verse["trainer.max_epochs"] == 4
+    assert verse["model.short_list"] == 1000
     assert verse["model.dropout"] == 0.2
     assert verse["model.combination"] == "product"
     assert settings(800_000, 100)["trainer.max_epochs"] == 5

@@ -16,9 +16,8 @@ characters, but the product soon trusts a network that has learnt its text by he
 With a short list, p_k and q are distributions of the most frequent characters and of the class of
 the rest. The mixture of the n-grams, or in a product p_K, divides the rest.
 
-In training, the p_k of a position come from counts without its block (`ngram.left_out`). Before
-the first step the whole is the n-gram model of the highest order alone, unless `init_from` has
-copied the layers that compute the weights.
+In training, the p_k of a position come from counts without its block (`ngram.left_out`). Before the
+first step the whole is p_K, unless `init_from` has copied the layers that compute the weights.
 
 Sources: Neubig and Dyer, EMNLP 2016, "Generalizing and Hybridizing Count-based and Neural Language
 Models"; for the product, Li et al., EMNLP Findings 2022, "Residual Learning of Neural Text
@@ -44,7 +43,6 @@ from lyricgen.models.network import CharacterNetwork, LanguageModel
 from lyricgen.models.ngram.distributions import Distributions, multiply
 from lyricgen.models.ngram.language_model import NgramLanguageModel
 from lyricgen.models.ngram.levels import whole_levels
-from lyricgen.models.ngram.model import NgramModel
 from lyricgen.models.ngram.short_list import ShortList
 from lyricgen.models.ngram.training_tables import TrainingTables
 from lyricgen.models.options import HybridArchitecture
@@ -56,10 +54,9 @@ NGRAM = "ngram."  # begins the names of the n-gram model's tensors
 class HybridModel(NextModel):
     """Network and n-grams of a text, and the weights of their combination.
 
-    A state holds the state of the network, and the state of the n-gram model after it.
-
-    The n-gram model is no module of this one: its tables stay on the CPU, in float64, whatever
-    device or precision the network has. They are part of the state dict.
+    A state holds the state of the network, and the state of the n-gram model after it. The n-gram
+    model is no module of this one: its tables stay on the CPU, in float64, whatever device or
+    precision the network has. They are part of the state dict.
 
     Args:
         architecture: sizes and options of both parts.
@@ -82,10 +79,13 @@ class HybridModel(NextModel):
         super().__init__()
         self.architecture = architecture
         self.vocabulary_size = architecture.vocabulary_size
+        self.multiplies = architecture.combination == "product"
         self.network = LanguageModel(architecture.network)
         self.short_list: ShortList | None = None
         if architecture.short_list is not None:
-            self.short_list = ShortList(architecture.short_list, self.vocabulary_size)
+            self.short_list = ShortList(
+                architecture.short_list, self.vocabulary_size, lambda: self.ngram.model
+            )
         self._ngrams = [NgramLanguageModel(architecture.ngram)]  # in a list: not a submodule
         self.ngram_order = orders = architecture.ngram.order
         self.on_hidden = nn.Linear(architecture.network.hidden_size, orders + 1)
@@ -93,7 +93,6 @@ class HybridModel(NextModel):
         for parameter in (*self.on_hidden.parameters(), *self.on_passed.parameters()):
             nn.init.zeros_(parameter)
         self.register_buffer("shift", torch.zeros(()))  # d of the network
-        self._shares: Tensor | None = None
         self._distributions: dict[bool, Distributions] = {}  # by whether they are logarithms
         self._ngrams_alone = True
         self.register_state_dict_post_hook(_add_ngrams)  # type: ignore[no-untyped-call]
@@ -106,43 +105,9 @@ class HybridModel(NextModel):
 
     def set_ngram(self, model: NgramLanguageModel) -> None:
         """Replace the n-gram model."""
-        self._ngrams[0], self._distributions, self._shares = model, {}, None
-
-    def network_alone(self) -> LanguageModel:
-        """Make a model of the network; with a short list, 1-grams divide the rest."""
-        short, built = self.short_list, self.network.architecture
-        if short is None:
-            return self.network
-        options = built.model.model_copy(update={"tie_weights": False})
-        alone = LanguageModel(built.model_copy(update={"model": options}))
-        tensors, output = self.network.state_dict(), self.network.output_weight.detach()
-        tensors["output.weight"] = output[short.rows][short.classes]
-        tensors["output.bias"] = self._divide(self._take_classes(self.network.output.bias.detach()))
-        alone.load_state_dict(tensors, assign=True)
-        return alone.train(self.training)
-
-    def _take_classes(self, logits: Tensor) -> Tensor:
-        """Take logits of classes, (…, C), from logits of the network, (…, V)."""
-        if self.short_list is None:
-            return logits
-        return (logits - self._log_shares(logits)).index_select(-1, self.short_list.rows)
-
-    def _divide(self, logits: Tensor) -> Tensor:
-        """Compute logits of characters, (…, V), from logits of classes, by the 1-grams."""
-        if self.short_list is None:
-            return logits
-        return self.short_list.spread(logits) + self._log_shares(logits)
-
-    def _log_shares(self, like: Tensor) -> Tensor:
-        """Find the logarithm of each character's share in its class by the 1-grams, (V,)."""
-        if self._shares is None:
-            assert self.short_list is not None
-            model, classes = self.ngram.model, self.short_list.numbers
-            unigrams = NgramModel(model.grams, model.terms[:1], model.smoothing)
-            shares = unigrams.distributions([np.zeros(1, dtype=np.int64)])[0]
-            self._shares = torch.from_numpy(shares / np.bincount(classes, shares)[classes]).log()
-        self._shares = self._shares.to(like.device)
-        return self._shares.to(like.dtype)
+        self._ngrams[0], self._distributions = model, {}
+        if self.short_list is not None:
+            self.short_list.shares = None
 
     @property
     @override
@@ -202,12 +167,12 @@ class HybridModel(NextModel):
         Returns:
             Log-probabilities, (M, V).
         """
-        short, product = self.short_list, self.architecture.combination == "product"
-        logits = self._take_classes(logits)
-        distributions = self._distributions_on(logits, logarithms=product)
+        short = self.short_list
+        logits = logits if short is None else short.take(logits)
+        distributions = self._distributions_on(logits, logarithms=self.multiplies)
         passed = distributions.passed_shares(rows)
         weights = self.weights(hidden, passed.T)
-        if product:
+        if self.multiplies:
             whole = multiply(distributions.logs(rows), logits, weights).log_softmax(-1)
             if short is None:
                 return whole
@@ -235,14 +200,13 @@ class HybridModel(NextModel):
         # a call of a module takes longer than its product where there are few positions
         found = at_least_float32(F.linear(hidden, by_hidden.weight, by_hidden.bias))
         found = found + at_least_float32(F.linear(passed.to(by_passed.dtype), by_passed))
-        product = self.architecture.combination == "product"
-        if not product and (self.training or not self._ngrams_alone):
+        if not self.multiplies and (self.training or not self._ngrams_alone):
             if not self.training:
                 found[:, -1] += self.shift
             return found.softmax(-1)
         alone = torch.zeros_like(found[:1])  # the n-gram model alone
         alone[:, -2] = 1.0
-        return found + alone if product else alone.expand_as(found)
+        return found + alone if self.multiplies else alone.expand_as(found)
 
     @override
     def loss(
@@ -250,8 +214,9 @@ class HybridModel(NextModel):
     ) -> tuple[Tensor, Tensor, State]:
         hidden, state = self.network.recurrence(self.network.features(batch.inputs), state)
         short = self.short_list
-        weight, bias = self.network.output_weight, self._take_classes(self.network.output.bias)
-        weight = weight if short is None else weight.index_select(0, short.rows)
+        weight, bias = self.network.output_weight, torch.as_tensor(self.network.output.bias)
+        if short is not None:
+            weight, bias = weight.index_select(0, short.rows), short.take(bias)
         logits = F.linear(self.network.dropout(hidden), weight, bias)
         logits = at_least_float32(logits).flatten(0, 1)  # (M, C)
         log_probabilities, targets = F.log_softmax(logits, dim=-1), batch.targets.flatten()
@@ -264,9 +229,8 @@ class HybridModel(NextModel):
             raise RuntimeError("a model without tables of its text cannot be trained")
         read = self.network.dropout(hidden).flatten(0, 1)  # (M, H)
         passed, of_character, of_class = tables.terms(batch)
-        product = self.architecture.combination == "product"
-        weights = self.weights(read if product else read.detach(), passed)
-        if product:
+        weights = self.weights(read if self.multiplies else read.detach(), passed)
+        if self.multiplies:
             whole = multiply(tables.logs(batch, logits.dtype), logits, weights)
             nats = F.cross_entropy(whole, targets, ignore_index=IGNORED, reduction="sum")
             of_character, of_class = of_character[:, -1], of_class[:, -1]
@@ -278,12 +242,13 @@ class HybridModel(NextModel):
             nats = -(torch.addcmul(of_class, weights[:, -1], own[:, 0]).log() * counted).sum()
         if short is not None:  # the n-grams divide the class
             nats = nats - ((of_character / of_class).log() * counted).sum()
-        return nats + (self.architecture.network_loss if product else 1) * own_loss, nats, state
+        share = self.architecture.network_loss if self.multiplies else 1.0
+        return nats + share * own_loss, nats, state
 
     @override
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Batch], total: Callable[[Tensor], Tensor]) -> None:
-        if self.architecture.combination == "product" or self._ngrams_alone:
+        if self.multiplies or self._ngrams_alone:
             return
         self.shift.zero_()
         shifts = SHIFTS.to(self.device)  # (S,)
@@ -293,15 +258,16 @@ class HybridModel(NextModel):
             hidden, rows, state = self._read(batch.inputs, None if batch.starts_stream else state)
             hidden, rows, targets = hidden.flatten(0, 1), rows.flatten(1), batch.targets.flatten()
             counted = targets != IGNORED
-            logits = self._take_classes(at_least_float32(self.network.logits(hidden)))
+            logits, short = at_least_float32(self.network.logits(hidden)), self.short_list
             distributions = self._distributions_on(logits, logarithms=False)
             passed = distributions.passed_shares(rows)
             logs = self.weights(hidden, passed.T).log()  # (M, K + 1)
             ngrams = logs[:, :-1].logsumexp(-1, keepdim=True)  # (M, 1)
             mixed = distributions.mix((logs[:, :-1] - ngrams).exp().T, rows, passed)
             chosen = (targets * counted)[:, None]
-            if self.short_list is not None:
-                mixed, chosen = self.short_list.fold(mixed), self.short_list.classes.take(chosen)
+            if short is not None:
+                logits = short.take(logits)
+                mixed, chosen = short.fold(mixed), short.classes.take(chosen)
             of_class, own = (each.gather(1, chosen) for each in (mixed, logits.softmax(-1)))
             odds = logs[:, -1:] - ngrams + shifts  # (M, S)
             found = torch.sigmoid(-odds) * of_class + torch.sigmoid(odds) * own
@@ -313,7 +279,8 @@ class HybridModel(NextModel):
         self, batch: Batch, state: State | None
     ) -> tuple[Tensor, dict[str, Tensor], State]:
         whole, logits, state = self._predict(batch.inputs, state)
-        logits = self._divide(self._take_classes(at_least_float32(logits)))
+        logits, short = at_least_float32(logits), self.short_list
+        logits = logits if short is None else short.divide(short.take(logits))
         return nats_of(whole, batch), {"network": nats_of(logits, batch)}, state
 
     @override
@@ -323,8 +290,7 @@ class HybridModel(NextModel):
         hidden, rows, state = self._read(batch.inputs, state)
         shape, hidden, rows = batch.inputs.shape, hidden.flatten(0, 1), rows.flatten(1)
         logits = at_least_float32(self.network.logits(hidden))  # (M, V)
-        product = self.architecture.combination == "product"
-        passed = self._distributions_on(logits, logarithms=product).passed_shares(rows)
+        passed = self._distributions_on(logits, logarithms=self.multiplies).passed_shares(rows)
         weights = self.weights(hidden, passed.T).view(*shape, -1).unbind(-1)
         names = [*(f"{order}-gram" for order in range(1, len(rows) + 1)), "network"]
         mixed = self.mix(hidden, logits, rows).view(*shape, -1)
@@ -334,9 +300,8 @@ class HybridModel(NextModel):
     def score_next(self, inputs: Tensor, lengths: Tensor, targets: Tensor) -> Tensor:
         hidden, rows, _ = self._read(inputs, None)
         texts = torch.arange(len(inputs))
-        last = hidden[texts, lengths - 1]  # (B, H)
-        logits = at_least_float32(self.network.logits(last))
-        mixed = self.mix(last, logits, rows[:, texts, lengths - 1])
+        last, rows = hidden[texts, lengths - 1], rows[:, texts, lengths - 1]  # (B, H), (K, B)
+        mixed = self.mix(last, at_least_float32(self.network.logits(last)), rows)
         return F.nll_loss(mixed, targets.long(), reduction="none")
 
     @override
@@ -347,14 +312,12 @@ class HybridModel(NextModel):
         """Find the distributions of characters, or logarithms of those of classes."""
         made = self._distributions.get(logarithms)
         if made is None or (made.device, made.dtype) != (logits.device, logits.dtype):
-            levels, size = whole_levels(self.ngram.model), self.vocabulary_size
-            classes = None if self.short_list is None else self.short_list.numbers
-            made = Distributions(
-                *(levels, size, logits.device, logits.dtype),
+            made = self._distributions[logarithms] = Distributions(
+                *(whole_levels(self.ngram.model), self.vocabulary_size),
+                *(logits.device, logits.dtype),
                 logarithms=logarithms,
-                classes=classes if logarithms else None,
+                classes=self.short_list.numbers if self.short_list and logarithms else None,
             )
-            self._distributions[logarithms] = made
         return made
 
 

@@ -1,4 +1,4 @@
-"""Build a hybrid model from its options and its text."""
+"""Build a hybrid model from its options and its text, and a model of its network."""
 
 from collections.abc import Mapping
 
@@ -7,6 +7,7 @@ from torch import Tensor
 from lyricgen.data.splits import Split
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.models.hybrid import HybridModel
+from lyricgen.models.network import LanguageModel
 from lyricgen.models.ngram.language_model import NgramBaseline
 from lyricgen.models.ngram.left_out import divide
 from lyricgen.models.ngram.training_tables import TrainingTables
@@ -75,3 +76,17 @@ def _list_commonest(counts: Tensor, length: int | None) -> tuple[int, ...] | Non
     if length is None or len(counts) <= 2 * length:
         return None
     return tuple(counts.argsort(descending=True, stable=True)[: length + 1].tolist())
+
+
+def network_alone(model: HybridModel) -> LanguageModel:
+    """Make a model of a hybrid model's network; with a short list, 1-grams divide the rest."""
+    short, built = model.short_list, model.network.architecture
+    if short is None:
+        return model.network
+    options = built.model.model_copy(update={"tie_weights": False})
+    alone = LanguageModel(built.model_copy(update={"model": options}))
+    tensors, output = model.network.state_dict(), model.network.output_weight.detach()
+    tensors["output.weight"] = output[short.rows][short.classes]
+    tensors["output.bias"] = short.divide(short.take(model.network.output.bias.detach()))
+    alone.load_state_dict(tensors, assign=True)
+    return alone.train(model.training)

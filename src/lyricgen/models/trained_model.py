@@ -14,6 +14,7 @@ from lyricgen.data.splits import Layout
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.models.hybrid import HybridModel, network_of
+from lyricgen.models.hybrid_building import network_alone
 from lyricgen.models.model import Model, NextModel
 from lyricgen.models.network import FillModel, LanguageModel
 from lyricgen.models.ngram.language_model import NgramLanguageModel
@@ -102,7 +103,7 @@ class TrainedModel:
             UserError: the model fills gaps or counts n-grams.
         """
         network = self.network
-        network = network.network_alone() if isinstance(network, HybridModel) else network
+        network = network_alone(network) if isinstance(network, HybridModel) else network
         if isinstance(network, LanguageModel):
             return network
         what = "fills gaps from both sides" if self.fills_gaps else "counts n-grams"
@@ -145,7 +146,7 @@ class TrainedModel:
         if not isinstance(self.network, HybridModel):
             what = "is nothing but n-grams" if self.holds_counts else "has no n-grams"
             raise UserError(f"this model {what}: leave --network-only out")
-        network = self.network.network_alone()
+        network = network_alone(self.network)
         chosen = network.architecture.model.model_dump(mode="json")
         return replace(self, network=network, options={**self.options, "model": chosen})
 

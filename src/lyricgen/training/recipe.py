@@ -89,7 +89,10 @@ def recipe(text: Text, layers: int, effort: Effort, *, on_gpu: bool) -> dict[str
         },
         "loss": {"label_smoothing": round(0.1 * scarce, 2)},
         "data": {"batch_size": rows, "num_steps": steps},
-        "optimizer": {"lr": 0.008, "weight_decay": round(0.3**short * 0.01**long, 2)},
+        "optimizer": {
+            "lr": round(0.012**short * 0.008**long, 4),
+            "weight_decay": round(0.3**short * 0.01**long, 2),
+        },
         "scheduler": {"warmup_epochs": round(0.04 * readings, 3)},
         "trainer": {
             "max_epochs": max(1, round(readings)),

@@ -6,7 +6,7 @@ Schwenk, Computer Speech and Language 21(3), 2007; for the class, Park et al., I
 Shapes: V vocabulary, C classes; R rows of a level, E entries in all of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lyricgen.models.ngram.levels import Level
-from lyricgen.models.ngram.model import Floats, Ids
+from lyricgen.models.ngram.model import Floats, Ids, NgramModel
 
 
 class ShortList(nn.Module):
@@ -25,19 +25,26 @@ class ShortList(nn.Module):
         rows: ids of the C - 1 characters of the list, and of the character of the rest whose output
             serves for the rest.
         vocabulary_size: V.
+        ngrams: function that finds the n-gram model, whose 1-grams divide the rest.
 
     Attributes:
         rows: (C,) the same.
         classes: (V,) class of each character; `numbers` in NumPy.
         last: the class of the rest.
+        shares: (V,) logarithm of each character's share in its class by the 1-grams; None until it
+            is needed, or if the n-gram model has changed.
     """
 
     rows: Tensor
     classes: Tensor
+    shares: Tensor | None
     _order: Tensor
 
-    def __init__(self, rows: Sequence[int], vocabulary_size: int) -> None:
+    def __init__(
+        self, rows: Sequence[int], vocabulary_size: int, ngrams: Callable[[], NgramModel]
+    ) -> None:
         super().__init__()
+        self._ngrams, self.shares = ngrams, None
         self.last = len(rows) - 1
         self.numbers = classes = np.full(vocabulary_size, self.last)
         classes[list(rows)] = np.arange(len(rows))
@@ -54,6 +61,24 @@ class ShortList(nn.Module):
     def spread(self, values: Tensor) -> Tensor:
         """Give each character the value of its class, (…, C) -> (…, V)."""
         return values.index_select(-1, self.classes)
+
+    def take(self, logits: Tensor) -> Tensor:
+        """Take logits of classes, (…, C), from logits of a network, (…, V)."""
+        return (logits - self._log_shares(logits)).index_select(-1, self.rows)
+
+    def divide(self, logits: Tensor) -> Tensor:
+        """Compute logits of characters, (…, V), from logits of classes, by the 1-grams."""
+        return self.spread(logits) + self._log_shares(logits)
+
+    def _log_shares(self, like: Tensor) -> Tensor:
+        if self.shares is None:
+            model = self._ngrams()
+            unigrams = NgramModel(model.grams, model.terms[:1], model.smoothing)
+            shares = unigrams.distributions([np.zeros(1, dtype=np.int64)])[0]
+            in_class = np.bincount(self.numbers, shares)[self.numbers]
+            self.shares = torch.from_numpy(shares / in_class).log()
+        self.shares = self.shares.to(like.device)
+        return self.shares.to(like.dtype)
 
     def is_rest(self, ids: Ids) -> npt.NDArray[np.bool_]:
         """Whether each symbol belongs to the rest; V, the start of a line, does not."""
