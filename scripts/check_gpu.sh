@@ -161,7 +161,7 @@ precisions() { train precisions trainer.precision=32-true,16-mixed,bf16-mixed,bf
 models() {
     train models model=recurrent,hybrid optimizer=adamw,muon callbacks.average.enabled=true
 }
-product() { train product model=hybrid model.combination=product; }
+product() { train product model=hybrid model.combination=product model.short_list=null,20; }
 trainers() { train trainers trainer=gpu,ddp trainer.devices=1; }
 fill() { train fill objective=fill; }
 ngram() {
