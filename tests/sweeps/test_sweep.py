@@ -138,10 +138,10 @@ def test_a_job_that_exits_before_training_is_failed(
 ) -> None:
     prepare = training.prepare
 
-    def fail(options: Any, *arguments: Any) -> training.Training:
-        if options.seed == 1:
+    def fail(values: dict[str, Any], *arguments: Any) -> training.Training:
+        if values["seed"] == 1:
             raise SystemExit(0)
-        return prepare(options, *arguments)
+        return prepare(values, *arguments)
 
     monkeypatch.setattr(training, "prepare", fail)
     done = train("-m", *SMALL, "trainer.max_epochs=1", "seed=1,2")
