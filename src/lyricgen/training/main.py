@@ -98,7 +98,8 @@ def prepare(
             options, datamodule, model, state, observers, description, module, trainer
         )
     if rank == 0:
-        show_filled(options, run.filled)
+        if run.sweep is None:  # jobs only record them
+            show_filled(options, run.filled)
         log_notices(options.data, corpus)
         build.log_batches(options, datamodule)
     return training

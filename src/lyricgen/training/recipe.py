@@ -47,27 +47,20 @@ class Text:
 
 
 def recipe(text: Text, layers: int, effort: Effort, *, on_gpu: bool) -> dict[str, Any]:
-    """Choose the settings for a text.
+    """Choose the settings for a text, as a nested dictionary.
 
-    Args:
-        text: facts about the text.
-        layers: number of recurrent layers.
-        effort: `high` allows four times the computation of `normal`.
-        on_gpu: whether a GPU trains.
-
-    Returns:
-        The settings as a nested dictionary.
+    `layers` is the number of recurrent layers. `effort=high` allows four times the computation.
     """
-    ratio, high = text.characters / math.sqrt(text.symbols), effort == "high"
+    ratio = text.characters / math.sqrt(text.symbols)
     long = min(max(math.log(ratio / SHORT) / math.log(LONG / SHORT), 0.0), 1.0)
-    size = 512 if on_gpu else 384 if high and long == 1 else 256
+    size = 512 if on_gpu else 384 if effort == "high" and long == 1 else 256
     tied = text.symbols > 1000
     embedding = size if tied else 64
-    inputs = embedding + (2 * layers - 1) * size
     many = text.characters >= PRODUCT and text.symbols > 2 * LISTED
     outputs = LISTED if many else text.symbols
-    work = 3 * size * inputs + size * outputs  # multiplications for a character
-    budget = BUDGET * (HIGH if high else 1) * (GPU if on_gpu else 1) / work  # characters to read
+    # multiplications for a character in the cells and in the output layer
+    work = 3 * size * (embedding + (2 * layers - 1) * size) + size * outputs
+    budget = _computation(effort, on_gpu=on_gpu) / work  # characters to read
     if budget < FEW * text.characters:
         long = 1.0
     short, scarce = 1 - long, max(0.0, 1 - 4 * long)
@@ -102,6 +95,11 @@ def recipe(text: Text, layers: int, effort: Effort, *, on_gpu: bool) -> dict[str
     }
 
 
+def _computation(effort: Effort, *, on_gpu: bool) -> float:
+    """Return the bound on the multiplications of a run."""
+    return BUDGET * (HIGH if effort == "high" else 1) * (GPU if on_gpu else 1)
+
+
 def _batch(text: Text, long: float, *, on_gpu: bool) -> tuple[int, int]:
     """Choose the rows of a batch, and the characters of a window of running text."""
     steps, most = (128, 128) if on_gpu else (48, 48) if long == 1 else (35, 32)
@@ -121,9 +119,11 @@ def fill_auto(values: dict[str, Any], corpus: EncodedCorpus) -> TrainOptions:
     """
     options = parse(values)
     if options.recipe == "auto":
-        data = options.data
-        characters = max(1, int(len(corpus) * (1 - data.val_fraction - data.test_fraction)))
-        lines = len(corpus) / len(corpus.lines) if data.unit == "line" else None
+        data, size = options.data, len(corpus)
+        most = size if data.max_held_out is None else data.max_held_out
+        held_out = sum(min(most, size * part) for part in (data.val_fraction, data.test_fraction))
+        characters = max(1, int(size - held_out))
+        lines = size / len(corpus.lines) if data.unit == "line" else None
         text = Text(characters, len(corpus.vocabulary), lines)
         on_gpu = not trains_on_cpu(options.trainer.accelerator)
         filled = recipe(text, options.layers, options.effort, on_gpu=on_gpu)
@@ -132,11 +132,11 @@ def fill_auto(values: dict[str, Any], corpus: EncodedCorpus) -> TrainOptions:
 
 
 def show_filled(options: TrainOptions, names: list[str]) -> None:
-    """Print a table of the settings that said `auto`, with their values."""
-    if not names:
+    """Print a table of the settings that a recipe has filled."""
+    if not names or options.recipe == "none":
         return
     flat = flatten(options.model_dump(mode="json"))
-    table = Table("setting", "auto", box=None)
+    table = Table("setting", "recipe=auto", box=None)
     for name in names:
         table.add_row(name, override_text(flat[name]))
     put(table)

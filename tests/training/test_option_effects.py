@@ -1,4 +1,4 @@
-"""Options for recipes of others: numbers of steps, smoothed and summed losses, draws."""
+"""Options that other programs need: numbers of steps, smoothed and summed losses, draws."""
 
 import csv
 import json
