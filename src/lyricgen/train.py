@@ -44,7 +44,7 @@ from lyricgen.runs.summary import RunSummary, score
 from lyricgen.settings import CONFIG_DIRECTORY
 from lyricgen.sweeps.job import SWEEP, do_as_job
 from lyricgen.sweeps.sweep import UnfinishedJobsError
-from lyricgen.training.threads import wait_passively
+from lyricgen.threads import wait_passively
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from lyricgen.__main__ import COMMANDS
 from lyricgen.cli.command_line import Forms, Parser, check_forms, run
 from lyricgen.errors import UserError, as_option
 from lyricgen.files import replace_file
-from lyricgen.training.threads import WAITING
+from lyricgen.threads import WAITING
 
 WRITES = """
 from lyricgen.cli.command_line import Parser, run

@@ -21,6 +21,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from rich import get_console
 
+from lyricgen import threads
 from lyricgen.runs.directories import claim_directory, is_alive
 from lyricgen.runs.summary import read_summary
 from lyricgen.sweeps import job
@@ -35,7 +36,6 @@ from lyricgen.sweeps.job import (
 )
 from lyricgen.sweeps.sweep import Sweep
 from lyricgen.sweeps.watch import LauncherWatch
-from lyricgen.training import threads
 from tests.conftest import SMALL, TINY, Train, hear_ctrl_c, summary_of, sweep_of, until
 from tests.helpers import slurm
 

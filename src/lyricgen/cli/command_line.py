@@ -21,7 +21,7 @@ from lyricgen.console import (
 )
 from lyricgen.errors import UserError, as_option, did_you_mean, in_one_line, path_problem
 from lyricgen.files import replace_file
-from lyricgen.training.threads import wait_passively
+from lyricgen.threads import wait_passively
 
 LARGEST_INTEGER = 10**6  # largest whole number that an option takes
 

@@ -27,7 +27,7 @@ from lyricgen.console import leave_closed_terminal, tell
 from lyricgen.errors import reason
 from lyricgen.runs.directories import is_alive
 from lyricgen.runs.interruption import HANGUP, SIGNALS, Interrupted, Interruption, handle_signals
-from lyricgen.training.threads import VARIABLES
+from lyricgen.threads import VARIABLES
 
 SWEEP_POLL_SECONDS = 0.25  # between two looks at the sweep
 SWEEP_STOP_SECONDS = 10.0  # time for a job of a killed sweep to stop after each of two signals

@@ -17,7 +17,7 @@ from lyricgen.runs.summary import score
 from lyricgen.sweeps.job import SWEEP, change_environment, process_name, start_fork_server
 from lyricgen.sweeps.sweep import jobs_in
 from lyricgen.sweeps.watch import Jobs, LauncherWatch, ProcessWatch, SlurmWatch
-from lyricgen.training.threads import cores, threads_of_each
+from lyricgen.threads import cores, threads_of_each
 
 log = logging.getLogger(__name__)
 

@@ -39,6 +39,7 @@ from lyricgen.runs.interruption import Interruption
 from lyricgen.runs.run import Run
 from lyricgen.runs.state import ResumePoint, RunState, rewind, start_anew
 from lyricgen.settings import complete, list_auto, replace_auto
+from lyricgen.threads import cores
 from lyricgen.training import build, results
 from lyricgen.training.build_trainer import build_observers, build_trainer
 from lyricgen.training.callbacks.stopping import Trial
@@ -48,7 +49,6 @@ from lyricgen.training.fitting import Counting, NetworkTraining, Training
 from lyricgen.training.hardware import check_precision
 from lyricgen.training.options import TrainOptions, parse
 from lyricgen.training.recipe import fill_auto, show_filled
-from lyricgen.training.threads import cores
 from lyricgen.training.totals import NatsTotal
 
 log = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ import pytorch_lightning as pl
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from typing_extensions import override
 
+from lyricgen import threads
 from lyricgen.errors import UserError
-from lyricgen.training import threads
 from lyricgen.training.options import TrainerOptions
 
 OWN_STRATEGIES = ("auto", "ddp")  # values of trainer.strategy that leave the choice to lyricgen
