@@ -21,12 +21,12 @@ from lyricgen.training.options import Effort, TrainOptions, parse
 SHORT, LONG = 1_000, 60_000
 PRODUCT = 300_000  # training characters from which a product is better than a mixture
 # Bound on characters read, times multiplications for each: some three minutes on two cores.
-BUDGET = 1.6e12
+BUDGET = 2e12
 GPU = 50  # factor of the budget on a GPU; not measured
 HIGH = 4  # factor of the budget with effort=high
 READINGS = {"normal": (40, 5), "high": (60, 12)}  # most epochs for a short and for a long text
 LISTED = 1_000  # characters of a short list, for a product of many symbols
-FEW = 5  # readings up to which no text is learnt by heart
+FEW = 3  # readings up to which no text is learnt by heart
 FEWEST_STEPS = 20  # of an epoch; a shorter text gets smaller batches
 CHARACTERS = 1_500  # of a batch of lines
 
