@@ -38,6 +38,7 @@ ADDED: tuple[tuple[str, str | None, dict[str, Any]], ...] = (
             **{"noise": 0.0, "noise_kind": "unigram"},
         },
     ),
+    ("model", "hybrid", {"short_list": None}),
     ("cell", "lstm_coupled", {"kernel": "fused"}),
     ("cell", None, {"kernel": "torch"}),
 )

@@ -788,6 +788,7 @@ def short_list(ids: Any, message: str) -> None:
     hybrid(message)(listed)
 
 
+short_list([], "at least 2 items")
 short_list([3, 9], "the short list is not of distinct ids of the vocabulary")
 short_list([2, 3, 2], "the short list is not of distinct ids of the vocabulary")
 short_list([3, -1], "greater than or equal to 0")

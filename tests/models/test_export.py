@@ -107,6 +107,17 @@ def test_a_file_with_counts_is_announced(command: Any, tmp_path: Path, kind: str
     assert "much of the training text" in export.COUNTS
 
 
+def test_a_hybrid_model_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    model = hybrid_models.model_of()
+    content = content_of(model)
+    del content["lyricgen"]["architecture"]["short_list"]
+    del content["state_dict"]["model.shift"]
+    read: Any = lyricgen.load(save_checkpoint(tmp_path, content))
+    ids = torch.tensor([[0, 1, 2, 8]])
+    with torch.no_grad():
+        assert torch.equal(read.network(ids)[0], model.network(ids)[0])
+
+
 @pytest.mark.parametrize("short_list", [None, 4])
 @pytest.mark.parametrize("layout", ["stream", "lines"])
 def test_the_network_of_a_hybrid_model_alone(

@@ -66,9 +66,10 @@ def _complete(architecture: Any) -> Any:
     """Add the settings that an architecture lacks because its file is older than they are."""
     if not isinstance(architecture, dict):
         return architecture
-    network = architecture.get("network")  # of a hybrid model
-    inner = {"network": complete(network)} if isinstance(network, dict) else {}
-    return complete(architecture | inner)
+    network = architecture.get("network")
+    if isinstance(network, dict):  # of a hybrid model
+        return {"short_list": None} | architecture | {"network": complete(network)}
+    return complete(architecture)
 
 
 class Card(Options):
@@ -184,13 +185,13 @@ def _rebuild_network(
     with torch.device("meta"), _SkipDrawing():  # shapes without memory, for the check
         if isinstance(architecture, HybridArchitecture):
             network = HybridModel(architecture)
-            weights.setdefault("shift", torch.zeros(()))  # models of earlier versions lack it
+            # models of earlier versions lack it
+            weights.setdefault("shift", torch.zeros((), device="cpu"))
             ngrams = {name: weights.pop(name) for name in tensors if name.startswith(NGRAM)}
         else:
             network = recurrent(architecture)
-        wanted: dict[str, Tensor] = dict(network.named_parameters())
-        if isinstance(network, HybridModel):
-            wanted["shift"] = network.shift
+    own = network.state_dict().items()
+    wanted = {name: tensor for name, tensor in own if not name.startswith(NGRAM)}
     expected, found = (
         {name: "x".join(map(str, tensor.shape)) for name, tensor in named.items()}
         for named in (wanted, weights)

@@ -198,7 +198,7 @@ class HybridArchitecture(Options):
     network: RecurrentArchitecture
     ngram: NgramArchitecture
     # ids of the characters with outputs of their own; the last also serves for all others
-    short_list: tuple[NonNegativeInt, ...] | None = Field(strict=False)
+    short_list: tuple[NonNegativeInt, ...] | None = Field(strict=False, min_length=2)
     combination: Combination
     network_loss: PositiveFloat
 
