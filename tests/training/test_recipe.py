@@ -92,6 +92,18 @@ def test_a_typed_value_wins(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     assert {each: found[each] for each in VALUES} == expected
 
 
+def test_a_chosen_length_and_a_short_precision_reach_the_recipe() -> None:
+    typed = ("trainer=cpu", "data.max_chars=1500", "trainer.max_epochs=3", "trainer.max_steps=50")
+    values = compose_options(*typed)
+    text = build_corpus(parse(values).data)
+    options = fill_auto(values, text)
+    assert options.scheduler.kind == "cosine"
+    assert options.scheduler.warmup_epochs == 0.058  # 4 % of 50 · 35 of 1,200 characters
+    assert options.callbacks.average.enabled
+    half = fill_auto(compose_options("trainer=cpu", "trainer.precision=bf16-true"), text)
+    assert not half.callbacks.average.enabled
+
+
 # Defaults without a recipe, which are those of versions that had none.
 PLAIN = {
     **{"layers": 1, "hidden_size": 256, "cell": "lstm", "cell.forget_bias": 1.0},

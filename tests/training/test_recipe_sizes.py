@@ -98,3 +98,13 @@ def test_effort_and_layers_change_the_length() -> None:
     assert settings(50_650, 2_582, effort="high")["trainer.max_epochs"] == 60
     assert settings(950_000, 81, effort="high")["hidden_size"] == 384
     assert settings(950_000, 81, on_gpu=True)["data.batch_size"] == 128
+
+
+def test_a_chosen_length_sets_the_end_and_the_warmup() -> None:
+    library = settings(20_000_000, 90, limits=(2, None))  # which would be read in part
+    assert (library["trainer.max_epochs"], library["trainer.max_steps"]) == (2, None)
+    assert library["scheduler.warmup_epochs"] == 0.08
+    assert settings(10_000, 100, limits=(3, None))["scheduler.warmup_epochs"] == 0.12
+    # 10 steps of 14 windows of 35 characters are 0.49 epochs
+    steps = settings(10_000, 100, limits=(10, 10))
+    assert steps["scheduler.warmup_epochs"] == 0.02

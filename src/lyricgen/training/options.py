@@ -80,6 +80,11 @@ class TrainerOptions(Options):
     profiler: Literal["simple", "advanced", "pytorch"] | None
     float32_matmul_precision: Literal["highest", "high", "medium"]
 
+    @property
+    def has_half_weights(self) -> bool:
+        """Whether the weights have 16 bits."""
+        return self.precision in ("16-true", "bf16-true")
+
     def epoch_batches(self, available: int) -> int:
         """Count the batches of an epoch, at most `available`; the result may be 0."""
         limit = self.limit_train_batches
@@ -205,7 +210,7 @@ class TrainOptions(Options):
                 "callbacks.smoothed_loss.enabled=true follows a loss from step to step, and "
                 f"model={self.model.kind} has one step: leave it out"
             )
-        half = self.model.trains_in_steps and self.trainer.precision in ("16-true", "bf16-true")
+        half = self.model.trains_in_steps and self.trainer.has_half_weights
         if self.callbacks.average.enabled and half:
             raise ValueError(
                 "callbacks.average.enabled=true adds small parts of the weights, which 16 bits "

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from lyricgen.console import put
 from lyricgen.data.corpus import EncodedCorpus
-from lyricgen.settings import flatten, override_text, replace_auto
+from lyricgen.settings import AUTO, flatten, override_text, plain_settings, replace_auto
 from lyricgen.training.hardware import choose_kernel, trains_on_cpu
 from lyricgen.training.options import Effort, TrainOptions, parse
 
@@ -29,6 +29,8 @@ LISTED = 1_000  # characters of a short list, for a product of many symbols
 FEW = 3  # readings up to which no text is learnt by heart
 FEWEST_STEPS = 20  # of an epoch; a shorter text gets smaller batches
 CHARACTERS = 1_500  # of a batch of lines
+
+Limits = tuple[int | None, int | None]  # trainer.max_epochs and trainer.max_steps; None: not chosen
 
 
 @dataclass(frozen=True)
@@ -46,10 +48,13 @@ class Text:
     line_length: float | None
 
 
-def recipe(text: Text, layers: int, effort: Effort, *, on_gpu: bool) -> dict[str, Any]:
+def recipe(
+    text: Text, layers: int, effort: Effort, *, on_gpu: bool, limits: Limits = (None, None)
+) -> dict[str, Any]:
     """Choose the settings for a text, as a nested dictionary.
 
     `layers` is the number of recurrent layers. `effort=high` allows four times the computation.
+    `limits` are the epochs and the steps that the user has chosen.
     """
     ratio = text.characters / math.sqrt(text.symbols)
     long = min(max(math.log(ratio / SHORT) / math.log(LONG / SHORT), 0.0), 1.0)
@@ -57,17 +62,18 @@ def recipe(text: Text, layers: int, effort: Effort, *, on_gpu: bool) -> dict[str
     tied = text.symbols > 1000
     embedding = size if tied else 64
     many = text.characters >= PRODUCT and text.symbols > 2 * LISTED
-    outputs = LISTED if many else text.symbols
     # multiplications for a character in the cells and in the output layer
-    work = 3 * size * (embedding + (2 * layers - 1) * size) + size * outputs
+    work = size * (3 * (embedding + (2 * layers - 1) * size) + (LISTED if many else text.symbols))
     budget = _computation(effort, on_gpu=on_gpu) / work  # characters to read
     if budget < FEW * text.characters:
         long = 1.0
     short, scarce = 1 - long, max(0.0, 1 - 4 * long)
     most = READINGS[effort][0] * short + READINGS[effort][1] * long
-    readings = min(budget / text.characters, most)
+    max_epochs, max_steps = limits
+    readings = max_epochs or min(budget / text.characters, most)
     rows, steps = _batch(text, long, on_gpu=on_gpu)
     step = rows * (steps if text.line_length is None else text.line_length)
+    length = readings if max_steps is None else min(readings, max_steps * step / text.characters)
     return {
         "hidden_size": size,
         "model": {
@@ -86,7 +92,7 @@ def recipe(text: Text, layers: int, effort: Effort, *, on_gpu: bool) -> dict[str
             "lr": round(0.012**short * 0.008**long, 4),
             "weight_decay": round(0.3**short * 0.01**long, 2),
         },
-        "scheduler": {"warmup_epochs": round(0.04 * readings, 3)},
+        "scheduler": {"warmup_epochs": round(0.04 * length, 3)},
         "trainer": {
             "max_epochs": max(1, round(readings)),
             "max_steps": None if readings >= 1 else math.ceil(budget / step),
@@ -125,8 +131,13 @@ def fill_auto(values: dict[str, Any], corpus: EncodedCorpus) -> TrainOptions:
         characters = max(1, int(size - held_out))
         lines = size / len(corpus.lines) if data.unit == "line" else None
         text = Text(characters, len(corpus.vocabulary), lines)
-        on_gpu = not trains_on_cpu(options.trainer.accelerator)
-        filled = recipe(text, options.layers, options.effort, on_gpu=on_gpu)
+        trainer = options.trainer
+        epochs = None if values["trainer"]["max_epochs"] == AUTO else trainer.max_epochs
+        limits = epochs, trainer.max_steps
+        on_gpu = not trains_on_cpu(trainer.accelerator)
+        filled = recipe(text, options.layers, options.effort, on_gpu=on_gpu, limits=limits)
+        if trainer.has_half_weights:  # too short for an average
+            filled = filled | {"callbacks": plain_settings()["callbacks"]}
         options = parse(replace_auto(values, filled))
     return choose_kernel(options)
 
