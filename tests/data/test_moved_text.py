@@ -39,8 +39,8 @@ def options(path: str | Path) -> DataOptions:
     for name in ("base", "text"):
         values |= yaml.safe_load((CONFIG_DIRECTORY / "data" / f"{name}.yaml").read_text("utf-8"))
     values = {name: value for name, value in values.items() if name in DataOptions.model_fields}
-    filled = replace_auto(values, plain_settings()["data"])
-    return DataOptions.model_validate(filled | {"path": str(path)})
+    filled = replace_auto({"data": values}, plain_settings())
+    return DataOptions.model_validate(filled["data"] | {"path": str(path)})
 
 
 def checkpoint_in(place: Path) -> Path:

@@ -49,6 +49,7 @@ def test_a_member_is_a_model_of_its_own(generate: Generate, hybrid: Path) -> Non
     model.network.on_hidden.weight.data.zero_()
     model.network.on_hidden.bias.data.copy_(torch.tensor([-1e4, -1e4, 1.0, 1.0]))
     model.network.on_passed.weight.data.zero_()
+    model.network.shift.zero_()
     model.network.eval()
     with torch.inference_mode():
         halves, _ = model.network(ids)

@@ -6,8 +6,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from lyricgen.models.ngram.distributions import Level, whole_levels
 from lyricgen.models.ngram.left_out import leave_out, line_blocks, stream_blocks
+from lyricgen.models.ngram.levels import Level, whole_levels
 from lyricgen.models.ngram.model import Floats, NgramCounts, Numbers, smooth_counts
 
 V, ORDER = 4, 4

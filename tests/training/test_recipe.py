@@ -27,7 +27,7 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "model.dropout": (0.25, 0.125),
     "model.weight_drop": (0.5, 0.0),
     "model.noise": (0.2, 0.0),
-    "model.short_list": (7, None),
+    "model.short_list": (30, None),
     "model.combination": ("product", "mixture"),
     "model.network_loss": (0.5, 0.75),
     "loss.label_smoothing": (0.05, 0.0),
@@ -117,6 +117,7 @@ KINDS = {
     "recurrent": {"name": "lyrics_lstm_1x256"},
     "hybrid": {
         "name": "lyrics_lstm_1x256",
+        "model.short_list": None,
         "model.combination": "mixture",
         "model.network_loss": 0.3,
     },
@@ -182,8 +183,9 @@ def test_filled_settings_are_shown_and_recorded(
         found = flatten(options)
         for name in VALUES.keys() - typed:
             assert found[name] == VALUES[name][0], name
-    rows = [line.split() for line in done.out.splitlines() if len(line.split()) == 2]
-    shown = {name: value for name, value in rows if name in done.summary["filled"]}
+    rows = [line.split() for line in done.out.splitlines()]
+    first = rows.index(["setting", "recipe=auto"]) + 1
+    shown = dict(rows[first : first + len(done.summary["filled"])])
     assert list(shown) == done.summary["filled"]
     assert (shown["optimizer.lr"], shown["model.tie_weights"]) == ("0.002", "false")
 
