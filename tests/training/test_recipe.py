@@ -29,7 +29,6 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "model.noise": (0.2, 0.0),
     "model.short_list": (30, None),
     "model.combination": ("product", "mixture"),
-    "model.network_loss": (0.5, 0.75),
     "loss.label_smoothing": (0.05, 0.0),
     "data.batch_size": (2, 3),
     "data.num_steps": (11, 12),

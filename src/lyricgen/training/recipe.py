@@ -84,7 +84,6 @@ def recipe(
             "noise": round(0.1 * scarce, 2),
             "short_list": LISTED if many else None,
             "combination": "product" if text.characters >= PRODUCT else "mixture",
-            "network_loss": 0.3,
         },
         "loss": {"label_smoothing": round(0.1 * scarce, 2)},
         "data": {"batch_size": rows, "num_steps": steps},
