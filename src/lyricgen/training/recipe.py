@@ -67,9 +67,8 @@ def recipe(
     budget = _computation(effort, on_gpu=on_gpu) / work  # characters to read
     if budget < FEW * text.characters:
         long = 1.0
-    short, scarce = 1 - long, max(0.0, 1 - 4 * long)
+    short, scarce, (max_epochs, max_steps) = 1 - long, max(0.0, 1 - 4 * long), limits
     most = READINGS[effort][0] * short + READINGS[effort][1] * long
-    max_epochs, max_steps = limits
     readings = max_epochs or min(budget / text.characters, most)
     rows, steps = _batch(text, long, on_gpu=on_gpu)
     step = rows * (steps if text.line_length is None else text.line_length)
