@@ -44,19 +44,8 @@ ADDED: tuple[tuple[str, str | None, dict[str, Any]], ...] = (
 )
 # Groups and settings that an n-gram model does not read.
 NETWORKS = (
-    *(
-        "recipe",
-        "effort",
-        "layers",
-        "hidden_size",
-        "cell",
-        "depth",
-        "loss",
-        "optimizer",
-        "scheduler",
-        "trainer",
-    ),
-    "callbacks.average",
+    *("recipe", "effort", "layers", "hidden_size", "cell", "depth", "loss", "optimizer"),
+    *("scheduler", "trainer", "callbacks.average"),
 )
 # Settings of the machine, of callbacks and of logs, which do not change what a step learns.
 PLUMBING = (

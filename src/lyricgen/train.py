@@ -121,8 +121,7 @@ def train(values: dict[str, Any], run: Run) -> float:
 
     Raises:
         UserError: an option, the text or the directory cannot be used, or the training fails.
-        OSError: the lock or the first files of a new run cannot be written, or an incomplete file
-            of a killed process cannot be removed.
+        OSError: the first files cannot be written, or an incomplete file cannot be removed.
         Interrupted, KeyboardInterrupt: a signal, such as Ctrl-C, stops the run.
     """
     with run.claim_directory(), handle_signals() as interruption:
@@ -151,7 +150,8 @@ def train(values: dict[str, Any], run: Run) -> float:
             _record_unbegun(error, run, values, interruption)
             raise
         log.info(training.description)
-        options = record_filled(run, training.options.model_dump(mode="json"))
+        options = training.options.model_dump(mode="json")
+        record_filled(run, options)
         run.begin(options, point.summary, point.state.wall_seconds)
         try:
             train_and_evaluate(training, run, point)

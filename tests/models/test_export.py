@@ -19,7 +19,7 @@ from lyricgen import evaluate, export, generate
 from lyricgen.api import WritingModel
 from lyricgen.errors import UserError
 from lyricgen.export import hide_personal
-from lyricgen.models.hybrid_building import network_alone
+from lyricgen.models.hybrid_building import extract_network
 from tests.conftest import TINY, CommandOutput, Train, messages, refusal, run_main
 from tests.helpers import fill_models, hybrid_models, ngram_models
 from tests.helpers.checkpoints import VOCABULARY, content_of, model_of, save_checkpoint
@@ -134,7 +134,7 @@ def test_the_network_of_a_hybrid_model_alone(
     assert card["options"]["model"]["kind"] == "recurrent"
     assert "blocks" not in card["options"]["model"]
     assert b"ngram" not in Path("a.safetensors").read_bytes()
-    network = network_alone(model.network)
+    network = extract_network(model.network)
     expected = network.state_dict()
     assert arrays.keys() == expected.keys()
     assert all(np.array_equal(arrays[name], expected[name]) for name in arrays)

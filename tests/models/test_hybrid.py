@@ -11,7 +11,7 @@ from lyricgen.data.batch import IGNORED, Batch
 from lyricgen.data.splits import Split
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.models.hybrid import SHIFTS, HybridModel
-from lyricgen.models.hybrid_building import build_hybrid, network_alone
+from lyricgen.models.hybrid_building import build_hybrid, extract_network
 from lyricgen.models.model import eval_mode
 from lyricgen.models.ngram.language_model import NgramLanguageModel
 from lyricgen.models.ngram.left_out import leave_out, stream_blocks
@@ -366,7 +366,7 @@ def test_the_network_alone_divides_the_rest_by_frequency() -> None:
     with torch.no_grad(), eval_mode(model):
         network = network_by_hand(model, batch.inputs, fold)
         expected = network @ fold.T * unigrams / (unigrams @ fold @ fold.T)
-        found = network_alone(model)(batch.inputs)[0].double().softmax(-1)
+        found = extract_network(model)(batch.inputs)[0].double().softmax(-1)
         _, parts, _ = model.score_parts(batch, None)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     own = np.take_along_axis(expected, batch.targets[..., None].numpy(), -1)[..., 0]

@@ -168,17 +168,12 @@ def compose_run(config: DictConfig, hydra: Any) -> tuple[dict[str, Any], Run]:
     return values, Run(directory, sweep, typed, record, search_options(hydra), log_file)
 
 
-def record_filled(run: Run, options: dict[str, Any]) -> dict[str, Any]:
-    """Write the settings that said `auto` into the configuration that the run will record.
-
-    Returns:
-        The options unchanged.
-    """
+def record_filled(run: Run, options: dict[str, Any]) -> None:
+    """Write the settings that said `auto` into the configuration that the run will record."""
     config, values = OmegaConf.create(run.record[CONFIG]), OmegaConf.create(options)
     for name in run.filled:
         OmegaConf.update(config, name, OmegaConf.select(values, name))
     run.record[CONFIG] = OmegaConf.to_yaml(config)
-    return options
 
 
 def job_values(loader: ConfigLoader, sweep: DictConfig, overrides: list[str]) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def _list_commonest(counts: Tensor, length: int | None) -> tuple[int, ...] | Non
     return tuple(counts.argsort(descending=True, stable=True)[: length + 1].tolist())
 
 
-def network_alone(model: HybridModel) -> LanguageModel:
+def extract_network(model: HybridModel) -> LanguageModel:
     """Make a model of a hybrid model's network; with a short list, 1-grams divide the rest."""
     short, built = model.short_list, model.network.architecture
     if short is None:

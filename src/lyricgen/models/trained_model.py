@@ -14,7 +14,7 @@ from lyricgen.data.splits import Layout
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.models.hybrid import HybridModel, network_of
-from lyricgen.models.hybrid_building import network_alone
+from lyricgen.models.hybrid_building import extract_network
 from lyricgen.models.model import Model, NextModel
 from lyricgen.models.network import FillModel, LanguageModel
 from lyricgen.models.ngram.language_model import NgramLanguageModel
@@ -102,8 +102,8 @@ class TrainedModel:
         Raises:
             UserError: the model fills gaps or counts n-grams.
         """
-        network = self.network
-        network = network_alone(network) if isinstance(network, HybridModel) else network
+        whole = self.network
+        network = extract_network(whole) if isinstance(whole, HybridModel) else whole
         if isinstance(network, LanguageModel):
             return network
         what = "fills gaps from both sides" if self.fills_gaps else "counts n-grams"
@@ -146,7 +146,7 @@ class TrainedModel:
         if not isinstance(self.network, HybridModel):
             what = "is nothing but n-grams" if self.holds_counts else "has no n-grams"
             raise UserError(f"this model {what}: leave --network-only out")
-        network = network_alone(self.network)
+        network = extract_network(self.network)
         chosen = network.architecture.model.model_dump(mode="json")
         return replace(self, network=network, options={**self.options, "model": chosen})
 

@@ -3,8 +3,8 @@
 A run goes through these steps:
 
 1. `prepare` reads the corpus (`data.build.find_corpus`), fills in the settings that say `auto`
-   (`recipe`), splits the corpus, builds the sampler and draws
-   the first weights of the network (`build`). It writes nothing into the run's directory.
+   (`recipe`), splits the corpus, builds the sampler and draws the first weights of the network
+   (`build`). It writes nothing into the run's directory.
 2. `runs.state.RunState` holds the state that a run needs to continue exactly. Each checkpoint
    contains it.
 3. `build_trainer` builds the observers (`callbacks/`) and Lightning's Trainer, which trains the
