@@ -22,7 +22,7 @@ AUTO = tuple(one for one in SMALL if one != "recipe=none")
 # For each setting of conf/plain.yaml: a value of a recipe, and a value that is typed.
 VALUES: dict[str, tuple[Any, Any]] = {
     "hidden_size": (24, 40),
-    "model.embedding_size": (12, 16),
+    "model.embedding_size": (None, 16),
     "model.tie_weights": (False, True),
     "model.dropout": (0.25, 0.125),
     "model.weight_drop": (0.5, 0.0),
@@ -101,6 +101,23 @@ def test_a_chosen_length_and_a_short_precision_reach_the_recipe() -> None:
     assert options.callbacks.average.enabled
     half = fill_auto(compose_options("trainer=cpu", "trainer.precision=bf16-true"), text)
     assert not half.callbacks.average.enabled
+
+
+@pytest.mark.parametrize(
+    ("data", "typed", "found"),
+    [
+        ("dino", "model.tie_weights=true", {"model.embedding_size": None}),
+        ("dino", "model.tie_weights=false", {"model.embedding_size": 64}),
+        ("lyrics", "model.embedding_size=32", {"model.tie_weights": False}),
+        ("lyrics", "model.embedding_size=null", {"model.tie_weights": True}),
+    ],
+)
+def test_a_typed_embedding_and_the_recipe_agree(
+    data: str, typed: str, found: dict[str, Any]
+) -> None:
+    values = compose_options("trainer=cpu", f"data={data}", typed)
+    options = flatten(fill_auto(values, build_corpus(parse(values).data)).model_dump(mode="json"))
+    assert {name: options[name] for name in found} == found
 
 
 # Defaults without a recipe, which are those of versions that had none.

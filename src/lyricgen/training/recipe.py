@@ -136,8 +136,19 @@ def fill_auto(values: dict[str, Any], corpus: EncodedCorpus) -> TrainOptions:
         filled = recipe(text, options.layers, options.effort, on_gpu=on_gpu, limits=limits)
         if trainer.has_half_weights:  # too short for an average
             filled = filled | {"callbacks": plain_settings()["callbacks"]}
-        options = parse(replace_auto(values, filled))
+        values = replace_auto(_fit_embedding(values), filled)
+        options = parse(values)
     return choose_kernel(options)
+
+
+def _fit_embedding(values: dict[str, Any]) -> dict[str, Any]:
+    """Fill tie_weights or embedding_size of a model where the other, as typed, allows one value."""
+    model = values["model"]
+    if model.get("tie_weights") is True:
+        return replace_auto(values, {"model": {"embedding_size": None}})
+    if isinstance(model.get("embedding_size"), int):
+        return replace_auto(values, {"model": {"tie_weights": False}})
+    return values
 
 
 def show_filled(options: TrainOptions, names: list[str]) -> None:
