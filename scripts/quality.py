@@ -81,21 +81,21 @@ def quality(
             train(f"{name}, whole model", [*chosen, f"seed={seed}"], directory) for seed in seeds
         ]
         found = {
-            kind: equal(f"{name}, {kind}", [*chosen, *own], whole, directory)
+            kind: train_as_long(f"{name}, {kind}", [*chosen, *own], whole, directory)
             for kind, own in (("plain", PLAIN), ("network", NETWORK))
         }
         summary = whole[0].summary
         perplexities = summary.ngram_perplexities["val"]["kneser_ney"]
         best, order = min(zip(perplexities, range(1, 10), strict=False))
         figures = f"Kneser-Ney {order}-gram", f"{math.log(best):.3f}", "", f"{best:.2f}"
-        characters, symbols, _ = sizes(summary)
+        characters, symbols, _ = count_sizes(summary)
         table.add_row(name, f"{characters:,}", f"{symbols:,}", *figures)
         for kind, runs in (found | {"whole model": whole}).items():
-            table.add_row("", "", "", kind, *shown(runs), end_section=runs is whole)
+            table.add_row("", "", "", kind, *format_figures(runs), end_section=runs is whole)
     return table
 
 
-def equal(
+def train_as_long(
     name: str, overrides: list[str], whole: list[Training], directory: Path
 ) -> list[Training]:
     """Train a model with each seed of the whole model, for the mean of its processor seconds."""
@@ -104,7 +104,7 @@ def equal(
     points: list[tuple[int, float]] = []  # steps and seconds of its runs
     for epochs in (1, 1 + math.ceil(SHORT * whole_epochs)):
         run = train(f"{name}, short", [*overrides, f"trainer.max_epochs={epochs}"], directory)
-        _, _, steps_per_epoch = sizes(run.summary)
+        _, _, steps_per_epoch = count_sizes(run.summary)
         points.append(((run.summary.epochs or 0) * steps_per_epoch, run.seconds))
     runs = []
     for seed in (run.summary.seed for run in whole):
@@ -150,7 +150,7 @@ def children_seconds() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def sizes(summary: RunSummary) -> tuple[int, int, int]:
+def count_sizes(summary: RunSummary) -> tuple[int, int, int]:
     """Count a run's training characters, its symbols, and the steps in one of its epochs."""
     options = parse(summary.options or {})
     data = build_datamodule(options, build_corpus(options.data))
@@ -158,7 +158,7 @@ def sizes(summary: RunSummary) -> tuple[int, int, int]:
     return len(data.splits["train"].ids), len(data.vocabulary), steps
 
 
-def shown(runs: list[Training]) -> list[str]:
+def format_figures(runs: list[Training]) -> list[str]:
     nats = [run.nats for run in runs]
     deviation = f"{stdev(nats):.3f}" if len(nats) > 1 else ""
     seconds = mean(run.seconds for run in runs)
@@ -185,17 +185,17 @@ def choose_texts(
                 chosen[name] = [f"data={name}"]
         else:
             path = directory / f"{name}.txt"
-            path.write_text(written(name), encoding="utf-8")
-            chosen[name] = [*of_file(path), "data.control_characters=drop"]  # form feeds
-    chosen |= {str(path): of_file(path) for path in files}
-    return chosen | {str(path): [*of_file(path), "data.unit=line"] for path in lists}
+            path.write_text(read_python(name), encoding="utf-8")
+            chosen[name] = [*choose_file(path), "data.control_characters=drop"]  # form feeds
+    chosen |= {str(path): choose_file(path) for path in files}
+    return chosen | {str(path): [*choose_file(path), "data.unit=line"] for path in lists}
 
 
-def of_file(path: Path) -> list[str]:
+def choose_file(path: Path) -> list[str]:
     return ["data=text", f"data.path='{path.resolve()}'"]
 
 
-def written(name: str) -> str:
+def read_python(name: str) -> str:
     if name not in PYTHON:
         return "\n\n".join(topics.values())
     modules = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))

@@ -144,12 +144,12 @@ def test_a_model_trains_for_the_seconds_of_the_whole_model(
         return quality.Training(summary, 7 + step * steps + 0.3 * math.ceil(steps / 26))
 
     monkeypatch.setattr(quality, "train", train)
-    monkeypatch.setattr(quality, "sizes", lambda summary: (0, 0, 26))
+    monkeypatch.setattr(quality, "count_sizes", lambda summary: (0, 0, 26))
     whole = [
         quality.Training(RunSummary(status="finished", epochs=30, seed=seed), 60 + 15 * seed)
         for seed in (1, 2, 3)
     ]
-    runs = quality.equal("a", [], whole, tmp_path)
+    runs = quality.train_as_long("a", [], whole, tmp_path)
     stopped = 7 + 30 * (26 * step + 0.3)
     expected = 90 if patience > 1000 else stopped
     assert [run.seconds for run in runs] == pytest.approx([expected] * 3, rel=0.02)
