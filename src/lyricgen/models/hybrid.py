@@ -94,7 +94,7 @@ class HybridModel(NextModel):
             nn.init.zeros_(parameter)
         self.register_buffer("shift", torch.zeros(()))  # d of the network
         self._distributions: dict[bool, Distributions] = {}  # by whether they are logarithms
-        self._ngrams_alone = True
+        self._untrained = True
         self.register_state_dict_post_hook(_add_ngrams)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(_take_ngrams)  # type: ignore[no-untyped-call]
 
@@ -152,8 +152,8 @@ class HybridModel(NextModel):
 
     @override
     def train(self, mode: bool = True) -> Self:
-        # a step leaves no bias at exactly zero; looked up here, since it waits for the device
-        self._ngrams_alone = not self.on_hidden.bias.any()
+        # a step leaves no bias at exactly zero; read here, since reading waits for the device
+        self._untrained = not self.on_hidden.bias.any()
         return super().train(mode)
 
     def mix(self, hidden: Tensor, logits: Tensor, rows: Tensor) -> Tensor:
@@ -200,13 +200,13 @@ class HybridModel(NextModel):
         # a call of a module takes longer than its product where there are few positions
         found = at_least_float32(F.linear(hidden, by_hidden.weight, by_hidden.bias))
         found = found + at_least_float32(F.linear(passed.to(by_passed.dtype), by_passed))
-        if not self.multiplies and (self.training or not self._ngrams_alone):
+        if not self.multiplies and (self.training or not self._untrained):
             if not self.training:
                 found[:, -1] += self.shift
             return found.softmax(-1)
-        alone = torch.zeros_like(found[:1])  # the n-gram model alone
-        alone[:, -2] = 1.0
-        return found + alone if self.multiplies else alone.expand_as(found)
+        highest = torch.zeros_like(found[:1])  # the n-gram model alone
+        highest[:, -2] = 1.0
+        return found + highest if self.multiplies else highest.expand_as(found)
 
     @override
     def loss(
@@ -248,7 +248,7 @@ class HybridModel(NextModel):
     @override
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Batch], total: Callable[[Tensor], Tensor]) -> None:
-        if self.multiplies or self._ngrams_alone:
+        if self.multiplies or self._untrained:
             return
         self.shift.zero_()
         shifts = SHIFTS.to(self.device)  # (S,)
@@ -347,4 +347,4 @@ def _take_ngrams(model: HybridModel, tensors: dict[str, Any], prefix: str, *_: A
     model.set_ngram(NgramLanguageModel.from_tensors(model.architecture.ngram, tables))
     bias = tensors.get(f"{prefix}on_hidden.bias")
     if bias is not None:
-        model._ngrams_alone = not bias.any()
+        model._untrained = not bias.any()

@@ -104,10 +104,10 @@ class Model(nn.Module):
         return nats, {}, state
 
     def calibrate(self, batches: Iterable[Batch], total: Callable[[Tensor], Tensor]) -> None:
-        """Fit what a model fits on the validation split, before the split is scored.
+        """Fit numbers on the validation split, before the split is scored; most models have none.
 
         Args:
-            batches: the split, in the order of a loader; without a split this is never called.
+            batches: the split, in the order of a loader.
             total: function that adds up a tensor over all processes.
         """
 

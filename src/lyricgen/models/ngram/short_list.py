@@ -28,7 +28,7 @@ class ShortList(nn.Module):
         ngrams: function that finds the n-gram model, whose 1-grams divide the rest.
 
     Attributes:
-        rows: (C,) the same.
+        rows: (C,) the ids, as a tensor.
         classes: (V,) class of each character; `numbers` in NumPy.
         last: the class of the rest.
         shares: (V,) logarithm of each character's share in its class by the 1-grams; None until it

@@ -19,9 +19,9 @@ from lyricgen.models.ngram.short_list import ShortList
 class TrainingTables:
     """N-gram probabilities for the characters of a training split.
 
-    The last N characters were counted: their probabilities leave their block out. The characters
-    before them are new to the n-grams, so their whole counts are used. They are looked up in each
-    step, which waits for the device, and with no context before the window.
+    The last N characters were counted, and their probabilities leave their block out. The
+    characters before them are new to the n-grams, so their probabilities come from all counts. Each
+    step looks these up, which waits for the device, with contexts that begin in the window.
 
     Args:
         ngram: the n-gram model of the split.
