@@ -94,7 +94,7 @@ VARIATIONS: tuple[tuple[tuple[str, ...], ...], ...] = (
     (
         (),
         ("model=recurrent",),
-        ("model=hybrid",),
+        ("model=hybrid", "model.short_list=30"),
         ("model=hybrid", "model.combination=product", "model.max_chars=500"),
         ("objective=fill", "recipe=none", "effort=normal"),
         ("loss.reduction=sum", "optimizer.lr=0.001"),

@@ -101,10 +101,16 @@ def test_effort_and_layers_change_the_length() -> None:
 
 
 def test_a_chosen_length_sets_the_end_and_the_warmup() -> None:
-    library = settings(20_000_000, 90, limits=(2, None))  # which would be read in part
+    library = settings(20_000_000, 90, chosen=(None, 2, None))  # which would be read in part
     assert (library["trainer.max_epochs"], library["trainer.max_steps"]) == (2, None)
     assert library["scheduler.warmup_epochs"] == 0.08
-    assert settings(10_000, 100, limits=(3, None))["scheduler.warmup_epochs"] == 0.12
+    assert settings(10_000, 100, chosen=(None, 3, None))["scheduler.warmup_epochs"] == 0.12
     # 10 steps of 14 windows of 35 characters are 0.49 epochs
-    steps = settings(10_000, 100, limits=(10, 10))
+    steps = settings(10_000, 100, chosen=(None, 10, 10))
     assert steps["scheduler.warmup_epochs"] == 0.02
+
+
+def test_a_typed_size_enters_the_budget() -> None:
+    jaychou = settings(50_650, 2_582, chosen=(512, None, None))
+    # 2e12 / (50650 · (3·512·1024 + 512·2582))
+    assert (jaychou["hidden_size"], jaychou["trainer.max_epochs"]) == (512, 14)

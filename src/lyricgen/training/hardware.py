@@ -33,18 +33,15 @@ def choose_kernel(options: TrainOptions) -> TrainOptions:
     """
     if options.cell.kernel != "auto":
         return options
-    trainer, on_cpu = options.trainer, trains_on_cpu(options.trainer.accelerator)
+    trainer = options.trainer
+    on_cpu = trainer.accelerator == "cpu" or (
+        trainer.accelerator == "auto" and not torch.accelerator.is_available()
+    )
     long = options.sampler.kind != "lines" and options.data.num_steps >= FUSED_STEPS
     faster = on_cpu and long and trainer.precision in ("32-true", "64-true")
     fused = options.cell.kind in (("rnn", "gru", "lstm_coupled") if faster else ("lstm_coupled",))
     cell = options.cell.model_copy(update={"kernel": "fused" if fused else "torch"})
     return options.model_copy(update={"cell": cell})
-
-
-def trains_on_cpu(accelerator: str) -> bool:
-    """Whether a value of trainer.accelerator means the CPU on this machine."""
-    automatic = accelerator == "auto" and not torch.accelerator.is_available()
-    return accelerator == "cpu" or automatic
 
 
 class Slot:

@@ -9,12 +9,13 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from rich.table import Table
 
 from lyricgen.console import put
 from lyricgen.data.corpus import EncodedCorpus
 from lyricgen.settings import AUTO, flatten, override_text, plain_settings, replace_auto
-from lyricgen.training.hardware import choose_kernel, trains_on_cpu
+from lyricgen.training.hardware import choose_kernel
 from lyricgen.training.options import Effort, TrainOptions, parse
 
 # Training characters over the root of the number of symbols: of a short and of a long text.
@@ -30,7 +31,8 @@ FEW = 3  # readings up to which no text is learnt by heart
 FEWEST_STEPS = 20  # of an epoch; a shorter text gets smaller batches
 CHARACTERS = 1_500  # of a batch of lines
 
-Limits = tuple[int | None, int | None]  # trainer.max_epochs and trainer.max_steps; None: not chosen
+# hidden_size, trainer.max_epochs and trainer.max_steps, as the user has chosen them; None: not
+Chosen = tuple[int | None, int | None, int | None]
 
 
 @dataclass(frozen=True)
@@ -49,16 +51,16 @@ class Text:
 
 
 def recipe(
-    text: Text, layers: int, effort: Effort, *, on_gpu: bool, limits: Limits = (None, None)
+    text: Text, layers: int, effort: Effort, *, on_gpu: bool, chosen: Chosen = (None, None, None)
 ) -> dict[str, Any]:
     """Choose the settings for a text, as a nested dictionary.
 
     `layers` is the number of recurrent layers. `effort=high` allows four times the computation.
-    `limits` are the epochs and the steps that the user has chosen.
     """
+    chosen_size, max_epochs, max_steps = chosen
     ratio = text.characters / math.sqrt(text.symbols)
     long = min(max(math.log(ratio / SHORT) / math.log(LONG / SHORT), 0.0), 1.0)
-    size = 512 if on_gpu else 384 if effort == "high" and long == 1 else 256
+    size = chosen_size or (512 if on_gpu else 384 if effort == "high" and long == 1 else 256)
     tied = text.symbols > 1000
     embedding = size if tied else 64
     many = text.characters >= PRODUCT and text.symbols > 2 * LISTED
@@ -67,7 +69,7 @@ def recipe(
     budget = _computation(effort, on_gpu=on_gpu) / work  # characters to read
     if budget < FEW * text.characters:
         long = 1.0
-    short, scarce, (max_epochs, max_steps) = 1 - long, max(0.0, 1 - 4 * long), limits
+    short, scarce = 1 - long, max(0.0, 1 - 4 * long)
     most = READINGS[effort][0] * short + READINGS[effort][1] * long
     readings = max_epochs or min(budget / text.characters, most)
     rows, steps = _batch(text, long, on_gpu=on_gpu)
@@ -123,17 +125,18 @@ def fill_auto(values: dict[str, Any], corpus: EncodedCorpus) -> TrainOptions:
     """
     options = parse(values)
     if options.recipe == "auto":
-        data, size = options.data, len(corpus)
-        most = size if data.max_held_out is None else data.max_held_out
-        held_out = sum(min(most, size * part) for part in (data.val_fraction, data.test_fraction))
-        characters = max(1, int(size - held_out))
-        lines = size / len(corpus.lines) if data.unit == "line" else None
+        data, total = options.data, len(corpus)
+        most = total if data.max_held_out is None else data.max_held_out
+        held_out = sum(min(most, total * part) for part in (data.val_fraction, data.test_fraction))
+        characters = max(1, int(total - held_out))
+        lines = total / len(corpus.lines) if data.unit == "line" else None
         text = Text(characters, len(corpus.vocabulary), lines)
         trainer = options.trainer
+        size = None if values["hidden_size"] == AUTO else options.hidden_size
         epochs = None if values["trainer"]["max_epochs"] == AUTO else trainer.max_epochs
-        limits = epochs, trainer.max_steps
-        on_gpu = not trains_on_cpu(trainer.accelerator)
-        filled = recipe(text, options.layers, options.effort, on_gpu=on_gpu, limits=limits)
+        chosen = size, epochs, trainer.max_steps
+        on_gpu = trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+        filled = recipe(text, options.layers, options.effort, on_gpu=on_gpu, chosen=chosen)
         if trainer.has_half_weights:  # too short for an average
             filled = filled | {"callbacks": plain_settings()["callbacks"]}
         values = replace_auto(_fit_embedding(values), filled)
