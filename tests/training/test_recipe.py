@@ -343,3 +343,15 @@ def test_n_grams_record_no_auto(train: Train, monkeypatch: pytest.MonkeyPatch) -
     found, expected = flatten(done.summary["options"]), flatten(plain_settings())
     for name in ("loss.label_smoothing", "optimizer.lr", "scheduler.warmup_epochs"):
         assert found[name] == expected[name], name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("text", [("lyrics", "trainer.max_epochs=2"), ("dino",)])
+def test_the_whole_is_no_worse_than_its_n_grams(train: Train, text: tuple[str, ...]) -> None:
+    """On both held-out splits of the bundled texts; the lyrics are read twice only."""
+    data, *typed = text
+    done = train(f"data={data}", "trainer=cpu", *typed)
+    assert done.status == 0, done.err
+    metrics = done.summary
+    for split in ("val", "test"):
+        assert metrics[f"{split}/perplexity"] <= metrics[f"{split}/ngram_perplexity"] * (1 + 1e-9)
