@@ -10,10 +10,10 @@ from lyricgen.data.options import DataOptions
 from lyricgen.data.splits import Split
 from lyricgen.errors import UserError
 from lyricgen.models.hybrid import HybridModel
+from lyricgen.models.hybrid_building import join_ngrams
 from lyricgen.models.network import LanguageModel
 from lyricgen.models.ngram.language_model import NgramBaseline
 from lyricgen.models.ngram.model import NgramCounts
-from lyricgen.models.options import HybridArchitecture, NgramArchitecture
 from lyricgen.models.trained_model import TrainedModel
 from lyricgen.options import validate
 from lyricgen.runs.summary import RunSummary
@@ -69,27 +69,8 @@ def final_mixture(model: T) -> T:
 
 def _mix(network: LanguageModel, counts: NgramCounts, order: int, weight: float) -> HybridModel:
     """Mix a network, at a constant weight from 0 to 1, with n-grams of one order."""
-    trained = network.architecture
-    ngram = NgramArchitecture(
-        kind="ngram",
-        order=order,
-        smoothing="kneser_ney",
-        k=1.0,
-        vocabulary_size=trained.vocabulary_size,
-        start_symbol=trained.start_symbol,
-    )
-    mixed = HybridModel(
-        HybridArchitecture(
-            kind="hybrid",
-            network=trained,
-            ngram=ngram,
-            short_list=None,
-            combination="mixture",
-            network_loss=1.0,
-        )
-    )
+    mixed = join_ngrams(network.architecture, counts, order, combination="mixture")
     mixed.network = network
-    mixed.ngram.set_counts(counts)
     shares = [0.0] * (order - 1) + [1 - weight, weight]
     with torch.no_grad():
         mixed.on_hidden.bias.copy_(torch.tensor(shares, dtype=torch.float64).log())

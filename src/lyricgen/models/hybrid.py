@@ -309,7 +309,7 @@ class HybridModel(NextModel):
         return self.network.layer_steps()
 
     def _distributions_on(self, logits: Tensor, *, logarithms: bool) -> Distributions:
-        """Find the distributions of characters, or logarithms of those of classes."""
+        """Find the distributions of characters, or the logarithms of class probabilities."""
         made = self._distributions.get(logarithms)
         if made is None or (made.device, made.dtype) != (logits.device, logits.dtype):
             made = self._distributions[logarithms] = Distributions(

@@ -10,8 +10,10 @@ from lyricgen.models.hybrid import HybridModel
 from lyricgen.models.network import LanguageModel
 from lyricgen.models.ngram.language_model import NgramBaseline
 from lyricgen.models.ngram.left_out import divide
+from lyricgen.models.ngram.model import NgramCounts
 from lyricgen.models.ngram.training_tables import TrainingTables
 from lyricgen.models.options import (
+    Combination,
     HybridArchitecture,
     HybridOptions,
     NgramArchitecture,
@@ -43,31 +45,51 @@ def build_hybrid(
     order = options.order or counted.best_order()
     # more than the symbols of the longest line would change no probability
     order = min(order, sum(len(keys) > 0 for keys in counted.counts.keys))
-    ngram = NgramArchitecture(
-        kind="ngram",
-        order=order,
-        smoothing="kneser_ney",
-        k=1.0,
-        vocabulary_size=size,
-        start_symbol=architecture.start_symbol,
+    short_list = _list_commonest(train.character_counts(size), options.short_list)
+    model = join_ngrams(
+        *(architecture, counted.counts, order),
+        short_list=short_list,
+        combination=options.combination,
+        network_loss=options.network_loss,
     )
-    model = HybridModel(
-        HybridArchitecture(
-            kind="hybrid",
-            network=architecture,
-            ngram=ngram,
-            short_list=_list_commonest(train.character_counts(size), options.short_list),
-            combination=options.combination,
-            network_loss=options.network_loss,
-        )
-    )
-    model.ngram.set_counts(counted.counts)
     ids = counted.ids.numpy()
     blocks = divide(ids, options.blocks, size, vocabulary.characters.find("\n"))
     model.training_tables = TrainingTables(
         *(model.ngram, counted.counts, ids, blocks, len(train.ids) - len(ids), model.short_list),
         with_distributions=options.combination == "product",
     )
+    return model
+
+
+def join_ngrams(
+    network: RecurrentArchitecture,
+    counts: NgramCounts,
+    order: int,
+    *,
+    combination: Combination,
+    network_loss: float = 1.0,
+    short_list: tuple[int, ...] | None = None,
+) -> HybridModel:
+    """Build a hybrid model of a new network and of n-grams up to an order."""
+    ngram = NgramArchitecture(
+        kind="ngram",
+        order=order,
+        smoothing="kneser_ney",
+        k=1.0,
+        vocabulary_size=network.vocabulary_size,
+        start_symbol=network.start_symbol,
+    )
+    model = HybridModel(
+        HybridArchitecture(
+            kind="hybrid",
+            network=network,
+            ngram=ngram,
+            short_list=short_list,
+            combination=combination,
+            network_loss=network_loss,
+        )
+    )
+    model.ngram.set_counts(counts)
     return model
 
 

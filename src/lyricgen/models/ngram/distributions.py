@@ -266,7 +266,7 @@ class GrowingContexts:
 
 
 class Product(torch.autograd.Function):
-    """Sum of logarithms with weights; those of n-grams get no gradient."""
+    """Weighted sum of logarithms; the logarithms of n-grams get no gradient."""
 
     @staticmethod
     @override

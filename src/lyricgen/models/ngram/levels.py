@@ -65,7 +65,7 @@ def whole_levels(model: NgramModel) -> list[Level]:
 
 
 def join(one: list[Level], other: list[Level]) -> list[Level]:
-    """Put the rows of other levels behind those of the first levels."""
+    """Append the rows of other levels to the first levels."""
     rows = [0, *(len(level.passed) for level in one)]
     return [
         Level(

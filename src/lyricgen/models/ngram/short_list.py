@@ -19,7 +19,7 @@ from lyricgen.models.ngram.model import Floats, Ids, NgramModel
 
 
 class ShortList(nn.Module):
-    """Classes of characters: those of the list have one each, and the last holds the rest.
+    """Classes of characters: one for each listed character, and the last for the rest.
 
     Args:
         rows: ids of the C - 1 characters of the list, and of the character of the rest whose output
