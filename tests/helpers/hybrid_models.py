@@ -27,7 +27,7 @@ def random_ids(size: int, *, lines: bool, length: int = 400) -> Tensor:
 
 def probabilities_of(logs: Logs) -> list[Tensor]:
     """Compute the distributions of all orders, (M, V) each."""
-    found = list(logs.whole)
+    found = [logs.table[places] for places in logs.places.unbind(1)]
     for count, place, change in logs.changes:
         assert int(count.sum()) == len(place)
         higher = found[-1].clone()

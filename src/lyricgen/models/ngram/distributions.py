@@ -42,19 +42,24 @@ def _changes(levels: Sequence[Level], below: Floats) -> Iterator[Floats]:
         yield np.log(probabilities / lower)
 
 
+Change: TypeAlias = tuple[Tensor, Tensor, Tensor]  # of one order, see Logs
+
+
 class Logs(NamedTuple):
     """Log-probabilities of the orders for M positions, up to a constant of each position.
 
     Level k is ln p_k = ln p_{k-1} + ln passed_k, except at its entries.
 
     Attributes:
-        whole: (M, V) for each order of the table.
+        table: (rows, V) logarithms of whole distributions.
+        places: (M, L) row of each of the L lowest orders in the table.
         changes: for each further order, the number of its entries at each position, (M,), their
             places among the M · V logarithms, and what they add there.
     """
 
-    whole: list[Tensor]
-    changes: list[tuple[Tensor, Tensor, Tensor]]
+    table: Tensor
+    places: Tensor
+    changes: list[Change]
 
 
 class Distributions:
@@ -127,8 +132,7 @@ class Distributions:
 
     def logs(self, rows: Tensor) -> Logs:
         """Find the log-probabilities of each order; `mix` explains the rows."""
-        whole = [self._table.index_select(0, place) for place in self._places(rows)]
-        return Logs(whole, list(self._entries(rows)))
+        return Logs(self._table, self._places(rows), list(self._entries(rows)))
 
     def highest(self, rows: Tensor, passed: Tensor) -> Tensor:
         """Compute the distribution of the highest order, (M, V); `mix` explains the arguments."""
@@ -155,13 +159,11 @@ class Distributions:
         # the weights of p_k in all orders from k up
         each, passes = weights.unbind(), passed.unbind()
         share, shares = each[-1], []
-        for k in range(len(rows) - 1, len(places) - 1, -1):
+        for k in range(len(rows) - 1, places.shape[1] - 1, -1):
             shares.append(share)
             share = torch.addcmul(each[k - 1], share, passes[k])
-        low = torch.stack([*each[: len(places) - 1], share], dim=1)  # (M, levels of the table)
-        mixed = F.embedding_bag(
-            torch.stack(places, dim=1), self._table, mode="sum", per_sample_weights=low
-        )
+        low = torch.stack([*each[: places.shape[1] - 1], share], dim=1)  # (M, L)
+        mixed = F.embedding_bag(places, self._table, mode="sum", per_sample_weights=low)
         for (count, place, direct), share in zip(
             self._entries(rows), reversed(shares), strict=True
         ):
@@ -185,14 +187,14 @@ class Distributions:
                 mixed[symbols[some]] += low[k] * direct[some]
         return mixed
 
-    def _places(self, rows: Tensor) -> list[Tensor]:
-        """Find the row of each low order in the table, (M,); unseen contexts take the shorter's."""
+    def _places(self, rows: Tensor) -> Tensor:
+        """Find the rows of low orders in the table, (M, L); unseen contexts take the shorter's."""
         places = [rows[0].clamp(min=0)]
         for offset, row in zip(self._offsets[1:], rows[1:], strict=False):
             places.append(torch.where(row < 0, places[-1], row + offset))
-        return places
+        return torch.stack(places, dim=1)
 
-    def _entries(self, rows: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def _entries(self, rows: Tensor) -> Iterator[Change]:
         """Find the entries of each high order, as in `Logs.changes`, with `direct` for `mix`."""
         begins, counts = [], []
         for (first, _, _), row in zip(self._sparse, rows[len(self._offsets) :], strict=True):
@@ -266,33 +268,32 @@ class GrowingContexts:
 
 
 class Product(torch.autograd.Function):
-    """Weighted sum of logarithms; the logarithms of n-grams get no gradient."""
+    """Weighted sum of logarithms; the changes of n-grams get no gradient."""
 
     @staticmethod
     @override
-    def forward(ctx: Any, weights: Tensor, logits: Tensor, logs: Logs) -> Tensor:
-        """Add up whole logarithms, changes and logits with their weights, (M, K + 1)."""
+    def forward(
+        ctx: Any, total: Tensor, weights: Tensor, logits: Tensor, changes: list[Change]
+    ) -> Tensor:
+        """Add changes and logits with their weights, (M, changes + 1), to `total`, in place."""
         ctx.save_for_backward(weights, logits)
-        ctx.logs = logs
-        total, each = logits * weights[:, -1:], iter(weights.unbind(1))
-        for logarithms in logs.whole:
-            total.addcmul_(logarithms, next(each)[:, None])
-        for count, place, change in logs.changes:
-            spread = torch.repeat_interleave(next(each), count, output_size=len(place))
+        ctx.changes = changes
+        ctx.mark_dirty(total.addcmul_(logits, weights[:, -1:]))
+        for (count, place, change), weight in zip(changes, weights.unbind(1), strict=False):
+            spread = torch.repeat_interleave(weight, count, output_size=len(place))
             total.view(-1).scatter_add_(0, place, spread.mul_(change))
         return total
 
     @staticmethod
     @override
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        [gradient], (weights, logits) = gradients, ctx.saved_tensors
-        found = [torch.linalg.vecdot(gradient, each) for each in ctx.logs.whole]
-        for count, place, change in ctx.logs.changes:
+        [gradient], (weights, logits), found = gradients, ctx.saved_tensors, []
+        for count, place, change in ctx.changes:
             shares = gradient.flatten().index_select(0, place).mul_(change)
             # a sum in a fixed order on every device; without its checks, which wait for the device
             found.append(torch.segment_reduce(shares, "sum", lengths=count, unsafe=True))
         found.append(torch.linalg.vecdot(gradient, logits))
-        return torch.stack(found, dim=1), gradient * weights[:, -1:], None
+        return gradient, torch.stack(found, dim=1), gradient * weights[:, -1:], None
 
 
 def multiply(logs: Logs, logits: Tensor, weights: Tensor) -> Tensor:
@@ -306,10 +307,13 @@ def multiply(logs: Logs, logits: Tensor, weights: Tensor) -> Tensor:
     Returns:
         Logits, (M, V).
     """
-    *each, own = weights.unbind(1)
-    for k in range(len(each) - 1, len(logs.whole) - 1, -1):
+    low, (*each, own) = logs.places.shape[1], weights.unbind(1)
+    for k in range(len(each) - 1, low - 1, -1):
         each[k - 1] = each[k - 1] + each[k]  # the changes of an order belong to all from it up
+    whole = F.embedding_bag(
+        logs.places, logs.table, mode="sum", per_sample_weights=torch.stack(each[:low], dim=1)
+    )
     total: Tensor = Product.apply(  # type: ignore[no-untyped-call]
-        torch.stack([*each, own], 1), logits, logs
+        whole, torch.stack([*each[low:], own], dim=1), logits, logs.changes
     )
     return total
