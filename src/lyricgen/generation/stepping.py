@@ -57,10 +57,12 @@ class RecurrentStepper:
     other CPUs and on GPUs rounding may differ. A single text is held as one row, which takes half
     the time; its logits differ by some 1e-6.
 
-    `layers` are the steps of the network's layers; `stepper` explains the other arguments.
+    `layers` are the steps of the network's layers, and `output` the weight and bias of its outputs;
+    `stepper` explains the other arguments.
 
     Attributes:
-        logits: (B, V) of the next character of each text, valid until the next step.
+        logits: (B, V) of the next character of each text, valid until the next step; after a step,
+            (B, C) for `output` of C classes.
         hidden: (B, H) last hidden states, valid until the next step.
     """
 
@@ -72,15 +74,17 @@ class RecurrentStepper:
         model: LanguageModel,
         prefixes: Sequence[Tensor],
         layers: list[LayerStep],
+        output: tuple[Tensor, Tensor],
         length: int,
     ) -> None:
         self._layers = layers
         self._residual = model.recurrence.residual
-        self._vocabulary, more = model.vocabulary_size, -model.vocabulary_size % 16
+        weight, bias = output
+        self._outputs, more = len(bias), -len(bias) % 16
         self._single = len(prefixes) == 1
         # padded to whole vectors of the processor: a tenth faster
-        self._bias = F.pad(model.output.bias, (0, more))
-        self._weight = F.pad(model.output_weight, (0, 0, 0, more)).T
+        self._bias = F.pad(bias, (0, more))
+        self._weight = F.pad(weight, (0, 0, 0, more)).T
         self._input = _input_share(model, layers[0], len(prefixes) * length)
         self.logits, state = read_prefixes(model, prefixes)
         each = zip(*(part.unbind() for part in state), strict=True)
@@ -99,7 +103,7 @@ class RecurrentStepper:
             output = torch.add(above, output, out=self._sum) if self._residual else above
         self.hidden = output[: len(characters)]
         torch.addmm(self._bias, output, self._weight, out=self._all_logits)
-        self.logits = self._all_logits[: len(characters), : self._vocabulary]
+        self.logits = self._all_logits[: len(characters), : self._outputs]
 
     def select(self, rows: Tensor) -> None:
         """Keep only the texts at `rows`, in this order; a row may occur more than once."""
@@ -138,6 +142,8 @@ class HybridStepper:
     ) -> None:
         self._model, self._network = model, network
         self._contexts = GrowingContexts(model.ngram.model, prefixes, model.device)
+        if model.short_list is not None:
+            network.logits = model.short_list.take(network.logits)
         self._mix()
 
     def step(self, characters: Tensor) -> None:
@@ -176,9 +182,11 @@ def stepper(model: NextModel, prefixes: Sequence[Tensor], length: int) -> Steppe
     if not layers:
         return ModelStepper(model, prefixes)
     if is_hybrid(model):
-        network = RecurrentStepper(model.network, prefixes, layers, length)
+        network = RecurrentStepper(model.network, prefixes, layers, model.output_layer(), length)
         return HybridStepper(model, prefixes, network)
-    return RecurrentStepper(cast(LanguageModel, model), prefixes, layers, length)
+    recurrent = cast(LanguageModel, model)
+    output = recurrent.output_weight, recurrent.output.bias
+    return RecurrentStepper(recurrent, prefixes, layers, output, length)
 
 
 def _input_share(

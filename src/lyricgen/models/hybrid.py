@@ -39,7 +39,7 @@ from typing_extensions import TypeIs, override
 from lyricgen.data.batch import IGNORED, Batch
 from lyricgen.models.cells.cell import LayerStep, State
 from lyricgen.models.model import Model, NextModel, at_least_float32, cross_entropy, nats_of
-from lyricgen.models.network import CharacterNetwork, LanguageModel
+from lyricgen.models.network import LanguageModel
 from lyricgen.models.ngram.distributions import Distributions, multiply
 from lyricgen.models.ngram.language_model import NgramLanguageModel
 from lyricgen.models.ngram.levels import whole_levels
@@ -134,13 +134,15 @@ class HybridModel(NextModel):
         return whole, state
 
     def _predict(self, inputs: Tensor, state: State | None) -> tuple[Tensor, Tensor, State]:
-        """Compute the log-probabilities of the whole, the logits of the network, and the state."""
+        """Compute log-probabilities of the whole, logits of classes by the network, and the state.
+
+        Returns:
+            (B, T, V), (B, T, C), and the state.
+        """
         hidden, rows, state = self._read(inputs, state)
-        logits = self.network.logits(hidden)
-        mixed = self.mix(
-            hidden.flatten(0, 1), at_least_float32(logits).flatten(0, 1), rows.flatten(1)
-        )
-        return mixed.view(logits.shape), logits, state
+        logits = self._class_logits(hidden)
+        mixed = self.mix(hidden.flatten(0, 1), logits.flatten(0, 1), rows.flatten(1))
+        return mixed.view(*inputs.shape, -1), logits, state
 
     def _read(self, inputs: Tensor, state: State | None) -> tuple[Tensor, Tensor, State]:
         """Compute the last hidden states, (B, T, H), the contexts, (K, B, T), and the state."""
@@ -149,6 +151,17 @@ class HybridModel(NextModel):
         contexts, ngram_state = self.ngram.contexts(inputs, before[1])
         rows = torch.from_numpy(np.stack(contexts)).to(hidden.device)
         return hidden, rows, (*after, *ngram_state)
+
+    def output_layer(self) -> tuple[Tensor, Tensor]:
+        """Find the weight, (C, H), and bias, (C,), of the network's outputs for classes."""
+        weight, bias = self.network.output_weight, torch.as_tensor(self.network.output.bias)
+        if self.short_list is None:
+            return weight, bias
+        return weight.index_select(0, self.short_list.rows), self.short_list.take(bias)
+
+    def _class_logits(self, hidden: Tensor) -> Tensor:
+        """Compute the logits of classes by the network, (…, H) -> (…, C), at least float32."""
+        return at_least_float32(F.linear(self.network.dropout(hidden), *self.output_layer()))
 
     @override
     def train(self, mode: bool = True) -> Self:
@@ -161,25 +174,27 @@ class HybridModel(NextModel):
 
         Args:
             hidden: (M, H) last hidden states.
-            logits: (M, V) of the network, at least float32.
+            logits: (M, C) of the network, at least float32.
             rows: (K, M) contexts of the n-gram model, -1 for an unseen context.
 
         Returns:
             Log-probabilities, (M, V).
         """
         short = self.short_list
-        logits = logits if short is None else short.take(logits)
         distributions = self._distributions_on(logits, logarithms=self.multiplies)
         passed = distributions.passed_shares(rows)
         weights = self.weights(hidden, passed.T)
+        ngrams = distributions.mix(weights[:, :-1].T, rows, passed)
         if self.multiplies:
-            whole = multiply(distributions.logs(rows), logits, weights).log_softmax(-1)
+            whole = ngrams.addcmul_(logits, weights[:, -1:]).log_softmax(-1)
             if short is None:
                 return whole
-            ngrams = self._distributions_on(logits, logarithms=False).highest(rows, passed)
+            highest = torch.zeros_like(passed)
+            highest[-1] = 1
+            distributions = self._distributions_on(logits, logarithms=False)
+            ngrams = distributions.mix(highest, rows, passed)
             classes = short.fold(ngrams)
         else:
-            ngrams = distributions.mix(weights[:, :-1].T, rows, passed)
             classes = ngrams if short is None else short.fold(ngrams)
             whole = torch.addcmul(classes, logits.softmax(-1), weights[:, -1:]).log_()
             if short is None:
@@ -198,27 +213,22 @@ class HybridModel(NextModel):
         """
         by_hidden, by_passed = self.on_hidden, self.on_passed.weight
         # a call of a module takes longer than its product where there are few positions
-        found = at_least_float32(F.linear(hidden, by_hidden.weight, by_hidden.bias))
-        found = found + at_least_float32(F.linear(passed.to(by_passed.dtype), by_passed))
+        found = F.linear(hidden, by_hidden.weight, by_hidden.bias)
+        found = at_least_float32(torch.addmm(found, passed.to(found.dtype), by_passed.T))
         if not self.multiplies and (self.training or not self._untrained):
             if not self.training:
-                found[:, -1] += self.shift
+                found[:, -1].add_(self.shift)
             return found.softmax(-1)
-        highest = torch.zeros_like(found[:1])  # the n-gram model alone
-        highest[:, -2] = 1.0
-        return found + highest if self.multiplies else highest.expand_as(found)
+        found = found if self.multiplies else torch.zeros_like(found)
+        found[:, -2].add_(1.0)  # the n-gram model alone
+        return found
 
     @override
     def loss(
         self, batch: Batch, state: State | None, label_smoothing: float
     ) -> tuple[Tensor, Tensor, State]:
         hidden, state = self.network.recurrence(self.network.features(batch.inputs), state)
-        short = self.short_list
-        weight, bias = self.network.output_weight, torch.as_tensor(self.network.output.bias)
-        if short is not None:
-            weight, bias = weight.index_select(0, short.rows), short.take(bias)
-        logits = F.linear(self.network.dropout(hidden), weight, bias)
-        logits = at_least_float32(logits).flatten(0, 1)  # (M, C)
+        short, logits = self.short_list, self._class_logits(hidden).flatten(0, 1)  # (M, C)
         log_probabilities, targets = F.log_softmax(logits, dim=-1), batch.targets.flatten()
         counted = targets != IGNORED
         if short is not None:
@@ -258,7 +268,7 @@ class HybridModel(NextModel):
             hidden, rows, state = self._read(batch.inputs, None if batch.starts_stream else state)
             hidden, rows, targets = hidden.flatten(0, 1), rows.flatten(1), batch.targets.flatten()
             counted = targets != IGNORED
-            logits, short = at_least_float32(self.network.logits(hidden)), self.short_list
+            logits, short = self._class_logits(hidden), self.short_list
             distributions = self._distributions_on(logits, logarithms=False)
             passed = distributions.passed_shares(rows)
             logs = self.weights(hidden, passed.T).log()  # (M, K + 1)
@@ -266,7 +276,6 @@ class HybridModel(NextModel):
             mixed = distributions.mix((logs[:, :-1] - ngrams).exp().T, rows, passed)
             chosen = (targets * counted)[:, None]
             if short is not None:
-                logits = short.take(logits)
                 mixed, chosen = short.fold(mixed), short.classes.take(chosen)
             of_class, own = (each.gather(1, chosen) for each in (mixed, logits.softmax(-1)))
             odds = logs[:, -1:] - ngrams + shifts  # (M, S)
@@ -279,8 +288,7 @@ class HybridModel(NextModel):
         self, batch: Batch, state: State | None
     ) -> tuple[Tensor, dict[str, Tensor], State]:
         whole, logits, state = self._predict(batch.inputs, state)
-        logits, short = at_least_float32(logits), self.short_list
-        logits = logits if short is None else short.divide(short.take(logits))
+        logits = logits if self.short_list is None else self.short_list.divide(logits)
         return nats_of(whole, batch), {"network": nats_of(logits, batch)}, state
 
     @override
@@ -289,7 +297,7 @@ class HybridModel(NextModel):
     ) -> tuple[Tensor, dict[str, Tensor], State]:
         hidden, rows, state = self._read(batch.inputs, state)
         shape, hidden, rows = batch.inputs.shape, hidden.flatten(0, 1), rows.flatten(1)
-        logits = at_least_float32(self.network.logits(hidden))  # (M, V)
+        logits = self._class_logits(hidden)
         passed = self._distributions_on(logits, logarithms=self.multiplies).passed_shares(rows)
         weights = self.weights(hidden, passed.T).view(*shape, -1).unbind(-1)
         names = [*(f"{order}-gram" for order in range(1, len(rows) + 1)), "network"]
@@ -301,7 +309,7 @@ class HybridModel(NextModel):
         hidden, rows, _ = self._read(inputs, None)
         texts = torch.arange(len(inputs))
         last, rows = hidden[texts, lengths - 1], rows[:, texts, lengths - 1]  # (B, H), (K, B)
-        mixed = self.mix(last, at_least_float32(self.network.logits(last)), rows)
+        mixed = self.mix(last, self._class_logits(last), rows)
         return F.nll_loss(mixed, targets.long(), reduction="none")
 
     @override
@@ -324,14 +332,6 @@ class HybridModel(NextModel):
 def is_hybrid(model: Model) -> TypeIs[HybridModel]:
     """Whether the model is a network mixed with n-grams."""
     return isinstance(model, HybridModel)
-
-
-def network_of(model: Model) -> CharacterNetwork:
-    """Find the network in a model that has one."""
-    network = model.network if isinstance(model, HybridModel) else model
-    if not isinstance(network, CharacterNetwork):
-        raise TypeError(f"{model.description} has no network")
-    return network
 
 
 def _add_ngrams(model: HybridModel, tensors: dict[str, Any], prefix: str, *_: Any) -> None:

@@ -1,4 +1,4 @@
-"""Build a hybrid model from its options and its text, and a model of its network."""
+"""Build a hybrid model from its options and its text; find its network, and make a model of it."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,8 @@ from torch import Tensor
 from lyricgen.data.splits import Split
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.models.hybrid import HybridModel
-from lyricgen.models.network import LanguageModel
+from lyricgen.models.model import Model
+from lyricgen.models.network import CharacterNetwork, LanguageModel
 from lyricgen.models.ngram.language_model import NgramBaseline
 from lyricgen.models.ngram.left_out import divide
 from lyricgen.models.ngram.model import NgramCounts
@@ -112,3 +113,11 @@ def extract_network(model: HybridModel) -> LanguageModel:
     tensors["output.bias"] = short.divide(short.take(model.network.output.bias.detach()))
     alone.load_state_dict(tensors, assign=True)
     return alone.train(model.training)
+
+
+def network_of(model: Model) -> CharacterNetwork:
+    """Find the network in a model that has one."""
+    network = model.network if isinstance(model, HybridModel) else model
+    if not isinstance(network, CharacterNetwork):
+        raise TypeError(f"{model.description} has no network")
+    return network

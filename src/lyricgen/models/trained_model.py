@@ -13,8 +13,8 @@ import torch
 from lyricgen.data.splits import Layout
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
-from lyricgen.models.hybrid import HybridModel, network_of
-from lyricgen.models.hybrid_building import extract_network
+from lyricgen.models.hybrid import HybridModel
+from lyricgen.models.hybrid_building import extract_network, network_of
 from lyricgen.models.model import Model, NextModel
 from lyricgen.models.network import FillModel, LanguageModel
 from lyricgen.models.ngram.language_model import NgramLanguageModel

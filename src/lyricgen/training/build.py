@@ -12,8 +12,8 @@ from lyricgen.data.splits import Layout, Split
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.models.card import card
-from lyricgen.models.hybrid import HybridModel, network_of
-from lyricgen.models.hybrid_building import build_hybrid
+from lyricgen.models.hybrid import HybridModel
+from lyricgen.models.hybrid_building import build_hybrid, network_of
 from lyricgen.models.model import Model
 from lyricgen.models.network import CharacterNetwork, recurrent
 from lyricgen.models.ngram.language_model import NgramLanguageModel

@@ -31,7 +31,7 @@ from lyricgen.data.build import find_corpus, log_notices
 from lyricgen.data.corpus import EncodedCorpus
 from lyricgen.errors import UserError
 from lyricgen.models.checkpoint import load
-from lyricgen.models.hybrid import network_of
+from lyricgen.models.hybrid_building import network_of
 from lyricgen.models.trained_model import copy_weights
 from lyricgen.runs.checkpoint_files import go_on_from
 from lyricgen.runs.directories import BEST, LAST

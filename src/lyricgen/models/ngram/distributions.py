@@ -74,7 +74,7 @@ class Distributions:
         vocabulary_size: V.
         device: where to put the tables, and where rows are looked up.
         dtype: type of the probabilities.
-        logarithms: whether `logs` will be called, and not `mix`.
+        logarithms: whether the tables hold logarithms, for `logs` and sums of logarithms.
         classes: (V,) class of each character, which then take the place of characters; or None.
     """
 
@@ -93,6 +93,7 @@ class Distributions:
             levels = [level.fold(classes) for level in levels]
             lowest = np.bincount(classes, lowest)
         self.device, self.dtype, self.vocabulary_size = device, dtype, len(lowest)
+        self._logarithms = logarithms
         # before the rows of each level, one for unseen contexts
         passed = [np.append(1.0, level.passed) for level in levels]
         self._passed = torch.from_numpy(np.concatenate(passed)).to(device, dtype)
@@ -134,14 +135,8 @@ class Distributions:
         """Find the log-probabilities of each order; `mix` explains the rows."""
         return Logs(self._table, self._places(rows), list(self._entries(rows)))
 
-    def highest(self, rows: Tensor, passed: Tensor) -> Tensor:
-        """Compute the distribution of the highest order, (M, V); `mix` explains the arguments."""
-        weights = torch.zeros_like(passed)
-        weights[-1] = 1
-        return self.mix(weights, rows, passed)
-
     def mix(self, weights: Tensor, rows: Tensor, passed: Tensor) -> Tensor:
-        """Compute the sum of the orders' distributions with weights.
+        """Compute the sum of the orders' distributions, or of their logarithms, with weights.
 
         Args:
             weights: (K, M) weight of each order.
@@ -149,8 +144,11 @@ class Distributions:
             passed: (K, M) from `passed_shares`.
 
         Returns:
-            Probabilities, (M, V); they sum to the sum of the weights.
+            Probabilities, (M, V); they sum to the sum of the weights. Or logarithms, (M, V), up to
+            a constant of each position.
         """
+        if self._logarithms:  # an order changes the logarithms of the shorter one
+            passed = torch.ones_like(passed)
         # for one position, many small operations of torch take longer than those of NumPy
         if self._arrays and rows.shape[1] == 1 and not weights.requires_grad:
             one = (values.flatten().tolist() for values in (weights, rows, passed))
@@ -164,11 +162,11 @@ class Distributions:
             share = torch.addcmul(each[k - 1], share, passes[k])
         low = torch.stack([*each[: places.shape[1] - 1], share], dim=1)  # (M, L)
         mixed = F.embedding_bag(places, self._table, mode="sum", per_sample_weights=low)
-        for (count, place, direct), share in zip(
+        for (count, place, number), share in zip(
             self._entries(rows), reversed(shares), strict=True
         ):
             spread = torch.repeat_interleave(share, count, output_size=len(place))
-            mixed.view(-1).scatter_add_(0, place, direct * spread)
+            mixed.view(-1).scatter_add_(0, place, number * spread)
         return mixed
 
     def _mix_one(self, weights: list[float], rows: list[int], passed: list[float]) -> Array:
@@ -182,9 +180,9 @@ class Distributions:
         mixed: Array = np.array(low[:whole], table.dtype).dot(table.take(places, axis=0))
         for k in range(whole, len(rows)):
             if rows[k] >= 0:
-                first, symbols, direct = levels[3 * (k - whole) : 3 * (k - whole) + 3]
+                first, symbols, number = levels[3 * (k - whole) : 3 * (k - whole) + 3]
                 some = slice(first[rows[k]], first[rows[k] + 1])
-                mixed[symbols[some]] += low[k] * direct[some]
+                mixed[symbols[some]] += low[k] * number[some]
         return mixed
 
     def _places(self, rows: Tensor) -> Tensor:
