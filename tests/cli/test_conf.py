@@ -321,8 +321,11 @@ def test_a_chosen_sampler_also_serves_a_list_of_lines() -> None:
 
 def test_a_state_carried_between_lines_needs_batches_of_one_line() -> None:
     with pytest.raises(UserError, match=r"sampler.carry_state=true .*: set data.batch_size=1"):
-        parse(compose_options("data=dino", "sampler=lines_carried"))
-    carried = parse(compose_options("data=dino", "sampler=lines_carried", "data.batch_size=1"))
+        parse(compose_options("data=dino", "sampler=lines_carried", "data.batch_size=2"))
+    with pytest.raises(UserError, match=r"sampler.carry_state=true .*: set data.batch_size=1"):
+        parse(compose_options("recipe=none", "data=dino", "sampler=lines_carried"))
+    carried = parse(compose_options("recipe=auto", "data=dino", "sampler=lines_carried"))
+    assert carried.data.batch_size == 1
     assert carried.sampler.model_dump() == {
         "kind": "lines",
         "shuffle": "once",

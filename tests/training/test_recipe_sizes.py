@@ -1,6 +1,7 @@
 """What a recipe chooses for texts of several sizes, by the table of docs/recipes.md."""
 
 import itertools
+import math
 from typing import Any
 
 import pytest
@@ -13,8 +14,10 @@ from tests.helpers.composition import compose_options
 def settings(
     characters: int, symbols: int, line_length: float | None = None, **changes: Any
 ) -> dict[str, Any]:
-    chosen: dict[str, Any] = {"layers": 1, "effort": "normal", "on_gpu": False} | changes
-    return flatten(recipe(Text(characters, symbols, line_length), **chosen))
+    own: dict[str, Any] = {"effort": "normal", "on_gpu": False}
+    own |= {name: changes.pop(name) for name in list(changes) if name in own}
+    chosen = {"layers": 1} | {name.replace("__", "."): value for name, value in changes.items()}
+    return flatten(recipe(Text(characters, symbols, line_length), chosen=chosen, **own))
 
 
 def test_a_short_a_long_and_a_middle_text() -> None:
@@ -101,16 +104,25 @@ def test_effort_and_layers_change_the_length() -> None:
 
 
 def test_a_chosen_length_sets_the_end_and_the_warmup() -> None:
-    library = settings(20_000_000, 90, chosen=(None, 2, None))  # which would be read in part
+    library = settings(20_000_000, 90, trainer__max_epochs=2)  # which would be read in part
     assert (library["trainer.max_epochs"], library["trainer.max_steps"]) == (2, None)
     assert library["scheduler.warmup_epochs"] == 0.08
-    assert settings(10_000, 100, chosen=(None, 3, None))["scheduler.warmup_epochs"] == 0.12
+    assert settings(10_000, 100, trainer__max_epochs=3)["scheduler.warmup_epochs"] == 0.12
     # 10 steps of 14 windows of 35 characters are 0.49 epochs
-    steps = settings(10_000, 100, chosen=(None, 10, 10))
-    assert steps["scheduler.warmup_epochs"] == 0.02
+    ten = {"trainer__max_epochs": 10, "trainer__max_steps": 10}
+    assert settings(10_000, 100, **ten)["scheduler.warmup_epochs"] == 0.02
+    # of 56 windows of 70 characters 3.92 epochs
+    larger = settings(10_000, 100, **ten, data__batch_size=56, data__num_steps=70)
+    assert larger["scheduler.warmup_epochs"] == 0.157
+
+
+def test_larger_batches_make_fewer_steps_of_a_text_that_is_read_in_part() -> None:
+    library = settings(20_000_000, 90)  # batches of 48 windows of 48 characters
+    larger = settings(20_000_000, 90, data__batch_size=96, data__num_steps=96)
+    assert larger["trainer.max_steps"] == math.ceil(library["trainer.max_steps"] / 4)
 
 
 def test_a_typed_size_enters_the_budget() -> None:
-    jaychou = settings(50_650, 2_582, chosen=(512, None, None))
+    jaychou = settings(50_650, 2_582, hidden_size=512)
     # 2e12 / (50650 · (3·512·1024 + 512·2582))
     assert (jaychou["hidden_size"], jaychou["trainer.max_epochs"]) == (512, 14)

@@ -252,8 +252,23 @@ def parse(values: dict[str, Any]) -> TrainOptions:
     Raises:
         UserError: a setting is wrong; the message names the first wrong setting.
     """
-    options: TrainOptions = validate(TrainOptions, replace_auto(values, plain_settings()))
+    fitted = values if values.get("recipe") == "none" else fit(values)
+    options: TrainOptions = validate(TrainOptions, replace_auto(fitted, plain_settings()))
     return options
+
+
+def fit(values: dict[str, Any]) -> dict[str, Any]:
+    """Fill the settings that say `auto` where another one, as typed, allows one value."""
+    model = values.get("model", {})
+    forced: dict[str, Any] = {}
+    if model.get("tie_weights") is True:
+        forced["model"] = {"embedding_size": None}
+    elif isinstance(model.get("embedding_size"), int):
+        forced["model"] = {"tie_weights": False}
+    sampler = values.get("sampler", {})
+    if sampler.get("kind") == "lines" and sampler.get("carry_state") is True:
+        forced["data"] = {"batch_size": 1}
+    return replace_auto(values, forced)
 
 
 def normalise(values: dict[str, Any]) -> dict[str, Any]:

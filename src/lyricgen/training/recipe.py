@@ -6,6 +6,7 @@ correct the n-grams. docs/recipes.md shows the measurements.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +15,15 @@ from rich.table import Table
 
 from lyricgen.console import put
 from lyricgen.data.corpus import EncodedCorpus
-from lyricgen.settings import AUTO, flatten, override_text, plain_settings, replace_auto
+from lyricgen.settings import (
+    flatten,
+    list_auto,
+    override_text,
+    plain_settings,
+    replace_auto,
+)
 from lyricgen.training.hardware import choose_kernel
-from lyricgen.training.options import Effort, TrainOptions, parse
+from lyricgen.training.options import Effort, TrainOptions, fit, parse
 
 # Training characters over the root of the number of symbols: of a short and of a long text.
 SHORT, LONG = 1_000, 60_000
@@ -30,9 +37,6 @@ LISTED = 1_000  # characters of a short list, for a product of many symbols
 FEW = 3  # readings up to which no text is learnt by heart
 FEWEST_STEPS = 20  # of an epoch; a shorter text gets smaller batches
 CHARACTERS = 1_500  # of a batch of lines
-
-# hidden_size, trainer.max_epochs and trainer.max_steps, as the user has chosen them; None: not
-Chosen = tuple[int | None, int | None, int | None]
 
 
 @dataclass(frozen=True)
@@ -51,16 +55,19 @@ class Text:
 
 
 def recipe(
-    text: Text, layers: int, effort: Effort, *, on_gpu: bool, chosen: Chosen = (None, None, None)
+    text: Text, effort: Effort, *, on_gpu: bool, chosen: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Choose the settings for a text, as a nested dictionary.
 
-    `layers` is the number of recurrent layers. `effort=high` allows four times the computation.
+    `effort=high` allows four times the computation. The chosen settings, with flat names, are those
+    of the user: at least the number of layers.
     """
-    chosen_size, max_epochs, max_steps = chosen
+    layers, max_epochs = chosen["layers"], chosen.get("trainer.max_epochs")
+    max_steps = chosen.get("trainer.max_steps")
     ratio = text.characters / math.sqrt(text.symbols)
     long = min(max(math.log(ratio / SHORT) / math.log(LONG / SHORT), 0.0), 1.0)
-    size = chosen_size or (512 if on_gpu else 384 if effort == "high" and long == 1 else 256)
+    size = 512 if on_gpu else 384 if effort == "high" and long == 1 else 256
+    size = chosen.get("hidden_size", size)
     tied = text.symbols > 1000
     embedding = size if tied else 64
     many = text.characters >= PRODUCT and text.symbols > 2 * LISTED
@@ -73,7 +80,8 @@ def recipe(
     most = READINGS[effort][0] * short + READINGS[effort][1] * long
     readings = max_epochs or min(budget / text.characters, most)
     rows, steps = _batch(text, long, on_gpu=on_gpu)
-    step = rows * (steps if text.line_length is None else text.line_length)
+    window = text.line_length or chosen.get("data.num_steps", steps)
+    step = chosen.get("data.batch_size", rows) * window  # characters
     length = readings if max_steps is None else min(readings, max_steps * step / text.characters)
     return {
         "hidden_size": size,
@@ -131,27 +139,17 @@ def fill_auto(values: dict[str, Any], corpus: EncodedCorpus) -> TrainOptions:
         characters = max(1, int(total - held_out))
         lines = total / len(corpus.lines) if data.unit == "line" else None
         text = Text(characters, len(corpus.vocabulary), lines)
-        trainer = options.trainer
-        size = None if values["hidden_size"] == AUTO else options.hidden_size
-        epochs = None if values["trainer"]["max_epochs"] == AUTO else trainer.max_epochs
-        chosen = size, epochs, trainer.max_steps
+        values, trainer = fit(values), options.trainer
+        unknown = {*list_auto(values)}
+        flat = flatten(options.model_dump(mode="json"))
+        chosen = {name: value for name, value in flat.items() if name not in unknown}
         on_gpu = trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-        filled = recipe(text, options.layers, options.effort, on_gpu=on_gpu, chosen=chosen)
+        filled = recipe(text, options.effort, on_gpu=on_gpu, chosen=chosen)
         if trainer.has_half_weights:  # too short for an average
             filled = filled | {"callbacks": plain_settings()["callbacks"]}
-        values = replace_auto(_fit_embedding(values), filled)
+        values = replace_auto(values, filled)
         options = parse(values)
     return choose_kernel(options)
-
-
-def _fit_embedding(values: dict[str, Any]) -> dict[str, Any]:
-    """Fill tie_weights or embedding_size of a model where the other, as typed, allows one value."""
-    model = values["model"]
-    if model.get("tie_weights") is True:
-        return replace_auto(values, {"model": {"embedding_size": None}})
-    if isinstance(model.get("embedding_size"), int):
-        return replace_auto(values, {"model": {"tie_weights": False}})
-    return values
 
 
 def show_filled(options: TrainOptions, names: list[str]) -> None:
