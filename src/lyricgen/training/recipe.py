@@ -140,9 +140,9 @@ def fill_auto(values: dict[str, Any], corpus: EncodedCorpus) -> TrainOptions:
         lines = total / len(corpus.lines) if data.unit == "line" else None
         text = Text(characters, len(corpus.vocabulary), lines)
         values, trainer = fit(values), options.trainer
-        unknown = {*list_auto(values)}
+        automatic = {*list_auto(values)}
         flat = flatten(options.model_dump(mode="json"))
-        chosen = {name: value for name, value in flat.items() if name not in unknown}
+        chosen = {name: value for name, value in flat.items() if name not in automatic}
         on_gpu = trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
         filled = recipe(text, options.effort, on_gpu=on_gpu, chosen=chosen)
         if trainer.has_half_weights:  # too short for an average
