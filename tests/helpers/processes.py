@@ -4,6 +4,7 @@ A test of the start of the interpreter, or of a signal at its start, starts a ne
 """
 
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from multiprocessing import get_context
@@ -65,3 +66,19 @@ def _call(
     if "OMP_NUM_THREADS" in variables:  # torch read it in the server
         torch.set_num_threads(int(variables["OMP_NUM_THREADS"]))
     function(*arguments)
+
+
+def train_as_avx2(directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Train in a process of its own, on one thread, with the instructions of any CPU with AVX2."""
+    command = [sys.executable, "-m", "lyricgen.train", *options]
+    variables = {
+        **os.environ,
+        "ATEN_CPU_CAPABILITY": "avx2",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+        "OMP_NUM_THREADS": "1",
+        "COLUMNS": "200",
+    }
+    return subprocess.run(
+        command, cwd=directory, env=variables, capture_output=True, text=True, check=False
+    )

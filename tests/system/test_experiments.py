@@ -4,8 +4,6 @@ import csv
 import itertools
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -21,6 +19,7 @@ from tests.helpers.composition import (
     groups,
     values_of_run,
 )
+from tests.helpers.processes import train_as_avx2
 
 EXPERIMENTS = sorted(
     str(path.relative_to(CONFIG_DIRECTORY / "experiment").with_suffix(""))
@@ -89,25 +88,16 @@ PRINTED = {
 }
 
 
-def train_on_any_cpu(directory: Path, *options: str) -> TrainingResult:
-    """Train in float64, with instructions that all CPUs have; else figures differ by CPU by 5 %."""
-    command = [sys.executable, "-m", "lyricgen.train", *options, "trainer.precision=64-true"]
-    variables = {**os.environ, "ATEN_CPU_CAPABILITY": "avx2", "OMP_NUM_THREADS": "1"}
-    variables["COLUMNS"] = "200"
-    done = subprocess.run(
-        command, cwd=directory, env=variables, capture_output=True, text=True, check=False
-    )
-    [made] = directory.glob("outputs/runs/*/*") if done.returncode == 0 else [None]
-    return TrainingResult(done.returncode, done.stdout, done.stderr, made)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("experiment", list(PRINTED))
 def test_lyrics_train_as_in_the_notebooks(train: Train, tmp_path: Path, experiment: str) -> None:
     need_published("jaychou")
     options = (f"experiment=notebook/{experiment}", "trainer.max_epochs=50", *FIGURES_ONLY)
     if experiment == "lyrics_rnn_consecutive":
-        run = train_on_any_cpu(tmp_path, *options)
+        # in float64, and as on any CPU: else figures differ by CPU by 5 %
+        done = train_as_avx2(tmp_path, *options, "trainer.precision=64-true")
+        [made] = tmp_path.glob("outputs/runs/*/*")
+        run = TrainingResult(done.returncode, done.stdout, done.stderr, made)
     else:
         run = train(*options)
     assert "10,000 characters, 1,027 distinct" in run.out

@@ -77,7 +77,7 @@ def module_of(path: str) -> str:
 
 
 def foreign_private_names(tree: ast.AST) -> set[str]:
-    """Private names of other libraries: imported ones, and attributes that no class here has."""
+    """Private names of other libraries: imports, arguments, and attributes of no class here."""
     nodes = list(ast.walk(tree))
     own = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
     foreign = {
@@ -91,13 +91,14 @@ def foreign_private_names(tree: ast.AST) -> set[str]:
         for node in attributes
         if isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
     }
+    arguments = {node.arg or "" for node in nodes if isinstance(node, ast.keyword)}
     documented = {"_replace", "_asdict", "_exit", "__future__"}
     return {name for name in foreign if name.partition(".")[0] != "__future__"} | {
-        node.attr
-        for node in attributes
-        if node.attr.startswith("_")
-        and not node.attr.startswith("__")
-        and node.attr not in own | of_self | documented
+        name
+        for name in {node.attr for node in attributes} | arguments
+        if name.startswith("_")
+        and not name.startswith("__")
+        and name not in own | of_self | documented
     }
 
 

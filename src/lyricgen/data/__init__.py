@@ -14,5 +14,6 @@ The modules, in the order in which the data flows:
 8. `batch` gathers the ids at these positions into inputs and targets, (B, T).
 9. `datamodule` gives the batches to Lightning.
 
-`build` carries out steps 1 to 6 for a run. No module here imports a model.
+`build` carries out steps 1 to 6 for a run, and lists the samplers. `training.build` builds the
+sampler and the data module. No module here imports a model.
 """

@@ -132,7 +132,10 @@ def launch_and_score(
     done = jobs_in(sweep)
     numbers = range(first, first + len(job_overrides))
     scores = [score(done[number][1]) if number in done else math.inf for number in numbers]
-    return [JobReturn(status=JobStatus.COMPLETED, _return_value=value) for value in scores]
+    returned = [JobReturn(status=JobStatus.COMPLETED) for _ in scores]
+    for each, value in zip(returned, scores, strict=True):
+        each.return_value = value
+    return returned
 
 
 def _launch_here(launcher: Any, jobs: Jobs, sweep: Path) -> None:
