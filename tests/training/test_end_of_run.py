@@ -130,6 +130,8 @@ def test_the_end_says_whether_the_network_beats_the_best_ngram(train: Train, rat
     assert re.findall(r"(\S+ \S+) \(best\)", done.out) == [named]
     assert said == ("beats" if own < best else "does not beat")
     assert done.summary["beats_ngrams"] is (own < best)
+    assert done.directory is not None
+    assert not RunSummary.read(done.directory).model_extra  # each entry is described
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,11 @@ class RunSummary(Summary):
         ngram_order: order of the best n-gram model, which is mixed with the network.
         mixture_network_weight: share of the network in its mixture with an n-gram model.
         samples: texts drawn at the end of the run.
+        device: where the network was trained.
+        threads: threads of torch.
+        worse_than_uniform: whether the model predicts worse than equal probabilities would.
+        beats_ngrams: whether a network is better than the best n-gram model; None without a
+            comparison.
     """
 
     seed: Any = None  # any value, in the summary of a refused job
@@ -143,6 +148,10 @@ class RunSummary(Summary):
     ngram_order: int | None = Field(default=None, ge=1, le=9)
     mixture_network_weight: float | None = Field(default=None, ge=0, le=1)
     samples: list[str] = []
+    device: str | None = None
+    threads: _Count | None = None
+    worse_than_uniform: bool = False
+    beats_ngrams: bool | None = None
     metrics: dict[str, float | None] = {}
 
     @model_validator(mode="before")
