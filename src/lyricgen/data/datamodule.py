@@ -30,11 +30,7 @@ class CharacterDataModule(pl.LightningDataModule):
     """
 
     def __init__(
-        self,
-        vocabulary: Vocabulary,
-        splits: dict[str, Split],
-        sampler: Sampler,
-        following: int = 0,
+        self, vocabulary: Vocabulary, splits: dict[str, Split], sampler: Sampler, following: int = 0
     ) -> None:
         super().__init__()
         self.following = following

@@ -301,11 +301,7 @@ class LineScoringSampler:
     """
 
     def __init__(
-        self,
-        line_starts: Tensor,
-        line_lengths: Tensor,
-        vocabulary_size: int,
-        following: int = 0,
+        self, line_starts: Tensor, line_lengths: Tensor, vocabulary_size: int, following: int = 0
     ) -> None:
         self.line_starts, self.line_lengths = line_starts, line_lengths
         self.num_steps, self.following = EVALUATION_STEPS, following

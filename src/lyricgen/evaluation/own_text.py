@@ -21,15 +21,7 @@ from lyricgen.data.reading import read_text
 from lyricgen.data.splits import Split, line_split
 from lyricgen.data.vocabulary import code_points, find_characters
 from lyricgen.errors import UserError
-from lyricgen.evaluation.intervals import (
-    Booleans,
-    Floats,
-    Integers,
-    Row,
-    Series,
-    SplitText,
-    row,
-)
+from lyricgen.evaluation.intervals import Booleans, Floats, Integers, Row, Series, SplitText, row
 from lyricgen.evaluation.scores import Checkpoint, split_nats
 from lyricgen.models.trained_model import TrainedModel
 

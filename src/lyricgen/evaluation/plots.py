@@ -15,12 +15,7 @@ from lyricgen.console import format_figure
 from lyricgen.errors import escape_line
 from lyricgen.evaluation.curves import Curve, Curves
 from lyricgen.evaluation.intervals import Row
-from lyricgen.evaluation.memorisation import (
-    LOGGED_LINES,
-    LOGGED_NGRAMS,
-    Memorisation,
-    Overlap,
-)
+from lyricgen.evaluation.memorisation import LOGGED_LINES, LOGGED_NGRAMS, Memorisation, Overlap
 from lyricgen.evaluation.scores import CheckpointWithText, Scores
 from lyricgen.evaluation.style import families_for
 from lyricgen.runs.directories import METRICS

@@ -14,12 +14,7 @@ from lyricgen.errors import UserError
 from lyricgen.generation.beam import beam_search
 from lyricgen.generation.continuing import continue_texts, draw_uniforms
 from lyricgen.generation.options import LENGTH_PENALTY, Control, Generator, Strategy
-from lyricgen.generation.planning import (
-    Constraints,
-    constrain_names,
-    constrain_text,
-    request_texts,
-)
+from lyricgen.generation.planning import Constraints, constrain_names, constrain_text, request_texts
 from lyricgen.generation.rules import Rule, strategy_rules, unless_empty
 from lyricgen.generation.verse import constrain_lines
 from lyricgen.models.model import NextModel

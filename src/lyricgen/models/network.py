@@ -19,11 +19,7 @@ from lyricgen.models.cells import CELLS
 from lyricgen.models.cells.cell import Cell, LayerStep, State
 from lyricgen.models.model import Model, NextModel, at_least_float32
 from lyricgen.models.options import CellOptions, DepthOptions, RecurrentArchitecture
-from lyricgen.models.regularization import (
-    DroppedEmbedding,
-    LockedDropout,
-    call_with_weight_drop,
-)
+from lyricgen.models.regularization import DroppedEmbedding, LockedDropout, call_with_weight_drop
 
 
 class RecurrentStack(nn.Module):

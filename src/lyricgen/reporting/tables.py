@@ -174,8 +174,7 @@ def _layouts(settings: Sequence[Column], figures: Sequence[Column]) -> Iterator[
     taken = [*short, *(column.heading for column in figures)]
     brief = [
         column._replace(
-            heading=name if taken.count(name) == 1 else column.heading,
-            texts=shorten(column.texts),
+            heading=name if taken.count(name) == 1 else column.heading, texts=shorten(column.texts)
         )
         for name, column in zip(short, settings, strict=True)
     ]

@@ -15,13 +15,7 @@ from rich.table import Table
 
 from lyricgen.console import put
 from lyricgen.data.corpus import EncodedCorpus
-from lyricgen.settings import (
-    flatten,
-    list_auto,
-    override_text,
-    plain_settings,
-    replace_auto,
-)
+from lyricgen.settings import flatten, list_auto, override_text, plain_settings, replace_auto
 from lyricgen.training.hardware import choose_kernel
 from lyricgen.training.options import Effort, TrainOptions, fit, parse
 

@@ -302,7 +302,7 @@ def layout(objective: str) -> dict[str, dict[str, list[Any]]]:
         },
         "fill": {
             "Pseudo-perplexity": {
-                "train and val": ["Multiline", ["(train|val)/pseudo_perplexity$"]],
+                "train and val": ["Multiline", ["(train|val)/pseudo_perplexity$"]]
             }
         },
     }[objective]
