@@ -4,6 +4,7 @@ import logging
 import math
 import os
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ from lyricgen.runs.directories import GROWING, HPARAMS, directory_taken, has_che
 from lyricgen.runs.summary import RunSummary
 from lyricgen.settings import (
     PLUMBING,
-    Settings,
     belongs_to,
     complete,
     flatten,
@@ -169,26 +169,22 @@ def find_resume_point(
     return ResumePoint(path, content["global_step"], state, summary, because, recorded or {})
 
 
-def fixed_settings(options: dict[str, Any]) -> list[str]:
-    """List the settings that must not change when a run is resumed, in sorted lines key=value."""
-    lines = sorted_settings(options)
-    return [line for line in lines if not belongs_to(line.partition("=")[0], FREE)]
-
-
-def sorted_settings(options: dict[str, Any]) -> list[str]:
-    """List all settings except `resume`, in sorted lines key=value."""
+def sorted_settings(options: dict[str, Any], free: Sequence[str] = ()) -> str:
+    """Write all settings except `resume` and the `free` ones, in sorted lines key=value."""
     flat = flatten(complete(options))
-    return [f"{key}={_setting_text(flat, key)}" for key in sorted(flat) if key != "resume"]
+    listed = sorted(key for key in flat if not belongs_to(key, ["resume", *free]))
+    return "\n".join(f"{key}={override_text(flat[key])}" for key in listed)
 
 
 def forbidden_changes(recorded: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """List forbidden changes, as "key=recorded value (now: other value)", sorted by key."""
     before, after = flatten(complete(recorded)), flatten(complete(now))
-    return [
-        f"{key}={_setting_text(before, key)} (now: {_setting_text(after, key)})"
+    texts = {
+        key: [override_text(settings.get(key, "absent")) for settings in (before, after)]
         for key in sorted(before.keys() | after.keys())
-        if _setting_text(before, key) != _setting_text(after, key) and not belongs_to(key, FREE)
-    ]
+        if not belongs_to(key, FREE)
+    }
+    return [f"{key}={old} (now: {new})" for key, (old, new) in texts.items() if old != new]
 
 
 def start_anew(directory: Path) -> str:
@@ -210,10 +206,6 @@ def _how_to_make_longer(
     if content["epoch"] + 1 >= options["trainer"]["max_epochs"]:
         return "a larger trainer.max_epochs makes it longer"
     return None
-
-
-def _setting_text(values: Settings, key: str) -> str:
-    return override_text(values.get(key, "absent"))
 
 
 def sync_growing_files(directory: Path) -> dict[str, int]:

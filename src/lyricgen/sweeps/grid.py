@@ -14,7 +14,7 @@ from lyricgen.console import progress, show
 from lyricgen.errors import UserError
 from lyricgen.options import Options, validate
 from lyricgen.runs.directories import LAST, PREVIOUS, claim_directory, has_checkpoint, job_directory
-from lyricgen.runs.state import fixed_settings, sorted_settings
+from lyricgen.runs.state import FREE, sorted_settings
 from lyricgen.runs.summary import RunSummary
 from lyricgen.settings import complete, flatten, key, known_to_model, replace_auto
 from lyricgen.sweeps.launch import check_launcher, launch
@@ -173,18 +173,13 @@ def _match(
         The number of the matched job, by the index of the configuration.
     """
     found: dict[int, int] = {}
-
-    def without_kernel(options: dict[str, Any]) -> list[str]:
-        return [line for line in sorted_settings(options) if not line.startswith("cell.kernel=")]
-
-    for compared in (sorted_settings, without_kernel, fixed_settings):
+    for free in ((), ("cell.kernel",), FREE):
         left: dict[str, list[int]] = {}
         for number, options in there.items():
             if number not in found.values():
-                left.setdefault("\n".join(compared(options)), []).append(number)
+                left.setdefault(sorted_settings(options, free), []).append(number)
         for index, values in enumerate(configurations):
-            same = left.get("\n".join(compared(values))) if index not in found else None
-            if same:
+            if index not in found and (same := left.get(sorted_settings(values, free))):
                 found[index] = same.pop(0)
     return found
 
