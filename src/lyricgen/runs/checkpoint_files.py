@@ -117,11 +117,6 @@ def newest_sound(checkpoints: Path) -> tuple[Path, dict[str, Any]] | None:
     return None
 
 
-def go_on_from(checkpoint: Path) -> Path:
-    """Rename a checkpoint to last.ckpt, which may replace a damaged file; return the new path."""
-    return checkpoint.replace(checkpoint.with_name(LAST))
-
-
 def _sums(checkpoint: Path) -> Path:
     name = LAST if checkpoint.name == PREVIOUS else checkpoint.name
     return checkpoint.with_name(f"{name}.sha256")

@@ -33,7 +33,6 @@ from lyricgen.errors import UserError
 from lyricgen.models.checkpoint import load
 from lyricgen.models.hybrid_building import network_of
 from lyricgen.models.trained_model import copy_weights
-from lyricgen.runs.checkpoint_files import go_on_from
 from lyricgen.runs.directories import BEST, LAST
 from lyricgen.runs.interruption import Interruption
 from lyricgen.runs.run import Run
@@ -144,7 +143,8 @@ def train_and_evaluate(training: Training, run: Run, point: ResumePoint) -> None
         rewind(run.directory, point.state.sizes)
     checkpoint = None
     if point.checkpoint is not None:
-        checkpoint = go_on_from(point.checkpoint)
+        # which may replace a damaged file
+        checkpoint = point.checkpoint.replace(run.checkpoints / LAST)
         log.info("going on after step %d of %s", point.steps, run.directory)
     if training.world_size == 1:
         training.fit(checkpoint)

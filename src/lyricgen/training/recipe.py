@@ -67,7 +67,8 @@ def recipe(
     many = text.characters >= PRODUCT and text.symbols > 2 * LISTED
     # multiplications for a character in the cells and in the output layer
     work = size * (3 * (embedding + (2 * layers - 1) * size) + (LISTED if many else text.symbols))
-    budget = _computation(effort, on_gpu=on_gpu) / work  # characters to read
+    multiplications = BUDGET * (HIGH if effort == "high" else 1) * (GPU if on_gpu else 1)
+    budget = multiplications / work  # characters to read
     if budget < FEW * text.characters:
         long = 1.0
     short, scarce = 1 - long, max(0.0, 1 - 4 * long)
@@ -103,11 +104,6 @@ def recipe(
     }
 
 
-def _computation(effort: Effort, *, on_gpu: bool) -> float:
-    """Return the bound on the multiplications of a run."""
-    return BUDGET * (HIGH if effort == "high" else 1) * (GPU if on_gpu else 1)
-
-
 def _batch(text: Text, long: float, *, on_gpu: bool) -> tuple[int, int]:
     """Choose the rows of a batch, and the characters of a window of running text."""
     steps, most = (128, 128) if on_gpu else (48, 48) if long == 1 else (35, 32)
@@ -134,9 +130,8 @@ def fill_auto(values: dict[str, Any], corpus: EncodedCorpus) -> TrainOptions:
         lines = total / len(corpus.lines) if data.unit == "line" else None
         text = Text(characters, len(corpus.vocabulary), lines)
         values, trainer = fit(values), options.trainer
-        automatic = {*list_auto(values)}
         flat = flatten(options.model_dump(mode="json"))
-        chosen = {name: value for name, value in flat.items() if name not in automatic}
+        chosen = {name: flat[name] for name in flat.keys() - list_auto(values)}
         on_gpu = trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
         filled = recipe(text, options.effort, on_gpu=on_gpu, chosen=chosen)
         if trainer.has_half_weights:  # too short for an average

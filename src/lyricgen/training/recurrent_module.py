@@ -239,7 +239,9 @@ class RecurrentModule(pl.LightningModule):
         self.check_finite()
         run, total = self.run_state, self.totals["train"]
         run.carried = whole_state(self._training_state)
-        run.nats, run.characters = totals_of_all(total.nats), total.characters
+        # of each process, since a sum alone would not let the run continue exactly
+        run.nats = gather_from_processes(None if total.nats is None else float(total.nats))
+        run.characters = total.characters
         checkpoint["lyricgen"] = self.card
         checkpoint["run"] = vars(run)
 
@@ -265,11 +267,6 @@ def own_rows(whole: State | None) -> State | None:
         return None
     rows = block(whole[0].shape[1], rank(), world_size())
     return tuple(part[:, rows].contiguous() for part in whole)
-
-
-def totals_of_all(own: Tensor | None) -> list[float | None]:
-    """Gather the total of each process; a sum alone would not let a run continue exactly."""
-    return gather_from_processes(None if own is None else float(own))
 
 
 def own_total(totals: list[float | None]) -> Tensor | None:
