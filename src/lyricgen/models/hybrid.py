@@ -82,10 +82,8 @@ class HybridModel(NextModel):
         self.multiplies = architecture.combination == "product"
         self.network = LanguageModel(architecture.network)
         self.short_list: ShortList | None = None
-        if architecture.short_list is not None:
-            self.short_list = ShortList(
-                architecture.short_list, self.vocabulary_size, lambda: self.ngram.model
-            )
+        if listed := architecture.short_list:
+            self.short_list = ShortList(listed, self.vocabulary_size, lambda: self.ngram.model)
         self._ngrams = [NgramLanguageModel(architecture.ngram)]  # in a list: not a submodule
         self.ngram_order = orders = architecture.ngram.order
         self.on_hidden = nn.Linear(architecture.network.hidden_size, orders + 1)
@@ -102,12 +100,6 @@ class HybridModel(NextModel):
     def ngram(self) -> NgramLanguageModel:
         """The n-gram model."""
         return self._ngrams[0]
-
-    def set_ngram(self, model: NgramLanguageModel) -> None:
-        """Replace the n-gram model."""
-        self._ngrams[0], self._distributions = model, {}
-        if self.short_list is not None:
-            self.short_list.shares = None
 
     @property
     @override
@@ -344,7 +336,10 @@ def _take_ngrams(model: HybridModel, tensors: dict[str, Any], prefix: str, *_: A
     found = {name: tensors.pop(name) for name in list(tensors) if name.startswith(start)}
     tables = {name.removeprefix(start): tensor for name, tensor in found.items()}
     tensors.setdefault(f"{prefix}shift", torch.zeros(()))  # models of earlier versions lack it
-    model.set_ngram(NgramLanguageModel.from_tensors(model.architecture.ngram, tables))
+    model._ngrams[0] = NgramLanguageModel.from_tensors(model.architecture.ngram, tables)
+    model._distributions = {}
+    if model.short_list is not None:
+        model.short_list.shares = None
     bias = tensors.get(f"{prefix}on_hidden.bias")
     if bias is not None:
         model._untrained = not bias.any()

@@ -122,11 +122,9 @@ class TrainedModel:
         if name == "whole":
             return self
         if isinstance(self.network, HybridModel):
-            return (
-                self.network_only()
-                if name == "network"
-                else replace(self, network=self.network.ngram)
-            )
+            if name == "network":
+                return self.network_only()
+            return replace(self, network=self.network.ngram)
         what = "counts n-grams alone" if self.holds_counts else "is a network alone"
         raise UserError(
             f"this model {what}: leave --member {name} out, or train one with model=hybrid"
