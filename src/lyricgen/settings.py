@@ -91,7 +91,7 @@ def list_auto(options: Mapping[str, Any]) -> list[str]:
 
 
 def replace_auto(options: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Copy nested options; fill the settings of `list_auto` that nested `values` have."""
+    """Copy nested options; fill the settings of `list_auto` that `values`, nested or flat, have."""
     known = flatten(values)
     return _replace(options, {name: known[name] for name in list_auto(options) if name in known})
 

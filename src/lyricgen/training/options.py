@@ -262,12 +262,12 @@ def fit(values: dict[str, Any]) -> dict[str, Any]:
     model = values.get("model", {})
     forced: dict[str, Any] = {}
     if model.get("tie_weights") is True:
-        forced["model"] = {"embedding_size": None}
+        forced["model.embedding_size"] = None
     elif isinstance(model.get("embedding_size"), int):
-        forced["model"] = {"tie_weights": False}
+        forced["model.tie_weights"] = False
     sampler = values.get("sampler", {})
     if sampler.get("kind") == "lines" and sampler.get("carry_state") is True:
-        forced["data"] = {"batch_size": 1}
+        forced["data.batch_size"] = 1
     return replace_auto(values, forced)
 
 

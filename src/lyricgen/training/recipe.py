@@ -15,7 +15,7 @@ from rich.table import Table
 
 from lyricgen.console import put
 from lyricgen.data.corpus import EncodedCorpus
-from lyricgen.settings import flatten, list_auto, override_text, plain_settings, replace_auto
+from lyricgen.settings import flatten, list_auto, override_text, replace_auto
 from lyricgen.training.hardware import choose_kernel
 from lyricgen.training.options import Effort, TrainOptions, fit, parse
 
@@ -51,9 +51,9 @@ class Text:
 def recipe(
     text: Text, effort: Effort, *, on_gpu: bool, chosen: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Choose the settings for a text, as a nested dictionary.
+    """Choose the settings for a text, by flat names.
 
-    `effort=high` allows four times the computation. The chosen settings, with flat names, are those
+    `effort=high` allows four times the computation. The chosen settings, by flat names, are those
     of the user: at least the number of layers.
     """
     layers, max_epochs = chosen["layers"], chosen.get("trainer.max_epochs")
@@ -67,8 +67,8 @@ def recipe(
     many = text.characters >= PRODUCT and text.symbols > 2 * LISTED
     # multiplications for a character in the cells and in the output layer
     work = size * (3 * (embedding + (2 * layers - 1) * size) + (LISTED if many else text.symbols))
-    multiplications = BUDGET * (HIGH if effort == "high" else 1) * (GPU if on_gpu else 1)
-    budget = multiplications / work  # characters to read
+    # characters to read
+    budget = BUDGET * (HIGH if effort == "high" else 1) * (GPU if on_gpu else 1) / work
     if budget < FEW * text.characters:
         long = 1.0
     short, scarce = 1 - long, max(0.0, 1 - 4 * long)
@@ -80,27 +80,22 @@ def recipe(
     length = readings if max_steps is None else min(readings, max_steps * step / text.characters)
     return {
         "hidden_size": size,
-        "model": {
-            "embedding_size": None if tied else embedding,
-            "tie_weights": tied,
-            "dropout": round(0.65 * short + 0.2 * long, 2),
-            "weight_drop": round(0.5 * scarce, 2),
-            "noise": round(0.1 * scarce, 2),
-            "short_list": LISTED if many else None,
-            "combination": "product" if text.characters >= PRODUCT else "mixture",
-        },
-        "loss": {"label_smoothing": round(0.1 * scarce, 2)},
-        "data": {"batch_size": rows, "num_steps": steps},
-        "optimizer": {
-            "lr": round(0.012**short * 0.008**long, 4),
-            "weight_decay": round(0.3**short * 0.01**long, 2),
-        },
-        "scheduler": {"warmup_epochs": round(0.04 * length, 3)},
-        "trainer": {
-            "max_epochs": max(1, round(readings)),
-            "max_steps": None if readings >= 1 else math.ceil(budget / step),
-        },
-        "callbacks": {"average": {"enabled": long < 1}},
+        "model.embedding_size": None if tied else embedding,
+        "model.tie_weights": tied,
+        "model.dropout": round(0.65 * short + 0.2 * long, 2),
+        "model.weight_drop": round(0.5 * scarce, 2),
+        "model.noise": round(0.1 * scarce, 2),
+        "model.short_list": LISTED if many else None,
+        "model.combination": "product" if text.characters >= PRODUCT else "mixture",
+        "loss.label_smoothing": round(0.1 * scarce, 2),
+        "data.batch_size": rows,
+        "data.num_steps": steps,
+        "optimizer.lr": round(0.012**short * 0.008**long, 4),
+        "optimizer.weight_decay": round(0.3**short * 0.01**long, 2),
+        "scheduler.warmup_epochs": round(0.04 * length, 3),
+        "trainer.max_epochs": max(1, round(readings)),
+        "trainer.max_steps": None if readings >= 1 else math.ceil(budget / step),
+        "callbacks.average.enabled": long < 1,
     }
 
 
@@ -134,8 +129,8 @@ def fill_auto(values: dict[str, Any], corpus: EncodedCorpus) -> TrainOptions:
         chosen = {name: flat[name] for name in flat.keys() - list_auto(values)}
         on_gpu = trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
         filled = recipe(text, options.effort, on_gpu=on_gpu, chosen=chosen)
-        if trainer.has_half_weights:  # too short for an average
-            filled = filled | {"callbacks": plain_settings()["callbacks"]}
+        if trainer.has_half_weights:  # too short for an average, which gets its plain value
+            del filled["callbacks.average.enabled"]
         values = replace_auto(values, filled)
         options = parse(values)
     return choose_kernel(options)
