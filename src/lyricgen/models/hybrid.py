@@ -179,18 +179,17 @@ class HybridModel(NextModel):
         ngrams = distributions.mix(weights[:, :-1].T, rows, passed)
         if self.multiplies:
             whole = ngrams.addcmul_(logits, weights[:, -1:]).log_softmax(-1)
-            if short is None:
-                return whole
-            highest = torch.zeros_like(passed)
-            highest[-1] = 1
-            distributions = self._distributions_on(logits, logarithms=False)
-            ngrams = distributions.mix(highest, rows, passed)
-            classes = short.fold(ngrams)
+            if short is not None:
+                highest = torch.zeros_like(passed)
+                highest[-1] = 1
+                distributions = self._distributions_on(logits, logarithms=False)
+                ngrams = distributions.mix(highest, rows, passed)
+                classes = short.fold(ngrams)
         else:
             classes = ngrams if short is None else short.fold(ngrams)
             whole = torch.addcmul(classes, logits.softmax(-1), weights[:, -1:]).log_()
-            if short is None:
-                return whole
+        if short is None:
+            return whole
         # the n-grams divide the classes
         return ngrams.log_() + short.spread(whole - classes.log_())
 
