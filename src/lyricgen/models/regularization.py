@@ -6,8 +6,6 @@ Shapes: B batch, T time steps, V vocabulary, E embedding, H hidden size, G gates
 text.
 """
 
-from itertools import islice
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -29,7 +27,7 @@ def call_with_weight_drop(
     A call draws one mask for all rows and steps (DropConnect: Wan et al. 2013; for the matrix of
     the state: Merity et al. 2018). The other elements are divided by 1 - `weight_drop`.
     """
-    (name, matrix), *_ = islice(cell.named_parameters(), 1, 2)
+    _, (name, matrix), *_ = cell.named_parameters()
     dropped = {name: F.dropout(matrix, weight_drop)}
     result: tuple[Tensor, State] = functional_call(cell, dropped, (inputs, state))
     return result

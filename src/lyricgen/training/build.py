@@ -2,6 +2,7 @@
 
 import logging
 from functools import partial
+from typing import Any
 
 from lyricgen.data.batch import Sampler, TrainingSampler
 from lyricgen.data.build import SAMPLERS, build_splits
@@ -147,18 +148,13 @@ def build_model(
     matrices, seeded with options.seed. A hybrid model counts its n-grams.
     """
     chosen, size = options.model, len(datamodule.vocabulary)
-    start_symbol = layout_of(options) == "lines"
+    text: dict[str, Any] = {"vocabulary_size": size, "start_symbol": layout_of(options) == "lines"}
     if chosen.kind == "ngram":
-        return NgramLanguageModel(
-            NgramArchitecture(
-                **chosen.model_dump(), vocabulary_size=size, start_symbol=start_symbol
-            )
-        )
+        return NgramLanguageModel(NgramArchitecture(**chosen.model_dump(), **text))
     of_network = chosen.model_dump(include=set(NetworkOptions.model_fields))
     architecture = RecurrentArchitecture(
         kind="recurrent",
-        vocabulary_size=size,
-        start_symbol=start_symbol,
+        **text,
         objective=options.objective,
         layers=options.layers,
         hidden_size=options.hidden_size,
@@ -166,18 +162,17 @@ def build_model(
         depth=options.depth,
         model=RecurrentOptions(kind="recurrent", **of_network),
     )
-    splits, vocabulary = datamodule.splits, datamodule.vocabulary
-    train = splits["train"]
-    model: CharacterNetwork | HybridModel = (
-        build_hybrid(chosen, architecture, splits, vocabulary)
-        if chosen.kind == "hybrid"
-        else recurrent(architecture)
-    )
+    model: CharacterNetwork | HybridModel
+    if chosen.kind == "hybrid":
+        model = build_hybrid(chosen, architecture, datamodule.splits, datamodule.vocabulary)
+    else:
+        model = recurrent(architecture)
     if options.trainer.precision == "64-true":
         # Lightning would do it too late: it would convert a checkpoint's weights to float32 first
         model.double()
     network = network_of(model)
     network.initialise(options.seed)
+    train = datamodule.splits["train"]
     if chosen.output_bias == "zero":
         network.output.bias.detach().zero_()
     elif chosen.output_bias == "unigram":
