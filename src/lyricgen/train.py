@@ -190,11 +190,9 @@ def _record(error: BaseException, run: Run, interruption: Interruption) -> None:
         run.fail(error)
         return
     run.interrupt()
-    if has_checkpoint(run.directory):
-        log.info("interrupted; to go on: %s", run.resume_command)
-    else:
-        start = "interrupted without a checkpoint; to train from the start: %s"
-        log.info(start, run.resume_command)
+    how = " without a checkpoint; to train from the start"
+    how = "; to go on" if has_checkpoint(run.directory) else how
+    log.info("interrupted%s: %s", how, run.resume_command)
     if not isinstance(error, Interrupted):
         interruption.raise_if_requested()
         raise KeyboardInterrupt from error
