@@ -48,8 +48,10 @@ def prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
             if not stream.isatty() and "PYTHONIOENCODING" not in os.environ:
                 stream.reconfigure(encoding="utf-8")
-    sys.excepthook = _show_traceback
-    warnings.showwarning = _show_warning
+    sys.excepthook = lambda *error: tell("".join(traceback.format_exception(*error)).rstrip("\n"))
+    warnings.showwarning = lambda *warning, **_: tell(
+        warnings.formatwarning(*warning[:4]).rstrip("\n")
+    )
     quiet_matplotlib()
 
 
@@ -230,14 +232,6 @@ def _print(what: RenderableType, console: Console | None = None, **options: Any)
         # rich ends the program when the reader of a pipe has left; a run goes on
         if type(stop) is not SystemExit:
             raise
-
-
-def _show_traceback(*error: Any) -> None:
-    tell("".join(traceback.format_exception(*error)).rstrip("\n"))
-
-
-def _show_warning(*warning: Any, **_: Any) -> None:
-    tell(warnings.formatwarning(*warning[:4]).rstrip("\n"))
 
 
 def format_figure(value: float, digits: int = 2, sign: str = "") -> str:

@@ -173,7 +173,8 @@ def plot_gates(
     font = {"family": families, "parse_math": False}  # a text may have dollar signs
     for axes, side in ((rows[0], "top"), (rows[-1], "bottom")):
         _name_steps(axes, labels, side, min(12, 54 * cell), font)
-    rows[-1].set_xlabel(_legend(labels), **font)
+    signs = [f"{sign} {meaning}" for sign, meaning in LEGEND if sign in labels]
+    rows[-1].set_xlabel(", ".join(["characters read", *signs]), **font)
     figure.suptitle(_title(model, labels, layer, len(numbers)), **font)
     return figure, missing
 
@@ -232,11 +233,6 @@ def _label(character: str, missing: str) -> str:
         return SIGNS[character][0]
     shown = _leaves_a_mark(character) and character not in missing
     return character if shown else f"U+{ord(character):04X}"
-
-
-def _legend(labels: list[str]) -> str:
-    signs = [f"{sign} {meaning}" for sign, meaning in LEGEND if sign in labels]
-    return ", ".join(["characters read", *signs])
 
 
 def _title(model: TrainedModel, labels: list[str], layer: int, drawn: int) -> str:

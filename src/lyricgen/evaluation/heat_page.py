@@ -135,13 +135,8 @@ def alternatives(model: TrainedModel, split: Split, what: str) -> Alternatives:
     if split.line_starts is None:
         return found
     characters = (split.ids < size).numpy()
-    return Alternatives(
-        found.nats[characters],
-        found.ranks[characters],
-        found.ids[characters],
-        found.probabilities[characters],
-        {name: weights[characters] for name, weights in found.parts.items()},
-    )
+    parts = {name: weights[characters] for name, weights in found.parts.items()}
+    return Alternatives._make([*(figures[characters] for figures in found[:-1]), parts])
 
 
 def heat_page(model: TrainedModel, text: OwnText, checkpoint: str, source: str) -> str:

@@ -54,7 +54,7 @@ def columns_of(comparison: Comparison, most: int | None = None) -> list[Column]:
     figures = [
         _column("n", rows["n"], str),
         _column("− best", rows["difference"], "{:+,.2f}".format),
-        _column("p", rows["p"], p_value),
+        _column("p", rows["p"], lambda p: "< 0.001" if p < 0.001 else f"{p:.3f}"),
         pairs._replace(values=_column("", rows["pairs"], str).values),
         Column("", list(rows["verdict"].mask(best, "best")), [None] * len(rows), words=True),
         _column("test", rows["test_perplexity"], format_figure, rows["test_deviation"]),
@@ -129,11 +129,6 @@ def failures(comparison: Comparison) -> list[str]:
 def title_of(metric: str) -> str:
     """Write the name of a figure in words."""
     return metric.replace("/", " ").replace("pseudo_", "pseudo-").replace("_", " ")
-
-
-def p_value(p: float) -> str:
-    """Format a p-value."""
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def duration(seconds: float) -> str:

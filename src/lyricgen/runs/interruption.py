@@ -6,7 +6,7 @@ A run that was saved at an exact point can be resumed exactly.
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, ClassVar
@@ -92,8 +92,13 @@ def handle_signals(signals: Iterable[signal.Signals] = SIGNALS) -> Iterator[Inte
     interruption = Interruption.active = Interruption()
     before = {number: signal.getsignal(number) for number in signals}
     unraisable = sys.unraisablehook
+
+    def report(unraised: Any) -> None:
+        if not isinstance(unraised.exc_value, Interrupted):  # which is raised again later
+            unraisable(unraised)
+
     try:
-        sys.unraisablehook = _quiet(unraisable)
+        sys.unraisablehook = report
         for number, handler in before.items():
             if handler is not signal.SIG_IGN:
                 signal.signal(number, interruption.handle)
@@ -126,13 +131,3 @@ def terminal_signals_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _quiet(hook: Callable[[Any], Any]) -> Callable[[Any], None]:
-    """Return a hook that does not report Interrupted, which is raised again later."""
-
-    def unraisable(unraised: Any) -> None:
-        if not isinstance(unraised.exc_value, Interrupted):
-            hook(unraised)
-
-    return unraisable
