@@ -5,6 +5,8 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lyricgen.models.ngram.left_out import leave_out, line_blocks, stream_blocks
 from lyricgen.models.ngram.levels import Level, whole_levels
@@ -111,10 +113,24 @@ def test_whole_levels_equal_the_model() -> None:
 
 def test_blocks_of_running_text_end_at_empty_lines() -> None:
     ids = np.ones(1000, dtype=np.int64)
-    ids[[240, 241, 245, 490, 740]] = 0  # an empty line ends before 242
-    assert np.flatnonzero(np.diff(stream_blocks(ids, 4, newline=0))).tolist() == [241, 490, 740]
+    # empty lines end at 141 and 361, of which 141 is nearer to 249; lines end at 490 and 640
+    ids[[140, 141, 245, 360, 361, 490, 640]] = 0
+    assert np.flatnonzero(np.diff(stream_blocks(ids, 4, newline=0))).tolist() == [141, 490, 640]
     assert np.flatnonzero(np.diff(stream_blocks(ids, 4, -1))).tolist() == [249, 499, 749]
     assert np.flatnonzero(np.diff(stream_blocks(ids[:3], 9, 0))).size <= 2
+
+
+@given(lengths=st.lists(st.integers(1, 90), min_size=20, max_size=60), number=st.integers(2, 9))
+def test_no_block_cuts_a_song_or_line_that_is_shorter_than_a_block(
+    lengths: list[int], number: int
+) -> None:
+    songs = [[*[1] * length, 0, 0] for length in lengths]  # of one line each
+    ids = np.array([symbol for song in songs for symbol in song])
+    song_ends = {*(np.cumsum([len(song) for song in songs]) - 1).tolist()}
+    cuts = np.flatnonzero(np.diff(stream_blocks(ids, number, newline=0))).tolist()
+    if max(map(len, songs)) <= len(ids) // number - 1:
+        assert {*cuts} <= song_ends
+        assert len(cuts) == number - 1
 
 
 def test_equal_lines_come_into_one_block() -> None:

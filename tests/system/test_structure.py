@@ -92,7 +92,7 @@ def foreign_private_names(tree: ast.AST) -> set[str]:
         if isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
     }
     arguments = {node.arg or "" for node in nodes if isinstance(node, ast.keyword)}
-    documented = {"_replace", "_asdict", "_exit", "__future__"}
+    documented = {"_replace", "_make", "_asdict", "_exit", "__future__"}
     return {name for name in foreign if name.partition(".")[0] != "__future__"} | {
         name
         for name in {node.attr for node in attributes} | arguments

@@ -16,7 +16,8 @@ def settings(
 ) -> dict[str, Any]:
     own: dict[str, Any] = {"effort": "normal", "on_gpu": False}
     own |= {name: changes.pop(name) for name in list(changes) if name in own}
-    chosen = {"layers": 1} | {name.replace("__", "."): value for name, value in changes.items()}
+    chosen: dict[str, Any] = {"layers": 1, "cell": "lstm_coupled", "model": "hybrid"}
+    chosen |= {name.replace("__", "."): value for name, value in changes.items()}
     return flatten(recipe(Text(characters, symbols, line_length), chosen=chosen, **own))
 
 
@@ -122,7 +123,18 @@ def test_larger_batches_make_fewer_steps_of_a_text_that_is_read_in_part() -> Non
     assert larger["trainer.max_steps"] == math.ceil(library["trainer.max_steps"] / 4)
 
 
-def test_a_typed_size_enters_the_budget() -> None:
+def test_what_is_typed_enters_the_budget() -> None:
+    # 2e12 / (800000 · 256 · (3 · 512 + outputs)), with 1000, 6452 or 2000 outputs
+    verse = [
+        settings(800_000, 6_452, **typed)["trainer.max_epochs"]
+        for typed in ({}, {"model": "recurrent"}, {"model__short_list": None},
+                      {"model__short_list": 2_000}, {"model__combination": "mixture"})
+    ]  # fmt: skip
+    assert verse == [4, 1, 1, 3, 1]
+    assert settings(800_000, 6_452, model__combination="mixture")["model.short_list"] is None
+    # four gates, and an embedding of 512: 2e12 / (50650 · 256 · (4 · 512 + 2582)) and so on
+    assert settings(50_650, 2_582, cell="lstm")["trainer.max_epochs"] == 33
+    assert settings(50_650, 2_582, model__embedding_size=512)["trainer.max_epochs"] == 32
     jaychou = settings(50_650, 2_582, hidden_size=512)
     # 2e12 / (50650 · (3·512·1024 + 512·2582))
     assert (jaychou["hidden_size"], jaychou["trainer.max_epochs"]) == (512, 14)

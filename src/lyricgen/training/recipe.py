@@ -15,6 +15,7 @@ from rich.table import Table
 
 from lyricgen.console import put
 from lyricgen.data.corpus import EncodedCorpus
+from lyricgen.models.cells import CELLS
 from lyricgen.settings import flatten, list_auto, override_text, replace_auto
 from lyricgen.training.hardware import choose_kernel
 from lyricgen.training.options import Effort, TrainOptions, fit, parse
@@ -54,21 +55,15 @@ def recipe(
     """Choose the settings for a text, by flat names.
 
     `effort=high` allows four times the computation. The chosen settings, by flat names, are those
-    of the user: at least the number of layers.
+    of the user: at least layers, cell and model.
     """
-    layers, max_epochs = chosen["layers"], chosen.get("trainer.max_epochs")
-    max_steps = chosen.get("trainer.max_steps")
+    max_epochs, max_steps = chosen.get("trainer.max_epochs"), chosen.get("trainer.max_steps")
     ratio = text.characters / math.sqrt(text.symbols)
     long = min(max(math.log(ratio / SHORT) / math.log(LONG / SHORT), 0.0), 1.0)
-    size = 512 if on_gpu else 384 if effort == "high" and long == 1 else 256
-    size = chosen.get("hidden_size", size)
-    tied = text.symbols > 1000
-    embedding = size if tied else 64
-    many = text.characters >= PRODUCT and text.symbols > 2 * LISTED
-    # multiplications for a character in the cells and in the output layer
-    work = size * (3 * (embedding + (2 * layers - 1) * size) + (LISTED if many else text.symbols))
+    sizes = _sizes(text, 512 if on_gpu else 384 if effort == "high" and long == 1 else 256, chosen)
     # characters to read
-    budget = BUDGET * (HIGH if effort == "high" else 1) * (GPU if on_gpu else 1) / work
+    budget = BUDGET * (HIGH if effort == "high" else 1) * (GPU if on_gpu else 1)
+    budget /= _count_multiplications(text, {**sizes, **chosen})
     if budget < FEW * text.characters:
         long = 1.0
     short, scarce = 1 - long, max(0.0, 1 - 4 * long)
@@ -78,15 +73,10 @@ def recipe(
     window = text.line_length or chosen.get("data.num_steps", steps)
     step = chosen.get("data.batch_size", rows) * window  # characters
     length = readings if max_steps is None else min(readings, max_steps * step / text.characters)
-    return {
-        "hidden_size": size,
-        "model.embedding_size": None if tied else embedding,
-        "model.tie_weights": tied,
+    return sizes | {
         "model.dropout": round(0.65 * short + 0.2 * long, 2),
         "model.weight_drop": round(0.5 * scarce, 2),
         "model.noise": round(0.1 * scarce, 2),
-        "model.short_list": LISTED if many else None,
-        "model.combination": "product" if text.characters >= PRODUCT else "mixture",
         "loss.label_smoothing": round(0.1 * scarce, 2),
         "data.batch_size": rows,
         "data.num_steps": steps,
@@ -97,6 +87,30 @@ def recipe(
         "trainer.max_steps": None if readings >= 1 else math.ceil(budget / step),
         "callbacks.average.enabled": long < 1,
     }
+
+
+def _sizes(text: Text, hidden_size: int, chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """Choose the sizes of a model, by flat names; `hidden_size` unless the user has chosen one."""
+    tied = text.symbols > 1000
+    way = "product" if text.characters >= PRODUCT else "mixture"
+    many = chosen.get("model.combination", way) == "product" and text.symbols > 2 * LISTED
+    return {
+        "hidden_size": chosen.get("hidden_size", hidden_size),
+        "model.embedding_size": None if tied else 64,
+        "model.tie_weights": tied,
+        "model.short_list": LISTED if many else None,
+        "model.combination": way,
+    }
+
+
+def _count_multiplications(text: Text, settings: Mapping[str, Any]) -> int:
+    """Count the multiplications for a character in the cells and in the output layer."""
+    size: int = settings["hidden_size"]
+    outputs: int = text.symbols
+    if settings["model"] == "hybrid":
+        outputs = min(outputs, settings["model.short_list"] or outputs)
+    inputs: int = (settings["model.embedding_size"] or size) + (2 * settings["layers"] - 1) * size
+    return size * (len(CELLS[settings["cell"]].gates) * inputs + outputs)
 
 
 def _batch(text: Text, long: float, *, on_gpu: bool) -> tuple[int, int]:

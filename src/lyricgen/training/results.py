@@ -60,7 +60,8 @@ def conclude(training: Training, checkpoint: Path | None) -> dict[str, Any]:
     loss = min((row[monitor] for row in judged), default=figures.get(monitor, math.inf))
     if monitor == "train/loss":
         loss = figures.get("test/loss", loss)
-    rate = training.options.optimizer.lr if model.trains_in_steps else None
+    learnt = model.trains_in_steps and figures["best_epoch"] > 0
+    rate = training.options.optimizer.lr if learnt else None
     figures["worse_than_uniform"] = _warn_if_worse_than_uniform(loss, datamodule, rate)
     if model.mixes_with_ngrams:
         figures |= _compare_with_ngrams(figures)
@@ -92,7 +93,7 @@ def _warn_if_worse_than_uniform(
 ) -> bool:
     """Log a warning if the best loss is worse than uniform guessing; return whether it is.
 
-    `learning_rate` is None for an n-gram model.
+    `learning_rate` is None if no step has led to this loss.
     """
     size = len(datamodule.vocabulary)
     if loss <= math.log(size):

@@ -58,8 +58,9 @@ def divide(ids: Ids, number: int, start: int, newline: int) -> Numbers:
 def stream_blocks(ids: Ids, number: int, newline: int) -> Numbers:
     """Divide a running text into blocks of about equal length.
 
-    A block ends after an empty line, if there is one in the tenth of a block before its end;
-    otherwise after a line, and in a text without lines anywhere.
+    A block ends after the nearest empty line, where a song or a document ends. If there is none
+    within half a block, it ends after the nearest line; and within a line only if that is as long
+    as a block.
 
     Args:
         ids: (N,) the text.
@@ -69,15 +70,16 @@ def stream_blocks(ids: Ids, number: int, newline: int) -> Numbers:
     Returns:
         The block of each symbol, (N,).
     """
-    ends = np.arange(1, number) * len(ids) // number  # (number - 1,)
+    equal = np.arange(1, number) * len(ids) // number  # (number - 1,) ends of equal blocks
     lines = np.flatnonzero(ids == newline) + 1
-    empty = lines[1:][np.diff(lines) == 1]
-    reach = len(ids) // (10 * number)
-    for candidates in (lines, empty):
+    ends, reach = equal, len(ids) // (2 * number)
+    for candidates in (lines, lines[1:][np.diff(lines) == 1]):
         if len(candidates):
-            before = np.searchsorted(candidates, ends, side="right") - 1
-            found = np.where(before >= 0, candidates[before], -1)
-            ends = np.where(ends - found <= reach, found, ends)
+            after = np.searchsorted(candidates, equal)
+            later = candidates[np.minimum(after, len(candidates) - 1)]
+            earlier = candidates[np.maximum(after - 1, 0)]
+            nearest = np.where(abs(later - equal) < abs(earlier - equal), later, earlier)
+            ends = np.where(abs(nearest - equal) <= reach, nearest, ends)
     return np.searchsorted(ends, np.arange(len(ids)), side="right")
 
 
