@@ -29,7 +29,7 @@ from lyricgen.models.options import (
     Size,
 )
 from lyricgen.options import Options, validate
-from lyricgen.settings import list_auto, plain_settings, replace_auto, restore_auto
+from lyricgen.settings import flatten, list_auto, plain_settings, replace_auto, restore_auto
 
 Reduction = Literal["mean", "sum"]
 Effort = Literal["normal", "high"]
@@ -259,14 +259,12 @@ def parse(values: dict[str, Any]) -> TrainOptions:
 
 def fit(values: dict[str, Any]) -> dict[str, Any]:
     """Fill the settings that say `auto` where another one, as typed, allows one value."""
-    model = values.get("model", {})
-    forced: dict[str, Any] = {}
-    if model.get("tie_weights") is True:
+    flat, forced = flatten(values), dict[str, Any]()
+    if flat.get("model.tie_weights") is True:
         forced["model.embedding_size"] = None
-    elif isinstance(model.get("embedding_size"), int):
+    elif isinstance(flat.get("model.embedding_size"), int):
         forced["model.tie_weights"] = False
-    sampler = values.get("sampler", {})
-    if sampler.get("kind") == "lines" and sampler.get("carry_state") is True:
+    if flat.get("sampler") == "lines" and flat.get("sampler.carry_state") is True:
         forced["data.batch_size"] = 1
     return replace_auto(values, forced)
 
