@@ -10,7 +10,7 @@ from lyricgen.models.hybrid import HybridModel
 from lyricgen.models.model import Model
 from lyricgen.models.network import CharacterNetwork, LanguageModel
 from lyricgen.models.ngram.language_model import NgramBaseline
-from lyricgen.models.ngram.left_out import divide
+from lyricgen.models.ngram.left_out import line_blocks, stream_blocks
 from lyricgen.models.ngram.model import NgramCounts
 from lyricgen.models.ngram.training_tables import TrainingTables
 from lyricgen.models.options import (
@@ -54,7 +54,11 @@ def build_hybrid(
         network_loss=options.network_loss,
     )
     ids = counted.ids.numpy()
-    blocks = divide(ids, options.blocks, size, vocabulary.characters.find("\n"))
+    blocks = (
+        line_blocks(ids, options.blocks, size)
+        if architecture.start_symbol
+        else stream_blocks(ids, options.blocks, vocabulary.characters.find("\n"))
+    )
     model.training_tables = TrainingTables(
         *(model.ngram, counted.counts, ids, blocks, len(train.ids) - len(ids), model.short_list),
         with_distributions=options.combination == "product",

@@ -48,13 +48,6 @@ class LeftOut:
     direct: Floats
 
 
-def divide(ids: Ids, number: int, start: int, newline: int) -> Numbers:
-    """Divide a text into blocks by `line_blocks` or, without start symbols, `stream_blocks`."""
-    if ids[0] == start:
-        return line_blocks(ids, number, start)
-    return stream_blocks(ids, number, newline)
-
-
 def stream_blocks(ids: Ids, number: int, newline: int) -> Numbers:
     """Divide a running text into blocks of about equal length.
 
