@@ -9,11 +9,8 @@ from lyricgen.data.build import build_splits, find_corpus
 from lyricgen.data.options import DataOptions
 from lyricgen.data.splits import Split
 from lyricgen.errors import UserError
-from lyricgen.models.hybrid import HybridModel
 from lyricgen.models.hybrid_building import join_ngrams
-from lyricgen.models.network import LanguageModel
 from lyricgen.models.ngram.language_model import NgramBaseline
-from lyricgen.models.ngram.model import NgramCounts
 from lyricgen.models.trained_model import TrainedModel
 from lyricgen.options import validate
 from lyricgen.runs.summary import RunSummary
@@ -64,17 +61,13 @@ def final_mixture(model: T) -> T:
     if most is not None and (not isinstance(most, int) or most < 1):
         raise UserError(f"--mixture: summary.json has callbacks.baseline.max_chars={most!r}")
     counts = NgramBaseline({"train": split}, len(model.vocabulary), order, most).counts
-    return replace(model, network=_mix(model.recurrent_model, counts, order, weight))
-
-
-def _mix(network: LanguageModel, counts: NgramCounts, order: int, weight: float) -> HybridModel:
-    """Mix a network, at a constant weight from 0 to 1, with n-grams of one order."""
+    network = model.recurrent_model
     mixed = join_ngrams(network.architecture, counts, order, combination="mixture")
     mixed.network = network
     shares = [0.0] * (order - 1) + [1 - weight, weight]
     with torch.no_grad():
         mixed.on_hidden.bias.copy_(torch.tensor(shares, dtype=torch.float64).log())
-    return mixed.to(network.output.bias).eval()
+    return replace(model, network=mixed.to(network.output.bias).eval())
 
 
 def _training_split(model: TrainedModel, option: str, kind: str) -> Split:
