@@ -110,7 +110,6 @@ def _read_corpus(
     """Read the text, and fill in the settings that say `auto`.
 
     A resumed run must read the text that it has read before, and gets the settings of its record.
-
     Jobs of a sweep with the same settings of the text must read the same text, too.
 
     Raises:

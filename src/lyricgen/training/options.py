@@ -252,13 +252,13 @@ def parse(values: dict[str, Any]) -> TrainOptions:
     Raises:
         UserError: a setting is wrong; the message names the first wrong setting.
     """
-    fitted = values if values.get("recipe") == "none" else fit(values)
+    fitted = values if values.get("recipe") == "none" else fill_forced(values)
     options: TrainOptions = validate(TrainOptions, replace_auto(fitted, plain_settings()))
     return options
 
 
-def fit(values: dict[str, Any]) -> dict[str, Any]:
-    """Fill the settings that say `auto` where another one, as typed, allows one value."""
+def fill_forced(values: dict[str, Any]) -> dict[str, Any]:
+    """Fill the settings that say `auto` if a typed setting leaves them only one value."""
     flat, forced = flatten(values), dict[str, Any]()
     if flat.get("model.tie_weights") is True:
         forced["model.embedding_size"] = None

@@ -18,7 +18,7 @@ from lyricgen.data.corpus import EncodedCorpus
 from lyricgen.models.cells import CELLS
 from lyricgen.settings import flatten, list_auto, override_text, replace_auto
 from lyricgen.training.hardware import choose_kernel
-from lyricgen.training.options import Effort, TrainOptions, fit, parse
+from lyricgen.training.options import Effort, TrainOptions, fill_forced, parse
 
 # Training characters over the root of the number of symbols: of a short and of a long text.
 SHORT, LONG = 1_000, 60_000
@@ -54,8 +54,8 @@ def recipe(
 ) -> dict[str, Any]:
     """Choose the settings for a text, by flat names.
 
-    `effort=high` allows four times the computation. The chosen settings, by flat names, are those
-    of the user: at least layers, cell and model.
+    `effort=high` allows four times the computation. `chosen` holds the settings that the user has
+    chosen, by flat names; the number of layers, the cell and the model are always among them.
     """
     max_epochs, max_steps = chosen.get("trainer.max_epochs"), chosen.get("trainer.max_steps")
     ratio = text.characters / math.sqrt(text.symbols)
@@ -138,7 +138,7 @@ def fill_auto(values: dict[str, Any], corpus: EncodedCorpus) -> TrainOptions:
         characters = max(1, int(total - held_out))
         lines = total / len(corpus.lines) if data.unit == "line" else None
         text = Text(characters, len(corpus.vocabulary), lines)
-        values, trainer = fit(values), options.trainer
+        values, trainer = fill_forced(values), options.trainer
         flat = flatten(options.model_dump(mode="json"))
         chosen = {name: flat[name] for name in flat.keys() - list_auto(values)}
         on_gpu = trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()

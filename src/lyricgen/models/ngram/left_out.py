@@ -1,7 +1,7 @@
 """Kneser-Ney distributions of a text's own positions, from counts that leave their block out.
 
 A network that learns beside n-grams must see them as good as they are on new text. But they predict
-the text that was counted too well. So the text is divided into blocks. The distributions at a
+the counted text better than new text. So the text is divided into blocks. The distributions at a
 position come from the grams that end outside its block:
 
     highest order   c(g) is the number of occurrences outside the block

@@ -22,8 +22,7 @@ class ShortList(nn.Module):
     """Classes of characters: one for each listed character, and the last for the rest.
 
     Args:
-        rows: ids of the C - 1 characters of the list, and of the character of the rest whose output
-            serves for the rest.
+        rows: ids of the C - 1 listed characters, and of one more, whose output serves for the rest.
         vocabulary_size: V.
         ngrams: function that finds the n-gram model, whose 1-grams divide the rest.
 
