@@ -31,13 +31,8 @@ ADDED: tuple[tuple[str, str | None, dict[str, Any]], ...] = (
     ("callbacks", None, {"average": {"enabled": False, "decay": 0.98}}),
     ("data", None, {"control_characters": "refuse"}),
     ("sampler", "random", {"drop_last": True}),
-    (
-        *("model", "recurrent"),
-        {
-            **{"locked_dropout": False, "embedding_dropout": 0.0, "weight_drop": 0.0},
-            **{"noise": 0.0, "noise_kind": "unigram"},
-        },
-    ),
+    ("model", "recurrent", {"weight_drop": 0.0, "noise": 0.0, "noise_kind": "unigram"}),
+    ("model", "recurrent", {"locked_dropout": False, "embedding_dropout": 0.0}),
     ("model", "hybrid", {"short_list": None}),
     ("cell", "lstm_coupled", {"kernel": "fused"}),
     ("cell", None, {"kernel": "torch"}),
