@@ -92,22 +92,12 @@ def _check_settings(sweeper: Any, space: Space) -> None:
     """
     values = job_values(sweeper.loader, sweeper.config, [*space.fixed, *space.corner])
     training.parse(values)
-    if EPOCHS not in space.dimensions:
-        directory = Path(sweeper.config.hydra.sweep.dir)
-        refuse_shorter_search(directory, values["trainer"]["max_epochs"])
-
-
-def refuse_shorter_search(directory: Path, epochs: int | str) -> None:
-    """Check that a search trains its trials for at least as many epochs as before.
-
-    Raises:
-        UserError: earlier trials had more than `epochs`, which may be `auto`.
-    """
-    there = jobs_in(directory).values()
-    lengths = (flatten(summary.options or {}).get(EPOCHS) for _, summary in there)
-    begun = max((each for each in lengths if isinstance(each, int)), default=0)
-    advice = f"choose {begun} or more, or start a new sweep"
-    if isinstance(epochs, int):  # and not auto
+    epochs = values["trainer"]["max_epochs"]
+    if isinstance(epochs, int) and EPOCHS not in space.dimensions:  # neither auto nor searched
+        there = jobs_in(Path(sweeper.config.hydra.sweep.dir)).values()
+        lengths = (flatten(summary.options or {}).get(EPOCHS) for _, summary in there)
+        begun = max((each for each in lengths if isinstance(each, int)), default=0)
+        advice = f"choose {begun} or more, or start a new sweep"
         refuse_fewer_epochs(epochs, begun, "the trials so far were begun for", advice)
 
 
