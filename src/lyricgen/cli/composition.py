@@ -129,17 +129,6 @@ def _sampler_of_lines(values: dict[str, Any], overrides: Sequence[str]) -> dict[
     return lines | chosen  # type: ignore[no-any-return]
 
 
-def search_options(hydra: Any) -> dict[str, Any] | None:
-    """Return the options of the search that a job belongs to; None without a search.
-
-    `hydra` is Hydra's own configuration of the job.
-    """
-    if hydra.mode != RunMode.MULTIRUN or hydra.runtime.choices["hydra/sweeper"] != "study":
-        return None
-    options: Any = OmegaConf.to_container(hydra.sweeper, resolve=True)
-    return {name: value for name, value in options.items() if name != "_target_"}
-
-
 def compose_run(config: DictConfig, hydra: Any) -> tuple[dict[str, Any], Run]:
     """Return the plain values and the `Run` of a configuration.
 
@@ -164,8 +153,11 @@ def compose_run(config: DictConfig, hydra: Any) -> tuple[dict[str, Any], Run]:
         "hydra.yaml": OmegaConf.to_yaml(HydraConfig.instance().cfg),
         "overrides.yaml": OmegaConf.to_yaml(overrides),
     }
-    log_file = f"{hydra.job.name}.log"
-    return values, Run(directory, sweep, typed, record, search_options(hydra), log_file)
+    search: Any = None
+    if sweep is not None and hydra.runtime.choices["hydra/sweeper"] == "study":
+        search = OmegaConf.to_container(hydra.sweeper, resolve=True)
+        del search["_target_"]
+    return values, Run(directory, sweep, typed, record, search, f"{hydra.job.name}.log")
 
 
 def record_filled(run: Run, options: dict[str, Any]) -> None:
