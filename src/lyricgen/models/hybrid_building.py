@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping
 
-from torch import Tensor
-
 from lyricgen.data.splits import Split
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.models.hybrid import HybridModel
@@ -46,7 +44,10 @@ def build_hybrid(
     order = options.order or counted.best_order()
     # more than the symbols of the longest line would change no probability
     order = min(order, sum(len(keys) > 0 for keys in counted.counts.keys))
-    short_list = _list_commonest(train.character_counts(size), options.short_list)
+    short_list, listed = None, options.short_list
+    if listed is not None and size > 2 * listed:
+        commonest = train.character_counts(size).argsort(descending=True, stable=True)
+        short_list = tuple(commonest[: listed + 1].tolist())  # one more, which serves for the rest
     model = join_ngrams(
         *(architecture, counted.counts, order),
         short_list=short_list,
@@ -96,13 +97,6 @@ def join_ngrams(
     )
     model.ngram.set_counts(counts)
     return model
-
-
-def _list_commonest(counts: Tensor, length: int | None) -> tuple[int, ...] | None:
-    """List the commonest characters, and one more that stands for the rest, if a list helps."""
-    if length is None or len(counts) <= 2 * length:
-        return None
-    return tuple(counts.argsort(descending=True, stable=True)[: length + 1].tolist())
 
 
 def extract_network(model: HybridModel) -> LanguageModel:
