@@ -46,7 +46,7 @@ OPTIONS = {
         "split, by its surprisal",
         "--heat-chars N": "most characters on the page, from the beginning of the text (default: "
         "{heat_chars})",
-        "--gates PNG": "draw a layer's gates and states while the model reads --text",
+        "--gates PNG": "plot a layer's gates and states while the model reads --text",
         "--layer N": "layer of --gates; 1 is next to the input (default: {layer})",
         "--units N": "units of --gates: the N units whose hidden state varies most, or all "
         "(default: {units})",
@@ -58,7 +58,7 @@ OPTIONS = {
     },
     "output": {
         "--json": "print the figures as JSON and nothing else; not with --heat or --gates",
-        "--png PNG": "also draw the figures, or those of --memorisation",
+        "--png PNG": "also plot the figures, or those of --memorisation",
         "--seed N": "seed of the random numbers (default: {seed})",
     },
 }

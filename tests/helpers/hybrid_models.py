@@ -27,11 +27,11 @@ def random_ids(size: int, *, lines: bool, length: int = 400) -> Tensor:
 
 def probabilities_of(logs: Logs) -> list[Tensor]:
     """Compute the distributions of all orders, (M, V) each."""
-    found = [logs.table[places] for places in logs.places.unbind(1)]
-    for count, place, change in logs.changes:
-        assert int(count.sum()) == len(place)
+    found = [logs.table[rows] for rows in logs.table_rows.unbind(1)]
+    for count, index, change in logs.changes:
+        assert int(count.sum()) == len(index)
         higher = found[-1].clone()
-        higher.view(-1)[place] += change
+        higher.view(-1)[index] += change
         found.append(higher)
     return [each.softmax(-1) for each in found]
 

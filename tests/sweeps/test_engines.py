@@ -71,9 +71,9 @@ class Finder(importlib.abc.MetaPathFinder):
             execute(module)
             train_and_evaluate = module.train_and_evaluate
 
-            def changed(training, run, past):
+            def changed(training, run, point):
                 before(training, run.directory)
-                return train_and_evaluate(training, run, past)
+                return train_and_evaluate(training, run, point)
 
             module.train_and_evaluate = changed
 

@@ -80,7 +80,7 @@ def corpus_path(kind: str, path: str | os.PathLike[str] | None = None) -> Path:
 
 
 def format_of(opening: str) -> str | None:
-    """Recognise a text in a format such as JSON, CSV or subtitles.
+    """Recognise the format of a text, such as JSON, CSV or subtitles.
 
     Args:
         opening: the first characters of the text; the last line may be incomplete.

@@ -105,12 +105,12 @@ def extract_network(model: HybridModel) -> LanguageModel:
     if short is None:
         return model.network
     options = built.model.model_copy(update={"tie_weights": False})
-    alone = LanguageModel(built.model_copy(update={"model": options}))
+    network = LanguageModel(built.model_copy(update={"model": options}))
     tensors, output = model.network.state_dict(), model.network.output_weight.detach()
     tensors["output.weight"] = output[short.rows][short.classes]
     tensors["output.bias"] = short.divide(short.take(model.network.output.bias.detach()))
-    alone.load_state_dict(tensors, assign=True)
-    return alone.train(model.training)
+    network.load_state_dict(tensors, assign=True)
+    return network.train(model.training)
 
 
 def network_of(model: Model) -> CharacterNetwork:

@@ -124,8 +124,8 @@ class NetworkOptions(Options):
 
     @field_validator("embedding_dropout")
     @classmethod
-    def _check_embedding(cls, value: float, others: ValidationInfo) -> float:
-        if value and others.data.get("input") == "one_hot":
+    def _check_embedding(cls, value: float, info: ValidationInfo) -> float:
+        if value and info.data.get("input") == "one_hot":
             raise ValueError(
                 "it drops rows of the embedding, which model.input=one_hot does not have: leave it "
                 "out"

@@ -83,10 +83,10 @@ def _plot_comparison(comparison: Comparison, suffix: str) -> tuple[list[Plot], l
         functions["importance"] = lambda: plot_importance(shares)
     words = comparison.name + "".join(map(comparison.label, comparison.groups))
     plots = []
-    with plot_style(words), progress(f"drawing {comparison.name}", len(functions)) as moved:
-        for number, (name, draw) in enumerate(functions.items()):
+    with plot_style(words), progress(f"plotting {comparison.name}", len(functions)) as moved:
+        for number, (name, plot) in enumerate(functions.items()):
             moved(number)
-            figure = draw()
+            figure = plot()
             title = f"{name}: {title_of(comparison.metric)} on {comparison.name}"
             short = name.replace(" ", "_")
             plots.append(Plot(short, f"{short}{suffix}.png", to_png(figure), to_svg(figure, title)))

@@ -97,7 +97,7 @@ def add_legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) ->
     figure.legend(handles, names, loc="outside lower left", ncols=columns, fontsize=8.5)
 
 
-# The canvases write the image themselves: `Figure.savefig` would draw the figure twice.
+# The canvases write the image themselves: `Figure.savefig` would render the figure twice.
 
 
 def to_png(figure: Figure) -> bytes:

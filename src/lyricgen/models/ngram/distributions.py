@@ -36,8 +36,8 @@ def _changes(levels: Sequence[Level], below: Floats) -> Iterator[Floats]:
     for level in levels:
         row = level.entry_rows()
         sought = level.shorter[row] * size + level.symbols
-        place = sought if keys is None else np.searchsorted(keys, sought)
-        lower = level.passed[row] * probabilities[place]
+        index = sought if keys is None else np.searchsorted(keys, sought)
+        lower = level.passed[row] * probabilities[index]
         keys, probabilities = row * size + level.symbols, level.direct + lower
         yield np.log(probabilities / lower)
 
@@ -52,13 +52,13 @@ class Logs(NamedTuple):
 
     Attributes:
         table: (rows, V) logarithms of whole distributions.
-        places: (M, L) row of each of the L lowest orders in the table.
+        table_rows: (M, L) row of each of the L lowest orders in the table.
         changes: for each further order, the number of its entries at each position, (M,), their
-            places among the M · V logarithms, and what they add there.
+            indices among the M · V logarithms, and what they add there.
     """
 
     table: Tensor
-    places: Tensor
+    table_rows: Tensor
     changes: list[Change]
 
 
@@ -67,7 +67,7 @@ class Distributions:
 
     The lowest levels are tables of whole distributions, as long as these are small. Each further
     level multiplies the distributions of the level below by `passed`, and adds `direct` to its
-    entries. No two entries have the same place, so the result does not depend on their order.
+    entries. No two entries have the same index, so the result does not depend on their order.
 
     Args:
         levels: levels 1 … K.
@@ -133,7 +133,7 @@ class Distributions:
 
     def logs(self, rows: Tensor) -> Logs:
         """Find the log-probabilities of each order; `mix` explains the rows."""
-        return Logs(self._table, self._places(rows), list(self._entries(rows)))
+        return Logs(self._table, self._table_rows(rows), list(self._entries(rows)))
 
     def mix(self, weights: Tensor, rows: Tensor, passed: Tensor) -> Tensor:
         """Compute the sum of the orders' distributions, or of their logarithms, with weights.
@@ -153,31 +153,31 @@ class Distributions:
         if self._arrays and rows.shape[1] == 1 and not weights.requires_grad:
             one = (values.flatten().tolist() for values in (weights, rows, passed))
             return torch.from_numpy(self._mix_one(*one))[None]
-        places = self._places(rows)
+        table_rows = self._table_rows(rows)
         # the weights of p_k in all orders from k up
         each, passes = weights.unbind(), passed.unbind()
         share, shares = each[-1], []
-        for k in range(len(rows) - 1, places.shape[1] - 1, -1):
+        for k in range(len(rows) - 1, table_rows.shape[1] - 1, -1):
             shares.append(share)
             share = torch.addcmul(each[k - 1], share, passes[k])
-        low = torch.stack([*each[: places.shape[1] - 1], share], dim=1)  # (M, L)
-        mixed = F.embedding_bag(places, self._table, mode="sum", per_sample_weights=low)
-        for (count, place, number), share in zip(
+        low = torch.stack([*each[: table_rows.shape[1] - 1], share], dim=1)  # (M, L)
+        mixed = F.embedding_bag(table_rows, self._table, mode="sum", per_sample_weights=low)
+        for (count, index, number), share in zip(
             self._entries(rows), reversed(shares), strict=True
         ):
-            spread = torch.repeat_interleave(share, count, output_size=len(place))
-            mixed.view(-1).scatter_add_(0, place, number * spread)
+            spread = torch.repeat_interleave(share, count, output_size=len(index))
+            mixed.view(-1).scatter_add_(0, index, number * spread)
         return mixed
 
     def _mix_one(self, weights: list[float], rows: list[int], passed: list[float]) -> Array:
         """Compute the same as `mix` for one position, of K weights, rows and shares; (V,)."""
-        whole, low, place = len(self._offsets), list(weights), 0
+        whole, low, last = len(self._offsets), list(weights), 0
         for k in range(len(rows) - 1, whole - 1, -1):
             low[k - 1] += low[k] * passed[k]
         known = zip(rows[:whole], self._offsets, strict=True)
-        places = [place := place if row < 0 else row + offset for row, offset in known]
+        table_rows = [last := last if row < 0 else row + offset for row, offset in known]
         table, *levels = self._arrays
-        mixed: Array = np.array(low[:whole], table.dtype).dot(table.take(places, axis=0))
+        mixed: Array = np.array(low[:whole], table.dtype).dot(table.take(table_rows, axis=0))
         for k in range(whole, len(rows)):
             if rows[k] >= 0:
                 first, symbols, number = levels[3 * (k - whole) : 3 * (k - whole) + 3]
@@ -185,12 +185,12 @@ class Distributions:
                 mixed[symbols[some]] += low[k] * number[some]
         return mixed
 
-    def _places(self, rows: Tensor) -> Tensor:
+    def _table_rows(self, rows: Tensor) -> Tensor:
         """Find the rows of low orders in the table, (M, L); unseen contexts take the shorter's."""
-        places = [rows[0].clamp(min=0)]
+        found = [rows[0].clamp(min=0)]
         for offset, row in zip(self._offsets[1:], rows[1:], strict=False):
-            places.append(torch.where(row < 0, places[-1], row + offset))
-        return torch.stack(places, dim=1)
+            found.append(torch.where(row < 0, found[-1], row + offset))
+        return torch.stack(found, dim=1)
 
     def _entries(self, rows: Tensor) -> Iterator[Change]:
         """Find the entries of each high order, as in `Logs.changes`, with `direct` for `mix`."""
@@ -209,15 +209,15 @@ class Distributions:
             position = torch.repeat_interleave(positions, count, output_size=total)
             shift = begin - (count.cumsum(0) - count)
             entry = torch.arange(total, device=rows.device).add_(shift.index_select(0, position))
-            place = position * self.vocabulary_size + symbols.index_select(0, entry)
-            yield count, place, number.index_select(0, entry)
+            index = position * self.vocabulary_size + symbols.index_select(0, entry)
+            yield count, index, number.index_select(0, entry)
 
 
 class GrowingContexts:
     """Contexts of texts that grow by one character at a time.
 
     The grams of all lengths stand in one table, the shorter ones first, so that one search finds
-    the grams of all lengths. A gram is named by its place in the table; the empty gram by 0.
+    the grams of all lengths. A gram is named by its index in the table; the empty gram by 0.
 
     Args:
         model: the n-gram model.
@@ -233,9 +233,9 @@ class GrowingContexts:
         self._symbols = model.grams.vocabulary_size + 1
         length = len(model.terms) - 1  # symbols of the longest context
         keys = model.grams.keys[:length]
-        first = np.cumsum([0, 1, *map(len, keys)])[: length + 1]  # place of a length's first gram
+        first = np.cumsum([0, 1, *map(len, keys)])[: length + 1]  # index of a length's first gram
         ends = np.iinfo(np.int64).min, np.iinfo(np.int64).max  # so that each search ends at a key
-        placed = [key + place * self._symbols for key, place in zip(keys, first, strict=False)]
+        placed = [key + index * self._symbols for key, index in zip(keys, first, strict=False)]
         table = np.concatenate([ends[:1], *placed, ends[1:]])
         self._keys = torch.from_numpy(table).to(device)
         self._first = torch.from_numpy(first)[:, None].to(device)  # (K, 1)
@@ -260,8 +260,8 @@ class GrowingContexts:
     def _hold(self, rows: Tensor) -> None:
         """Take the numbers of contexts, and make buffers."""
         self.rows, self._longer_rows = rows, rows[1:]
-        places = torch.where(rows < 0, NOTHING, rows + self._first)  # (K, B)
-        self._shorter, self._longer = places[:-1], places[1:]  # (K - 1, B)
+        indices = torch.where(rows < 0, NOTHING, rows + self._first)  # (K, B)
+        self._shorter, self._longer = indices[:-1], indices[1:]  # (K - 1, B)
         self._sought = torch.empty_like(self._shorter)
 
 
@@ -277,17 +277,17 @@ class Product(torch.autograd.Function):
         ctx.save_for_backward(weights, logits)
         ctx.changes = changes
         ctx.mark_dirty(total.addcmul_(logits, weights[:, -1:]))
-        for (count, place, change), weight in zip(changes, weights.unbind(1), strict=False):
-            spread = torch.repeat_interleave(weight, count, output_size=len(place))
-            total.view(-1).scatter_add_(0, place, spread.mul_(change))
+        for (count, index, change), weight in zip(changes, weights.unbind(1), strict=False):
+            spread = torch.repeat_interleave(weight, count, output_size=len(index))
+            total.view(-1).scatter_add_(0, index, spread.mul_(change))
         return total
 
     @staticmethod
     @override
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         [gradient], (weights, logits), found = gradients, ctx.saved_tensors, []
-        for count, place, change in ctx.changes:
-            shares = gradient.flatten().index_select(0, place).mul_(change)
+        for count, index, change in ctx.changes:
+            shares = gradient.flatten().index_select(0, index).mul_(change)
             # a sum in a fixed order on every device; without its checks, which wait for the device
             found.append(torch.segment_reduce(shares, "sum", lengths=count, unsafe=True))
         found.append(torch.linalg.vecdot(gradient, logits))
@@ -305,11 +305,11 @@ def multiply(logs: Logs, logits: Tensor, weights: Tensor) -> Tensor:
     Returns:
         Logits, (M, V).
     """
-    low, (*each, own) = logs.places.shape[1], weights.unbind(1)
+    low, (*each, own) = logs.table_rows.shape[1], weights.unbind(1)
     for k in range(len(each) - 1, low - 1, -1):
         each[k - 1] = each[k - 1] + each[k]  # the changes of an order belong to all from it up
     whole = F.embedding_bag(
-        logs.places, logs.table, mode="sum", per_sample_weights=torch.stack(each[:low], dim=1)
+        logs.table_rows, logs.table, mode="sum", per_sample_weights=torch.stack(each[:low], dim=1)
     )
     total: Tensor = Product.apply(  # type: ignore[no-untyped-call]
         whole, torch.stack([*each[low:], own], dim=1), logits, logs.changes

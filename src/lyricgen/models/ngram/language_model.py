@@ -1,4 +1,4 @@
-"""N-gram models as networks, and as a baseline on the held-out splits.
+"""N-gram models with the interface of a network, and the n-gram baseline for held-out splits.
 
 Shapes: B batch, T time steps, V vocabulary, C = order - 1 symbols of context; G_k distinct n-grams
 of k symbols in the training text (G_0 = 1, the empty one); N characters in a split.

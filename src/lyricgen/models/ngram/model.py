@@ -49,16 +49,16 @@ NOTHING = -1  # stands for a missing symbol, as before the first symbol of a str
 
 
 class Grams:
-    """The distinct grams of a training text up to a length, each with a number.
+    """The distinct grams of a training text, from one symbol up to a longest length, with numbers.
 
     Ids 0..V-1 are the symbols to predict. The id V is START, which opens a line. It is never
     predicted, and no context reaches back past it. A text without START is one stream.
 
     Attributes:
         vocabulary_size: V.
-        keys: for each length from 1, (G_k,) ascending keys; the index of a gram's key is the gram's
-            number. A key is the number of the gram's first k - 1 symbols times V + 1, plus its last
-            symbol.
+        keys: for each length k from 1, the ascending keys of its grams, (G_k,). The number of a
+            gram is the index of its key. The key is p (V + 1) + s, where p is the number of the
+            first k - 1 symbols, and s is the last symbol.
     """
 
     def __init__(self, vocabulary_size: int, keys: list[Numbers]) -> None:

@@ -78,9 +78,9 @@ class TrainingTables:
             that of its class, (M, K) float32 each; arbitrary for padding. Without a short list, the
             class is the character.
         """
-        positions, places = self._places(batch)
+        positions, indices = self._indices(batch)
         self._terms = self._terms.to(positions.device)
-        found = self._terms[:, places]  # (2 or 3, M, K)
+        found = self._terms[:, indices]  # (2 or 3, M, K)
         if self._begin:
             new = torch.from_numpy(self._new_terms(batch)).to(found)
             found = torch.where(positions[:, None] >= 0, found, new)
@@ -105,7 +105,7 @@ class TrainingTables:
 
     def logs(self, batch: Batch, dtype: torch.dtype) -> Logs:
         """Find the distributions of the classes of a batch's targets; arbitrary for padding."""
-        positions, places = self._places(batch)
+        positions, indices = self._indices(batch)
         made = self._distributions
         if made is None or (made.device, made.dtype) != (positions.device, dtype):
             size = self._ngram.vocabulary_size
@@ -115,7 +115,7 @@ class TrainingTables:
                 classes=None if self._short_list is None else self._short_list.numbers,
             )
             self._distributions, self._rows = made, self._rows.to(positions.device)
-        rows = self._rows[:, places].long()  # (K, M)
+        rows = self._rows[:, indices].long()  # (K, M)
         if self._begin:
             contexts, _ = self._ngram.contexts(batch.inputs, None)
             numbers = np.stack(contexts).reshape(len(contexts), -1)
@@ -123,7 +123,7 @@ class TrainingTables:
             rows = torch.where(positions >= 0, rows, new.to(rows.device))
         return made.logs(rows)
 
-    def _places(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _indices(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Find a batch's targets among the counted characters, (M,).
 
         Returns:
