@@ -134,9 +134,9 @@ def alternatives(model: TrainedModel, split: Split, what: str) -> Alternatives:
             found.parts.setdefault(name, np.full(count, np.nan))[positions] = weights[counted]
     if split.line_starts is None:
         return found
-    characters = (split.ids < size).numpy()
-    parts = {name: weights[characters] for name, weights in found.parts.items()}
-    return Alternatives._make([*(figures[characters] for figures in found[:-1]), parts])
+    kept, (nats, ranks, ids, probabilities, shares) = (split.ids < size).numpy(), found
+    shares = {name: weights[kept] for name, weights in shares.items()}
+    return Alternatives(nats[kept], ranks[kept], ids[kept], probabilities[kept], shares)
 
 
 def heat_page(model: TrainedModel, text: OwnText, checkpoint: str, source: str) -> str:
