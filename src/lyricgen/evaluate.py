@@ -120,15 +120,18 @@ def _evaluate(options: Namespace) -> None:
 
 
 def _score_splits(options: Namespace, paths: list[Path], _: object) -> dict[str, Any]:
-    from lyricgen.evaluation.curves import check_curves, curves
+    from lyricgen.evaluation.curves import curves
     from lyricgen.evaluation.scores import open_checkpoints, score_splits
     from lyricgen.evaluation.tables import plain_scores, print_scores
 
     evaluated = open_checkpoints(paths)
     splits = list(evaluated[0].splits) if options.split is None else [options.split]
     evaluated[0].check_split(splits[0])
-    if options.curves:
-        check_curves(evaluated)
+    if options.curves and evaluated[0].model.fills_gaps:
+        raise UserError(
+            "--curves asks what the characters before are worth, and this model sees both sides: "
+            "leave it out"
+        )
     scores = score_splits(evaluated, splits, resamples=options.resamples, seed=options.seed)
     found = curves(scores) if options.curves else None
     if not options.json:

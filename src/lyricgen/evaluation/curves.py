@@ -15,7 +15,6 @@ from lyricgen.console import progress
 from lyricgen.data.batch import Windows, cut
 from lyricgen.data.samplers import EVALUATION_LOGITS
 from lyricgen.data.splits import Split
-from lyricgen.errors import UserError
 from lyricgen.evaluation.intervals import Floats, Integers, SplitText
 from lyricgen.evaluation.scores import CheckpointWithText, Scores
 from lyricgen.models.metrics import perplexity
@@ -167,15 +166,6 @@ class Curves(NamedTuple):
     split: str
     position_in: Literal["line", "window"]  # what the curve by position counts positions in
     curves: list[Curve]
-
-
-def check_curves(evaluated: Sequence[CheckpointWithText]) -> None:
-    """Raise a UserError if the models see both sides of a character."""
-    if evaluated[0].model.fills_gaps:
-        raise UserError(
-            "--curves asks what the characters before are worth, and this model sees both sides: "
-            "leave it out"
-        )
 
 
 def curves(scores: Scores) -> Curves:
