@@ -143,12 +143,8 @@ def keep_out_of_signals(trainer: pl.Trainer) -> None:
     Lightning would end a run with status 0. Under Slurm it could save in the middle of a step. Its
     broadcasts would disturb other messages between the processes.
     """
-    trainer._signal_connector.register_signal_handlers = _nothing  # type: ignore[method-assign]
-    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _nothing  # type: ignore[method-assign]
-
-
-def _nothing() -> None:
-    pass
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
 
 
 class OrderedDDP(DDPStrategy):
