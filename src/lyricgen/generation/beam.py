@@ -113,7 +113,11 @@ class _Search(PartialBatch):
         Raises:
             UserError: the rules leave no continuation of a prefix, or the logits are NaN.
         """
-        scores = self._continued_scores(rules)  # (A, K, V)
+        changed = self.logits(rules, self._numbers.repeat_interleave(len(self._beams)))
+        total = self.model.logits.double().logsumexp(dim=-1, keepdim=True)
+        # (A, K, V) ln p of each text with each next character
+        scores = self._scores[..., None] + (changed - total).view(*self._scores.shape, -1)
+        scores = scores.masked_fill(~self._open[..., None], -torch.inf)
         vocabulary = scores.shape[-1]
         best = scores.flatten(1).topk(len(self._beams), dim=1)  # (A, K)
         # complete texts stay in their places, the best continuations fill the others
@@ -132,13 +136,6 @@ class _Search(PartialBatch):
         self._open &= (self._left > 0) | (self._scores == -torch.inf)
         self.step += 1
         return characters.flatten().clamp(min=0), rows
-
-    def _continued_scores(self, rules: Sequence[Rule]) -> Tensor:
-        """Compute ln p of each text with each next character, (A, K, V); -inf for complete ones."""
-        changed = self.logits(rules, self._numbers.repeat_interleave(len(self._beams)))
-        total = self.model.logits.double().logsumexp(dim=-1, keepdim=True)
-        grown = self._scores[..., None] + (changed - total).view(*self._scores.shape, -1)
-        return grown.masked_fill(~self._open[..., None], -torch.inf)
 
     def hypotheses(self, length_penalty: float) -> list[list[Hypothesis]]:
         """List the texts of each prefix, the best score first."""
