@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lyricgen.evaluation.memorisation import lines_of
+from lyricgen.evaluation.memorisation import collect_lines
 from lyricgen.evaluation.scores import CheckpointWithText, open_checkpoints
 from lyricgen.models.ngram.left_out import divide
 from lyricgen.models.ngram.levels import Level
@@ -88,7 +88,7 @@ def read_lines(
 
 def report_lines(evaluated: CheckpointWithText, ngram: Any) -> None:
     vocabulary, followers = evaluated.corpus.vocabulary, followers_of(ngram)
-    lines = lines_of(evaluated.splits["train"], vocabulary)
+    lines = collect_lines(evaluated.splits["train"], vocabulary)
     marks = {vocabulary.characters.find("\n"), len(vocabulary)}
     for likeliest in (False, True):
         read = {

@@ -48,11 +48,11 @@ def quota(cgroups: Path = CGROUPS, own: Path = Path("/proc/self/cgroup")) -> int
         for root in {cgroups / controllers, cgroups / "cpu"} if controllers else {cgroups}:
             own_folder = root / path.strip("/")
             for folder in (own_folder, *own_folder.parents):
-                quotas += _quotas_of(folder)
+                quotas += _read_quotas(folder)
     return min(quotas, default=None)
 
 
-def _quotas_of(folder: Path) -> list[int]:
+def _read_quotas(folder: Path) -> list[int]:
     """Read the quotas from the folder of a cgroup, version 1 or 2, in cores rounded up."""
     found = []
     for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):

@@ -130,9 +130,9 @@ def train(values: dict[str, Any], run: Run) -> float:
 
             trial = None
             if run.search is not None:  # another run needs no Optuna
-                from lyricgen.sweeps.search.storage import trial_of
+                from lyricgen.sweeps.search.storage import find_trial
 
-                trial = trial_of(run)
+                trial = find_trial(run)
                 run.search_space = trial.search_space
             values = normalise(values)  # before torch and Lightning are imported, in seconds
             from lyricgen.runs.checkpoint_files import newest_sound

@@ -9,7 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from lyricgen.data.build import corpus_path, format_of, private_use_notice, repeated_lines_notice
+from lyricgen.data.build import (
+    corpus_path,
+    private_use_notice,
+    recognise_format,
+    repeated_lines_notice,
+)
 from lyricgen.data.corpus import encode
 from lyricgen.data.options import BUNDLED
 from lyricgen.data.preparation import prepare
@@ -59,19 +64,19 @@ PLAIN = {
 @pytest.mark.parametrize("kind", OF_A_FORMAT)
 @pytest.mark.parametrize("length", [700, 10**6])
 def test_a_format_is_recognised_in_whole_and_cut_texts(kind: str, length: int) -> None:
-    found = format_of(OF_A_FORMAT[kind][:length])
+    found = recognise_format(OF_A_FORMAT[kind][:length])
     assert found is not None
     assert kind.strip() in found
 
 
 @pytest.mark.parametrize("kind", PLAIN)
 def test_a_plain_text_gets_no_format_notice(kind: str) -> None:
-    assert format_of(PLAIN[kind]) is None
+    assert recognise_format(PLAIN[kind]) is None
 
 
 @pytest.mark.parametrize("kind", BUNDLED)
 def test_bundled_texts_get_no_format_notice(kind: str) -> None:
-    assert format_of(corpus_path(kind).read_text("utf-8")) is None
+    assert recognise_format(corpus_path(kind).read_text("utf-8")) is None
 
 
 def test_private_use_characters_are_counted() -> None:

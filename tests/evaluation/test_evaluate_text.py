@@ -13,7 +13,7 @@ import matplotlib.image
 import pytest
 
 from lyricgen.evaluate import main
-from lyricgen.evaluation.memorisation import lines_of
+from lyricgen.evaluation.memorisation import collect_lines
 from lyricgen.evaluation.own_text import own_text
 from lyricgen.evaluation.plots import read_logged_shares
 from tests.conftest import CommandOutput, Train, refusal, run_main
@@ -204,7 +204,7 @@ def test_metrics_that_were_not_logged(tmp_path: Path) -> None:
 def test_lines_of_a_split_of_names() -> None:
     model = model_of(layout="lines", vocabulary=VOCABULARY)
     split = own_text("ab\ncd\nab\n", "it", model).split
-    assert lines_of(split, VOCABULARY) == {"ab", "cd"}
+    assert collect_lines(split, VOCABULARY) == {"ab", "cd"}
 
 
 # Arguments that do not go together

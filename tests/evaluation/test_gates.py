@@ -205,10 +205,10 @@ def test_a_font_is_chosen_by_its_characters(
     latin, more = (set(get_font(path).get_charmap()) for path in (findfont("DejaVu Sans"), other))
     mathematical = chr(min(more - latin))
     use_only_latin(monkeypatch, str(damaged))
-    assert style.families_for("a" + mathematical) == (["DejaVu Sans"], mathematical)
+    assert style.choose_families("a" + mathematical) == (["DejaVu Sans"], mathematical)
     use_only_latin(monkeypatch, str(damaged), other)
-    assert style.families_for("abc") == (["DejaVu Sans"], "")
-    families, missing = style.families_for(f"a{mathematical}分")
+    assert style.choose_families("abc") == (["DejaVu Sans"], "")
+    families, missing = style.choose_families(f"a{mathematical}分")
     assert (families, missing) == (["DejaVu Sans", "STIXGeneral"], "分")
     figure = Figure()
     figure.text(0, 0, "a" + mathematical, family=families)
@@ -226,8 +226,8 @@ def test_fonts_of_simplified_chinese_come_first(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(
         style, "get_font", lambda name: SimpleNamespace(get_charmap=lambda: map(ord, held[name]))
     )
-    assert style.families_for("a分") == ([style.LATIN, "Noto Serif CJK SC"], "")
-    assert style.families_for("α分Ω") == ([style.LATIN, "Noto Serif CJK SC", "A"], "Ω")
+    assert style.choose_families("a分") == ([style.LATIN, "Noto Serif CJK SC"], "")
+    assert style.choose_families("α分Ω") == ([style.LATIN, "Noto Serif CJK SC", "A"], "Ω")
 
 
 def test_the_units_that_vary_most_are_drawn() -> None:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.evaluation.heat_page import alternatives, heat_page, sign
 from lyricgen.evaluation.own_text import own_text
-from lyricgen.evaluation.style import DARK, LEVELS, LIGHT, contrast, level_of, levels
+from lyricgen.evaluation.style import DARK, LEVELS, LIGHT, choose_level, contrast, levels
 from lyricgen.models.trained_model import TrainedModel
 from tests.helpers import hybrid_models
 from tests.helpers.checkpoints import model_of
@@ -40,7 +40,7 @@ def test_every_character_with_its_colour_and_figures() -> None:
     assert page.between.count("\n") == text.count("\n")
     most = max(4, math.ceil(1.5 * math.log2(len(model.vocabulary))))
     assert [kind.split()[0] for _, kind, _ in page.cells] == [
-        "r" if math.isnan(one) else f"c{level_of(one, most)}" for one in bits
+        "r" if math.isnan(one) else f"c{choose_level(one, most)}" for one in bits
     ]
     figures = page.figures
     assert figures["size"] == len(model.vocabulary)
@@ -186,7 +186,14 @@ def test_contrast_of_wcag() -> None:
 
 
 def test_levels_of_a_scale() -> None:
-    assert [level_of(bits, 16) for bits in (0, 0.49, 0.5, 15.9, 16, 400)] == [0, 0, 1, 31, 31, 31]
+    assert [choose_level(bits, 16) for bits in (0, 0.49, 0.5, 15.9, 16, 400)] == [
+        0,
+        0,
+        1,
+        31,
+        31,
+        31,
+    ]
 
 
 @pytest.mark.parametrize("space", ["\u00a0", "\u2003", "\u202f"])

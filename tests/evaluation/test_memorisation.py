@@ -22,9 +22,9 @@ from lyricgen.evaluation.memorisation import (
     Overlap,
     SharedNgrams,
     distinct_ngrams,
+    list_texts,
     measure,
     measure_overlap,
-    texts_of,
 )
 from lyricgen.training.callbacks.samples import Copying
 from tests.helpers.callbacks import names, network_of
@@ -124,7 +124,7 @@ def test_texts_of_a_split(layout: Layout) -> None:
     found = [
         "".join(corpus.vocabulary.characters[i] for i in ids)
         for name in ("train", "val", "test")
-        for ids in texts_of(splits[name])
+        for ids in list_texts(splits[name])
     ]
     if layout == "stream":
         assert "".join(found) == text
@@ -219,10 +219,10 @@ def test_share_of_held_out_names() -> None:
     corpus = encode(Corpus("test", "line", names(60)))
     model = WritingModel(network_of(corpus.vocabulary, "lines"), corpus.vocabulary, "lines", False)
     [held_out, *_] = [
-        model.vocabulary.decode(one) for one in map(torch.from_numpy, texts_of(splits["test"]))
+        model.vocabulary.decode(one) for one in map(torch.from_numpy, list_texts(splits["test"]))
     ]
     [trained, *_] = [
-        model.vocabulary.decode(one) for one in map(torch.from_numpy, texts_of(splits["train"]))
+        model.vocabulary.decode(one) for one in map(torch.from_numpy, list_texts(splits["train"]))
     ]
     found = Copying(model, splits, 50).figures([("", held_out), ("", trained), ("", trained * 2)])
     assert found["samples/in_held_out"] == pytest.approx(1 / 3)

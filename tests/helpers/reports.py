@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from lyricgen.runs.directories import number_of
+from lyricgen.runs.directories import read_number
 
 OPTIONS: dict[str, Any] = {
     "seed": 1,
@@ -54,7 +54,7 @@ def write_run(
     more = changed.pop("summary", {})
     options = changed.pop("options", options_of(**changed))
     summary = {"status": "finished", "overrides": list(overrides), "options": options}
-    summary["job"] = number_of(directory)
+    summary["job"] = read_number(directory)
     if value is not None:
         summary |= {
             "val/perplexity": value,

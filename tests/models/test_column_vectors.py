@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lyricgen.models.cells import CELLS
 from lyricgen.models.cells.column_vectors import (
     Activations,
+    find_step,
     forward,
     from_columns,
     gru_step,
@@ -20,7 +21,6 @@ from lyricgen.models.cells.column_vectors import (
     rnn_step,
     sigmoid,
     softmax,
-    step_of,
     to_columns,
 )
 from tests.helpers.networks import CELLS as SMALL
@@ -58,7 +58,7 @@ def run_forward(name: str, layer: nn.Module, output: nn.Linear) -> Activations:
     inputs, state = draw_inputs(name)
     x = inputs.permute(2, 0, 1).numpy()  # (n_x, m, T_x)
     before = tuple(s[0].T.numpy() for s in state)
-    return forward(step_of(layer), x, before, columns(layer, output))
+    return forward(find_step(layer), x, before, columns(layer, output))
 
 
 def close(array: Any, expected: Any) -> None:
@@ -253,7 +253,7 @@ def test_torchs_own_layers_have_columns(name: str, plain: type[nn.RNNBase]) -> N
         close(found, layer(inputs, state)[0])
     x = inputs.permute(2, 0, 1).numpy()
     before = tuple(s[0].T.numpy() for s in state)
-    close(forward(step_of(own), x, before, columns(own, output)).a, found.permute(2, 0, 1))
+    close(forward(find_step(own), x, before, columns(own, output)).a, found.permute(2, 0, 1))
 
 
 @pytest.mark.slow
@@ -298,7 +298,7 @@ def test_former_names_load_no_module_twice_and_torch_on_demand() -> None:
 def test_other_modules_are_refused() -> None:
     output = nn.Linear(N_A, N_Y)
     with pytest.raises(TypeError, match="Linear"):
-        step_of(output)
+        find_step(output)
     with pytest.raises(TypeError, match="Linear"):
         to_columns(output, output.weight, output.bias)
 

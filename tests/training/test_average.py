@@ -14,7 +14,7 @@ from compare_runs import differences
 from torch import nn
 
 from lyricgen import export, generate
-from lyricgen.data.batch import seed_of
+from lyricgen.data.batch import combine_seed
 from lyricgen.data.build import build_corpus
 from lyricgen.errors import UserError
 from lyricgen.models.checkpoint import load
@@ -76,7 +76,7 @@ def written(capfd: pytest.CaptureFixture[str], path: Path, step: int) -> list[st
     """The texts that `generate` writes with the settings and the seed of the samples of a step."""
     options = "--prefix 分开 --prefix 不分开 --count 3 --temperature 0.8 --length 12 --format jsonl"
     printed = run_main(
-        generate.main, capfd, path, *options.split(), "--seed", str(seed_of(1, step))
+        generate.main, capfd, path, *options.split(), "--seed", str(combine_seed(1, step))
     )
     return [json.loads(line)["text"] for line in printed.texts]
 

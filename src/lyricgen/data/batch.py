@@ -19,7 +19,7 @@ FORGET_EVERY = 128
 _PIECE = 1 << 24  # ids copied to a device at a time
 
 
-def seed_of(seed: int, number: int) -> int:
+def combine_seed(seed: int, number: int) -> int:
     """Combine a seed and a number, such as that of an epoch or a step, into a new seed.
 
     Different arguments give different seeds if each `number` is from 0 to 1,000,002.
@@ -45,7 +45,7 @@ class Windows:
     ends: Tensor | None = None
 
 
-def windows_of(
+def list_windows(
     starts: Tensor,
     lengths: Tensor,
     starts_stream: bool,

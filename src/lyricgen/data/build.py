@@ -79,7 +79,7 @@ def corpus_path(kind: str, path: str | os.PathLike[str] | None = None) -> Path:
     return fetch_published(PUBLISHED[kind])
 
 
-def format_of(opening: str) -> str | None:
+def recognise_format(opening: str) -> str | None:
     """Recognise the format of a text, such as JSON, CSV or subtitles.
 
     Args:
@@ -253,7 +253,7 @@ def log_notices(options: DataOptions, corpus: EncodedCorpus) -> None:
             path, options.encoding, MAX_BYTES, control_characters=options.control_characters
         )
         with suppress(UserError):  # a resumed run may have found its text elsewhere
-            format_ = format_of(next(pieces, "")[:OPENING])
+            format_ = recognise_format(next(pieces, "")[:OPENING])
             if format_ is not None:
                 found.append(
                     f"looks like {format_}: the model learns its punctuation, names and numbers, "

@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from lyricgen.errors import UserError
-from lyricgen.evaluation.style import families_for
+from lyricgen.evaluation.style import choose_families
 from lyricgen.models.cells import CELLS
-from lyricgen.models.cells.column_vectors import Activations, Array, forward, step_of, to_columns
+from lyricgen.models.cells.column_vectors import Activations, Array, find_step, forward, to_columns
 from lyricgen.models.network import LanguageModel
 from lyricgen.models.trained_model import TrainedModel
 
@@ -50,14 +50,14 @@ def activations(model: TrainedModel, text: str, layer: int) -> Activations:
         known = "1" if layers == 1 else f"1 to {layers}"
         raise UserError(f"layer={layer}: the network has {layers}, give {known}")
     block: Any = network.recurrence.blocks[layer - 1]
-    below = _input_of(block, network, model.encode_prefix(text)[None])  # (T, I)
+    below = _find_input(block, network, model.encode_prefix(text)[None])  # (T, I)
     state = (np.zeros((block.hidden_size, 1), below.dtype),) * block.states
     parameters = to_columns(block, network.output_weight, network.output.bias)
-    return forward(step_of(block), below.T[:, None], state, parameters)
+    return forward(find_step(block), below.T[:, None], state, parameters)
 
 
 @torch.no_grad()
-def _input_of(block: nn.Module, network: LanguageModel, ids: Tensor) -> Array:
+def _find_input(block: nn.Module, network: LanguageModel, ids: Tensor) -> Array:
     """Return the input of a layer, (T, I), while the network reads `ids`, (1, T)."""
     caught: list[Tensor] = []
     hook = block.register_forward_pre_hook(lambda _, given: caught.append(given[0]))
@@ -160,7 +160,7 @@ def plot_gates(
     numbers = choose_varying_units(read, units)
     shown = [panel._replace(values=panel.values[numbers]) for panel in panels(read, titles)]
     steps = shown[0].values.shape[1]
-    families, missing = families_for("".join(filter(_leaves_a_mark, text)))
+    families, missing = choose_families("".join(filter(_leaves_a_mark, text)))
     labels = [START] * (steps - len(text)) + [_label(one, missing) for one in text]
 
     cell = min(max(20 / steps, 0.11), 0.28)  # inches for a character

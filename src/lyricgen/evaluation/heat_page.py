@@ -27,7 +27,7 @@ from lyricgen.errors import UserError, escape_line
 from lyricgen.evaluation.intervals import Floats, Integers
 from lyricgen.evaluation.own_text import OwnText, TextArgument, Unknown, own_text
 from lyricgen.evaluation.scores import CheckpointWithText, check_finite, read_split
-from lyricgen.evaluation.style import DARK, LIGHT, level_of, levels
+from lyricgen.evaluation.style import DARK, LIGHT, choose_level, levels
 from lyricgen.models.cells.cell import State
 from lyricgen.models.metrics import perplexity
 from lyricgen.models.model import at_least_float32
@@ -224,7 +224,7 @@ def _cells(text: OwnText, bits: Floats, most: int) -> Iterator[tuple[str, str, s
     """
     for character, value, known in zip(text.text, bits.tolist(), text.known, strict=True):
         element = "i" if known else "s"
-        classes = "r" if math.isnan(value) else f"c{level_of(value, most)}"
+        classes = "r" if math.isnan(value) else f"c{choose_level(value, most)}"
         label = character if character in " \t\u3000" else sign(character)
         if character == "\n":
             classes, label = f"{classes} n", ""

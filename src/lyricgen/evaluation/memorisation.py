@@ -117,7 +117,7 @@ def measure(
         model, [""], count=count, length=length, temperature=temperature, seed=seed
     )
     generated = [model.vocabulary.encode(text).numpy() for text in drawn]
-    held_out = [text for name in HELD_OUT if name in splits for text in texts_of(splits[name])]
+    held_out = [text for name in HELD_OUT if name in splits for text in list_texts(splits[name])]
     whole = [text for text in drawn if len(text) < length]
     train = splits["train"].sound_ids.numpy()
     with progress("looking for copied runs", READINGS * len(train)) as moved:
@@ -164,14 +164,14 @@ def names(generated: list[str], splits: dict[str, Split], vocabulary: Vocabulary
     ids = [vocabulary.encode(name).numpy() for name in generated]
     return Names(
         whole=len(generated),
-        in_train=share_in(generated, lines_of(splits["train"], vocabulary)),
+        in_train=share_in(generated, collect_lines(splits["train"], vocabulary)),
         in_held_out=share_in(generated, held_out) if held_out else None,
         distinct=len(set(generated)) / len(generated),
         distinct_ngrams={n: share for n in DISTINCT if (share := distinct_ngrams(ids, n))},
     )
 
 
-def texts_of(split: Split) -> list[Ids]:
+def list_texts(split: Split) -> list[Ids]:
     """Divide a split into texts to compare: lines without newlines, or the whole running text."""
     ids = split.sound_ids.numpy()
     if split.line_starts is None:
@@ -180,14 +180,14 @@ def texts_of(split: Split) -> list[Ids]:
     return [line[1:-1] for line in lines]  # between the start symbol and the newline
 
 
-def lines_of(split: Split, vocabulary: Vocabulary) -> frozenset[str]:
+def collect_lines(split: Split, vocabulary: Vocabulary) -> frozenset[str]:
     """Return the distinct lines of a split, without the empty line."""
     return frozenset(line for line in split.text(vocabulary).split("\n") if line)
 
 
 def held_out_names(splits: dict[str, Split], vocabulary: Vocabulary) -> frozenset[str]:
     """Return the distinct lines of the validation and test splits, without the empty line."""
-    held_out = (lines_of(splits[name], vocabulary) for name in HELD_OUT if name in splits)
+    held_out = (collect_lines(splits[name], vocabulary) for name in HELD_OUT if name in splits)
     return frozenset[str]().union(*held_out)
 
 

@@ -165,7 +165,7 @@ def own_text(text: str, name: str, model: TrainedModel, unknown: Unknown = "refu
         text = "".join(f"{line}\n" for line in stripped)
     known = model.vocabulary.knows(text)
     codes = code_points(text)
-    left_out = _text_of(codes[~known])
+    left_out = _decode(codes[~known])
     if unknown == "refuse" and left_out:
         if refused is not None and all(map(FORBIDDEN.match, find_characters(left_out))):
             raise refused
@@ -184,7 +184,7 @@ def own_text(text: str, name: str, model: TrainedModel, unknown: Unknown = "refu
             f"{name} has a line of {lengths.max():,} characters: this model reads lines of up to "
             f"{LONGEST_LINE:,}, break it"
         )
-    split = line_split(model.vocabulary.encode(_text_of(kept)), model.vocabulary, model.layout)
+    split = line_split(model.vocabulary.encode(_decode(kept)), model.vocabulary, model.layout)
     characters = SplitText.of(split, model.vocabulary, unit)
     return OwnText(name, text, known, left_out, split, characters)
 
@@ -231,7 +231,7 @@ def _find_training_option(model: TrainedModel, option: str) -> object:
     return data.get(option) if isinstance(data, dict) else None
 
 
-def _text_of(codes: Integers) -> str:
+def _decode(codes: Integers) -> str:
     return codes.tobytes().decode("utf-32-le", "surrogatepass")
 
 

@@ -17,7 +17,7 @@ from lyricgen.evaluation.curves import Curve, Curves
 from lyricgen.evaluation.intervals import Row
 from lyricgen.evaluation.memorisation import LOGGED_LINES, LOGGED_NGRAMS, Memorisation, Overlap
 from lyricgen.evaluation.scores import CheckpointWithText, Scores
-from lyricgen.evaluation.style import families_for
+from lyricgen.evaluation.style import choose_families
 from lyricgen.runs.directories import METRICS
 from lyricgen.runs.record_files import RecordError, read_columns
 
@@ -44,7 +44,7 @@ def plot_scores(scores: Scores, curves: Curves | None) -> Figure:
     figure = Figure((WIDTH, sum(heights) + 0.5), dpi=DPI, layout="constrained")
     rows = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     text = scores.evaluated[0].corpus.name
-    families, _ = families_for("".join(map(escape_line, [*names, text])))
+    families, _ = choose_families("".join(map(escape_line, [*names, text])))
     axes = rows[0].subplots(1, len(scores.splits), sharey=True, squeeze=False)[0]
     for each, (split, of_split) in zip(axes, scores.splits.items(), strict=True):
         _plot_bars(each, split, of_split, names)

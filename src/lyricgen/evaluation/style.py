@@ -17,7 +17,7 @@ LIGHT = "#ffffff #fff3d0 #ffdf9a #ffbf66 #fb984a #ec6c41 #d2433f #a82449 #75124a
 DARK = "#15161b #281b3d #472057 #6c2464 #942c66 #bb3c5c #dc5148 #f07636 #faa73e #fcdf83"
 
 
-def families_for(text: str) -> tuple[list[str], str]:
+def choose_families(text: str) -> tuple[list[str], str]:
     """Find installed font families for a text, and the characters that no installed font has.
 
     Matplotlib takes each character from the first family that has it. The first family is `LATIN`,
@@ -61,7 +61,7 @@ def levels(stops: str) -> list[Level]:
     return [Level(ground, legible_ink(ground)) for ground in grounds]
 
 
-def level_of(bits: float, most: float) -> int:
+def choose_level(bits: float, most: float) -> int:
     """Find the level, 0 to `LEVELS` - 1, of a surprisal on a scale that ends at `most` bits."""
     return min(LEVELS - 1, int(bits / most * LEVELS))
 

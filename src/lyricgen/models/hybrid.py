@@ -38,7 +38,7 @@ from typing_extensions import TypeIs, override
 
 from lyricgen.data.batch import IGNORED, Batch
 from lyricgen.models.cells.cell import LayerStep, State
-from lyricgen.models.model import Model, NextModel, at_least_float32, cross_entropy, nats_of
+from lyricgen.models.model import Model, NextModel, at_least_float32, compute_nats, cross_entropy
 from lyricgen.models.network import LanguageModel
 from lyricgen.models.ngram.distributions import Distributions, multiply
 from lyricgen.models.ngram.language_model import NgramLanguageModel
@@ -280,7 +280,7 @@ class HybridModel(NextModel):
     ) -> tuple[Tensor, dict[str, Tensor], State]:
         whole, logits, state = self._predict(batch.inputs, state)
         logits = logits if self.short_list is None else self.short_list.divide(logits)
-        return nats_of(whole, batch), {"network": nats_of(logits, batch)}, state
+        return compute_nats(whole, batch), {"network": compute_nats(logits, batch)}, state
 
     @override
     def predict_parts(

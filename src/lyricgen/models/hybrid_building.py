@@ -113,7 +113,7 @@ def extract_network(model: HybridModel) -> LanguageModel:
     return network.train(model.training)
 
 
-def network_of(model: Model) -> CharacterNetwork:
+def find_network(model: Model) -> CharacterNetwork:
     """Find the network in a model that has one."""
     network = model.network if isinstance(model, HybridModel) else model
     if not isinstance(network, CharacterNetwork):

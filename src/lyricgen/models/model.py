@@ -90,7 +90,7 @@ class Model(nn.Module):
         Padding has 0 nats. `predict` explains the arguments.
         """
         logits, state = self.predict(batch, state)
-        return nats_of(logits, batch), state
+        return compute_nats(logits, batch), state
 
     def score_parts(
         self, batch: Batch, state: State | None
@@ -146,7 +146,7 @@ class NextModel(Model):
         return []
 
 
-def nats_of(logits: Tensor, batch: Batch) -> Tensor:
+def compute_nats(logits: Tensor, batch: Batch) -> Tensor:
     """Compute the nats of a batch's targets from logits, (B, T, V); 0 for padding."""
     # flattened, since cross_entropy is slow with the classes in the middle dimension
     return F.cross_entropy(

@@ -14,7 +14,7 @@ from lyricgen.data.splits import Layout
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.models.hybrid import HybridModel
-from lyricgen.models.hybrid_building import extract_network, network_of
+from lyricgen.models.hybrid_building import extract_network, find_network
 from lyricgen.models.model import Model, NextModel
 from lyricgen.models.network import FillModel, LanguageModel
 from lyricgen.models.ngram.language_model import NgramLanguageModel
@@ -214,7 +214,7 @@ def copy_weights(source: TrainedModel, model: Model, vocabulary: Vocabulary) -> 
             f"init_from: that is a {source.network.description} model, which has no weights: name "
             "the checkpoint of a network"
         )
-    network, trained = network_of(model), network_of(source.network)
+    network, trained = find_network(model), find_network(source.network)
     _check_shapes(network.architecture, trained.architecture)
     known = {character: index for index, character in enumerate(source.vocabulary.characters)}
     pairs = [

@@ -289,7 +289,7 @@ def _rank(groups: list[Group], metric: str, prefix: str) -> tuple[list[Group], p
     rows["incomplete"] = [", ".join(f"{n} {why}" for why, n in one.items()) for one in lacking]
     reasons = ([run.summary.reason for run in group.unscored] for group in groups)
     rows["reasons"] = ["; ".join(dict.fromkeys(filter(None, each))) for each in reasons]
-    sign = sign_of(metric)
+    sign = choose_sign(metric)
     rows = rows.sort_values("mean", key=lambda means: sign * means, kind="stable")
     pairs = runs.assign(pair=pd.factorize(runs["pair"])[0])
     values = pairs.pivot(index="pair", columns="group", values="mean")
@@ -308,7 +308,7 @@ def _compare_with_best(
 
     All are empty for the best group itself and for a group without a figure; p and the verdict are
     also empty if `paired_test` gives None. `rows` holds the figures of all groups, the best first.
-    `values` holds the ranking figure by pair and group. `sign` comes from `sign_of`.
+    `values` holds the ranking figure by pair and group. `sign` comes from `choose_sign`.
     """
     best = rows.index[0]
     if number == best or number not in values:
@@ -339,7 +339,7 @@ def paired_test(differences: "pd.Series[float]") -> float | None:
     return float(betainc(freedom / 2, 0.5, 0, freedom / (freedom + t**2), regularized=True))
 
 
-def sign_of(metric: str) -> int:
+def choose_sign(metric: str) -> int:
     """Return 1 if the smallest value of a figure is best, else -1."""
     return -1 if metric.endswith(LARGEST_BEST) else 1
 

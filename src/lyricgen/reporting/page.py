@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from lyricgen.console import format_figure, progress
 from lyricgen.errors import HARMLESS, escape_line, escape_text, in_one_line
-from lyricgen.reporting.comparison import Comparison, sign_of
+from lyricgen.reporting.comparison import Comparison, choose_sign
 from lyricgen.reporting.plot_style import DARK, LIGHT, plot_style, to_png, to_svg
 from lyricgen.reporting.plots import (
     heat_axes,
@@ -27,7 +27,7 @@ from lyricgen.reporting.plots import (
     read_curves,
 )
 from lyricgen.reporting.records import Record, format_value
-from lyricgen.reporting.tables import columns_of, failures, notes, title_of
+from lyricgen.reporting.tables import failures, list_columns, make_title, notes
 from lyricgen.runs.directories import STUDY
 from lyricgen.runs.record_files import MOST_OF_LINES, open_record
 
@@ -87,7 +87,7 @@ def _plot_comparison(comparison: Comparison, suffix: str) -> tuple[list[Plot], l
         for number, (name, plot) in enumerate(functions.items()):
             moved(number)
             figure = plot()
-            title = f"{name}: {title_of(comparison.metric)} on {comparison.name}"
+            title = f"{name}: {make_title(comparison.metric)} on {comparison.name}"
             short = name.replace(" ", "_")
             plots.append(Plot(short, f"{short}{suffix}.png", to_png(figure), to_svg(figure, title)))
     return plots, messages
@@ -133,7 +133,7 @@ def importances(comparison: Comparison) -> dict[str, float] | str:
 
 
 def _measure(optuna: Any, runs: list[Record], metric: str) -> dict[str, float]:
-    study = optuna.create_study(direction="minimize" if sign_of(metric) > 0 else "maximize")
+    study = optuna.create_study(direction="minimize" if choose_sign(metric) > 0 else "maximize")
     for sweep in dict.fromkeys(run.sweep for run in runs if run.sweep is not None):
         figures = {run.number: run.figures[metric] for run in runs if run.sweep == sweep}
         open_record(sweep / STUDY, MOST_OF_LINES).close()  # refuses all but ordinary files
@@ -160,7 +160,7 @@ def _best_and_worst(comparison: Comparison) -> dict[str, list[str]]:
         for run in group.scored.values()
         if run.summary.samples
     ]
-    sign = sign_of(comparison.metric)
+    sign = choose_sign(comparison.metric)
     runs.sort(key=lambda one: sign * one[0])
     chosen = [*runs[:BEST_SHOWN], *runs[BEST_SHOWN:][-1:]]
     samples = {}
@@ -171,7 +171,7 @@ def _best_and_worst(comparison: Comparison) -> dict[str, list[str]]:
             for key in comparison.over
             if key in run.settings
         ]
-        figure = f"{title_of(comparison.metric)} {format_figure(value)}"
+        figure = f"{make_title(comparison.metric)} {format_figure(value)}"
         samples[f"{name}: {', '.join([label, *over])} ({figure})"] = run.summary.samples
     return samples
 
@@ -191,8 +191,8 @@ def render(template: str, sections: Sequence[Section], source: str) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "title": title_of,
-        "columns": columns_of,
+        "title": make_title,
+        "columns": list_columns,
         "notes": notes,
         "failures": failures,
         "samples": _best_and_worst,

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from lyricgen.errors import escape_line
-from lyricgen.evaluation.style import families_for
+from lyricgen.evaluation.style import choose_families
 
 DPI = 160
 SIZE = (5.4, 3.6)  # inches
@@ -59,7 +59,7 @@ _STYLE: dict[Any, Any] = {
 @contextmanager
 def plot_style(words: str) -> Iterator[None]:
     """Set the style of figures, with fonts for `words`, until the block ends."""
-    families, _ = families_for(escape_line(words))
+    families, _ = choose_families(escape_line(words))
     with rc_context({**_STYLE, "font.family": families}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # no font has the character
         yield

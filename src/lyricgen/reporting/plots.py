@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from lyricgen.console import format_figure, progress
 from lyricgen.errors import escape_line
 from lyricgen.evaluation.style import legible_ink
-from lyricgen.reporting.comparison import DEFAULT_METRIC, Comparison, sign_of
+from lyricgen.reporting.comparison import DEFAULT_METRIC, Comparison, choose_sign
 from lyricgen.reporting.plot_style import (
     INK,
     LINE,
@@ -27,7 +27,7 @@ from lyricgen.reporting.plot_style import (
     set_scale,
 )
 from lyricgen.reporting.records import ABSENT, Record, format_value
-from lyricgen.reporting.tables import title_of
+from lyricgen.reporting.tables import make_title
 from lyricgen.runs.directories import METRICS
 from lyricgen.runs.record_files import RecordError, read_columns
 from lyricgen.settings import Value
@@ -104,7 +104,7 @@ def _read(run: Record, metric: str) -> pd.DataFrame:
 
 def plot_curves(comparison: Comparison, curves: LearningCurves) -> Figure:
     """Plot the mean of each of the best `MOST_LINES` groups in a band of one standard deviation."""
-    figure, axes = new_plot(f"{title_of(curves.metric)} by {curves.unit}")
+    figure, axes = new_plot(f"{make_title(curves.metric)} by {curves.unit}")
     lines: dict[str, Any] = {}
     heights: list[float] = []
     drawn = dict(list(curves.means.items())[:MOST_LINES])
@@ -136,7 +136,7 @@ def plot_price(comparison: Comparison, name: str, title: str) -> Figure:
 
     `name` is the figure that measures the cost; `title` describes it.
     """
-    figure, axes = new_plot(f"{title_of(comparison.metric)} against {title}")
+    figure, axes = new_plot(f"{make_title(comparison.metric)} against {title}")
     rows = comparison.rows[[name, "mean", "deviation"]].dropna(subset=[name, "mean"])
     points = list(rows.itertuples(name=None))  # rank, price, figure and deviation of each
     handles: list[Any] = []
@@ -147,7 +147,7 @@ def plot_price(comparison: Comparison, name: str, title: str) -> Figure:
         style = {"markersize": 5, "capsize": 2, "linewidth": 1, "zorder": 2 + (colour != LINE)}
         handles.append(axes.errorbar(xs, ys, bars, fmt="o", color=colour, **style))  # type: ignore[arg-type]
         labels.append(_label(comparison, ranks[0], ranks))
-    sign = sign_of(comparison.metric)
+    sign = choose_sign(comparison.metric)
     best = rows.iloc[front([(x, sign * y) for _, x, y, _ in points])]
     ring: dict[str, Any] = {"marker": "o", "markersize": 10, "markerfacecolor": "none"}
     ring |= {"color": INK, "linewidth": 1, "linestyle": (0, (2, 2)), "zorder": 4}
@@ -183,14 +183,16 @@ def _in_order(value: Value) -> tuple[bool, float, str]:
 
 def plot_heat(comparison: Comparison, rows: list[Value], columns: list[Value]) -> Figure:
     """Plot the ranking figure by the values of two settings; fields without a figure stay white."""
-    title = f"{title_of(comparison.metric)} by {' and '.join(comparison.keys)}"
+    title = f"{make_title(comparison.metric)} by {' and '.join(comparison.keys)}"
     height = max(2.4, min(0.42 * len(rows) + 1.2, 9))
     figure, axes = new_plot(title, (max(SIZE[0], 0.5 * len(columns) + 1.5), height))
     ranks = {group.settings: rank for rank, group in enumerate(comparison.groups)}
     found = [ranks.get((row, column), -1) for row in rows for column in columns]
     table = comparison.rows.reindex(found)  # empty for a missing combination
     means = table["mean"].to_numpy().reshape(len(rows), len(columns))
-    mesh: Any = axes.pcolormesh(means, cmap=HEAT if sign_of(comparison.metric) > 0 else HEAT[:-2])
+    mesh: Any = axes.pcolormesh(
+        means, cmap=HEAT if choose_sign(comparison.metric) > 0 else HEAT[:-2]
+    )
     marks: Any = table["incomplete"].fillna(ABSENT).to_numpy().reshape(means.shape)
     few = len(columns) <= 6
     size = 9 if few else max(5, 60 / len(columns))

@@ -16,8 +16,8 @@ from lyricgen.runs.directories import (
     HYDRA_FOLDER,
     MULTIRUN,
     SUMMARY,
-    number_of,
     outputs_directory,
+    read_number,
 )
 from lyricgen.runs.record_files import walk
 from lyricgen.runs.summary import RunSummary, SweepSummary, read_summary
@@ -138,7 +138,7 @@ def _with_summary(directory: Path) -> Iterator[Path]:
 
 
 def _by_number(name: str) -> tuple[float, str]:
-    number = number_of(Path(name))
+    number = read_number(Path(name))
     return (math.inf if number is None else number), name
 
 
@@ -148,7 +148,7 @@ def _add(found: RunRecords, directory: Path, summary: RunSummary | SweepSummary)
         return
     number = summary.job
     if number is None and (directory.parent / MULTIRUN).exists():  # a job of Hydra's own sweeper
-        number = number_of(directory)
+        number = read_number(directory)
     options = flatten(complete(summary.options or {}))
     overrides = parse_overrides(summary.overrides)
     sweep = None if number is None else directory.parent

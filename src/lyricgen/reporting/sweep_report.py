@@ -57,7 +57,7 @@ def report(
     if out is None:
         one = len(directories) == 1 and sweeps == {directories[0].resolve()}
         parent = directories[0] if one else outputs_directory()
-        out = parent / _name_of({"where": where, "by": by, "over": over, "metric": metric})
+        out = parent / _make_name({"where": where, "by": by, "over": over, "metric": metric})
     _write(comparisons, directories or [outputs_directory()], out)
     return comparisons, out
 
@@ -81,7 +81,7 @@ def _write(comparisons: list[Comparison], sources: Sequence[Path], directory: Pa
         ) from error
 
 
-def _name_of(choices: Mapping[str, str | Sequence[str] | None]) -> str:
+def _make_name(choices: Mapping[str, str | Sequence[str] | None]) -> str:
     """Name the directory of a report by the arguments of `report` that are not defaults."""
     parts = [
         f"{option}_{value if isinstance(value, str) else ','.join(value)}"

@@ -39,7 +39,7 @@ class Column(NamedTuple):
     words: bool = False
 
 
-def columns_of(comparison: Comparison, most: int | None = None) -> list[Column]:
+def list_columns(comparison: Comparison, most: int | None = None) -> list[Column]:
     """Make the non-empty columns of the best `most` rows, settings first; None takes all rows."""
     rows, groups = comparison.rows[:most], comparison.groups[:most]
     settings = [
@@ -66,7 +66,7 @@ def columns_of(comparison: Comparison, most: int | None = None) -> list[Column]:
     ]
     return [
         *settings,
-        _column(title_of(comparison.metric), rows["mean"], format_figure, rows["deviation"]),
+        _column(make_title(comparison.metric), rows["mean"], format_figure, rows["deviation"]),
         *(
             one
             for one in figures
@@ -126,7 +126,7 @@ def failures(comparison: Comparison) -> list[str]:
     return [*lines, f"pruned: {pruned:,}"] if pruned else lines
 
 
-def title_of(metric: str) -> str:
+def make_title(metric: str) -> str:
     """Write the name of a figure in words."""
     return metric.replace("/", " ").replace("pseudo_", "pseudo-").replace("_", " ")
 
@@ -144,7 +144,7 @@ def terminal_table(comparison: Comparison, console: Console) -> Table:
 
     If no layout fits, the table has the narrowest. Settings that all rows share stand above it.
     """
-    columns, count = columns_of(comparison, LONGEST), len(comparison.groups)
+    columns, count = list_columns(comparison, LONGEST), len(comparison.groups)
     settings, figures = columns[: len(comparison.keys)], columns[len(comparison.keys) :]
     values = zip(*(group.settings for group in comparison.groups), strict=True)
     same = [count > 1 and len(set(each)) == 1 for each in values]

@@ -50,7 +50,7 @@ def job_directory(number: int, overrides: str) -> str:
     return name.encode()[:150].decode(errors="ignore")
 
 
-def number_of(directory: Path) -> int | None:
+def read_number(directory: Path) -> int | None:
     """Read the number of a job, which begins the name of its directory; None for another name."""
     number = directory.name.partition("_")[0]
     return int(number) if number.isdecimal() else None

@@ -25,7 +25,7 @@ from lyricgen.runs.directories import (
     SUMMARY,
     check_there,
     claim_directory,
-    number_of,
+    read_number,
     refuse_links,
     resume_command,
     unmark,
@@ -107,7 +107,7 @@ class Run:
             "versions": dict(versions()),
         }
         known = {
-            "job": None if self.sweep is None else number_of(self.directory),
+            "job": None if self.sweep is None else read_number(self.directory),
             "search_space": self.search_space,
             "corpus_digest": self.corpus_digest,
             "filled": self.filled or (earlier and _still_filled(earlier, options)) or None,
@@ -162,7 +162,7 @@ class Run:
         """
         settings = _text_settings(options)
         for other in [] if self.sweep is None else sorted(self.sweep.iterdir()):
-            if number_of(other) is None or other.name == self.directory.name:
+            if read_number(other) is None or other.name == self.directory.name:
                 continue
             with suppress(UserError):  # it has no readable summary
                 summary = RunSummary.read(other)

@@ -25,7 +25,7 @@ from lyricgen.runs.directories import (
     check_there,
     directory_taken,
     make_directory,
-    number_of,
+    read_number,
     resume_command,
 )
 from lyricgen.runs.interruption import Interrupted, raise_if_requested
@@ -67,7 +67,7 @@ def jobs_in(directory: Path) -> dict[int, tuple[Path, RunSummary]]:
     Raises:
         OSError: the directory cannot be read.
     """
-    numbered = [(number_of(path), path) for path in directory.iterdir() if path.is_dir()]
+    numbered = [(read_number(path), path) for path in directory.iterdir() if path.is_dir()]
     found = {}
     for number, path in sorted((number, path) for number, path in numbered if number is not None):
         summary = RunSummary.read_earlier(path)

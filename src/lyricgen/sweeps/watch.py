@@ -20,7 +20,7 @@ from typing_extensions import override
 
 from lyricgen.console import format_figure, show
 from lyricgen.errors import UserError, reason
-from lyricgen.runs.directories import SUBMITTED, SUMMARY, claim_directory, is_alive, number_of
+from lyricgen.runs.directories import SUBMITTED, SUMMARY, claim_directory, is_alive, read_number
 from lyricgen.runs.interruption import handle_signals, terminal_signals_blocked
 from lyricgen.runs.summary import RunSummary
 from lyricgen.sweeps.job import create_job_process, process_name, stop_file
@@ -144,7 +144,7 @@ class JobWatch(ABC):
         found = {}
         looked_for = self._numbers - self._ended
         for path in self._sweep.glob(f"*/{SUMMARY}"):
-            number = number_of(path.parent)
+            number = read_number(path.parent)
             if number in looked_for:
                 with suppress(OSError, UserError):  # the file is gone or damaged
                     if path.stat().st_mtime_ns != self._earlier.get(path):

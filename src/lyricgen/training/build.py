@@ -14,7 +14,7 @@ from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.models.card import card
 from lyricgen.models.hybrid import HybridModel
-from lyricgen.models.hybrid_building import build_hybrid, network_of
+from lyricgen.models.hybrid_building import build_hybrid, find_network
 from lyricgen.models.model import Model
 from lyricgen.models.network import CharacterNetwork, recurrent
 from lyricgen.models.ngram.language_model import NgramLanguageModel
@@ -39,7 +39,7 @@ MAX_BATCH_BYTES = 2**31
 CHARACTERS_SHOWN = 20  # first characters of a line in a message
 
 
-def layout_of(options: TrainOptions) -> Layout:
+def choose_layout(options: TrainOptions) -> Layout:
     """Choose the layout of the text: "lines" with sampler=lines, else "stream"."""
     return "lines" if options.sampler.kind == "lines" else "stream"
 
@@ -51,7 +51,7 @@ def build_datamodule(options: TrainOptions, corpus: EncodedCorpus) -> CharacterD
         UserError: the fractions of the splits are wrong, a split is too short, or
             trainer.limit_train_batches leaves no batch.
     """
-    splits = build_splits(options.data, corpus, layout_of(options))
+    splits = build_splits(options.data, corpus, choose_layout(options))
     sampler = _build_sampler(options, splits["train"], len(corpus.vocabulary))
     if options.trainer.epoch_batches(len(sampler)) == 0:
         raise UserError(
@@ -148,7 +148,10 @@ def build_model(
     matrices, seeded with options.seed. A hybrid model counts its n-grams.
     """
     chosen, size = options.model, len(datamodule.vocabulary)
-    text: dict[str, Any] = {"vocabulary_size": size, "start_symbol": layout_of(options) == "lines"}
+    text: dict[str, Any] = {
+        "vocabulary_size": size,
+        "start_symbol": choose_layout(options) == "lines",
+    }
     if chosen.kind == "ngram":
         return NgramLanguageModel(NgramArchitecture(**chosen.model_dump(), **text))
     of_network = chosen.model_dump(include=set(NetworkOptions.model_fields))
@@ -170,7 +173,7 @@ def build_model(
     if options.trainer.precision == "64-true":
         # Lightning would do it too late: it would convert a checkpoint's weights to float32 first
         model.double()
-    network = network_of(model)
+    network = find_network(model)
     network.initialise(options.seed)
     train = datamodule.splits["train"]
     if chosen.output_bias == "zero":
@@ -190,7 +193,7 @@ def trained_model(
     return TrainedModel(
         model,
         datamodule.vocabulary,
-        layout_of(options),
+        choose_layout(options),
         options.data.lowercase,
         options.model_dump(mode="json"),
         longest_line=None if train.line_starts is None else int(train.line_lengths.max()) - 1,
@@ -214,7 +217,7 @@ def build_module(
             build_optimizer,
             options.optimizer,
             fused="mixed" not in options.trainer.precision,
-            hidden_matrices=network_of(model).hidden_matrices(),
+            hidden_matrices=find_network(model).hidden_matrices(),
         ),
         schedule=partial(
             build_scheduler,

@@ -31,7 +31,7 @@ from lyricgen.data.build import find_corpus, log_notices
 from lyricgen.data.corpus import EncodedCorpus
 from lyricgen.errors import UserError
 from lyricgen.models.checkpoint import load
-from lyricgen.models.hybrid_building import network_of
+from lyricgen.models.hybrid_building import find_network
 from lyricgen.models.trained_model import copy_weights
 from lyricgen.runs.directories import BEST, LAST
 from lyricgen.runs.interruption import Interruption
@@ -92,7 +92,7 @@ def prepare(
     else:
         module = build.build_module(options, datamodule, model, state, total)
         trainer = build_trainer(options, datamodule, run, observers, rank)
-        check_precision(options, trainer, network_of(model))
+        check_precision(options, trainer, find_network(model))
         training = NetworkTraining(
             options, datamodule, model, state, observers, description, module, trainer
         )

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, optim
 from typing_extensions import override
 
-from lyricgen.data.batch import Batch, block, rank, seed_of, world_size
+from lyricgen.data.batch import Batch, block, combine_seed, rank, world_size
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.errors import UserError
 from lyricgen.models.cells.cell import State
@@ -102,7 +102,7 @@ class RecurrentModule(pl.LightningModule):
     @override
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         # a seed for each step, whatever was drawn before; torch.manual_seed takes 100 times as long
-        seed = seed_of(self._seed, self.trainer.global_step) + rank() * RANK_DISTANCE
+        seed = combine_seed(self._seed, self.trainer.global_step) + rank() * RANK_DISTANCE
         torch.default_generator.manual_seed(seed)
         if self.device.type == "cuda":
             torch.cuda.default_generators[self.device.index or 0].manual_seed(seed)

@@ -180,7 +180,7 @@ def softmax(z: Array) -> Array:
     return exponential / total
 
 
-def step_of(layer: nn.Module) -> Step:
+def find_step(layer: nn.Module) -> Step:
     """Find the step that computes the same as a layer.
 
     Raises:

@@ -38,16 +38,16 @@ class FusedSteps(ABC):
 
     def __init__(self, totals: Tensor, weight: Tensor, state_bias: Tensor, *state: Tensor) -> None:
         self.totals, self.weight, self.state_bias = totals, weight, state_bias
-        self.gates = self.blocks_of(totals)
+        self.gates = self.split_blocks(totals)
         self.scaled = torch.mul(weight, 2, out=weight.new_empty(weight.shape))
         for letter in self.candidate:
             self.gates[letter].mul_(2)
-            self.blocks_of(self.scaled)[letter].mul_(2)
+            self.split_blocks(self.scaled)[letter].mul_(2)
         self.halves = [totals.new_empty(len(totals) + 1, *part.shape) for part in state]
         for half, part in zip(self.halves, state, strict=True):
             torch.mul(part, 0.5, out=half[0])
 
-    def blocks_of(self, values: Tensor) -> Blocks:
+    def split_blocks(self, values: Tensor) -> Blocks:
         """Split (…, G·H) into views for each gate."""
         return dict(zip(self.letters, values.chunk(len(self.letters), dim=-1), strict=True))
 
@@ -62,7 +62,7 @@ class FusedSteps(ABC):
         into the gradients of the totals. Here they are the derivatives of the sigmoids.
         """
         self.of_totals = torch.addcmul(self.totals, self.totals, self.totals, value=-1)
-        return self.blocks_of(self.of_totals)
+        return self.split_blocks(self.of_totals)
 
     @abstractmethod
     def step_back(self, t: int, twice: list[Tensor]) -> None:

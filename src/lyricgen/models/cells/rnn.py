@@ -69,7 +69,7 @@ class FusedRelu(FusedTanh):
     @override
     def differentiate(self) -> Blocks:
         self.of_totals = self.totals.sign().mul_(0.5)
-        return self.blocks_of(self.of_totals)
+        return self.split_blocks(self.of_totals)
 
 
 class RnnCell(Cell):

@@ -19,7 +19,7 @@ from lyricgen.data.options import Seed
 from lyricgen.errors import UserError
 from lyricgen.files import NOT_ORDINARY, expand_home
 from lyricgen.options import Options, validate
-from lyricgen.runs.directories import STUDY, number_of
+from lyricgen.runs.directories import STUDY, read_number
 from lyricgen.runs.record_files import RecordError, check
 from lyricgen.runs.run import Run
 from lyricgen.sweeps.search.space import describe
@@ -224,7 +224,7 @@ class JobTrial:
             raise _missing_study_error(self._name, self._job) from error
 
 
-def trial_of(run: Run) -> JobTrial:
+def find_trial(run: Run) -> JobTrial:
     """Find the trial of a run.
 
     Raises:
@@ -232,7 +232,7 @@ def trial_of(run: Run) -> JobTrial:
             trial.
         ValueError: the run is not a trial.
     """
-    number = number_of(run.directory)
+    number = read_number(run.directory)
     if run.search is None or run.sweep is None or number is None:
         raise ValueError(f"{run.directory} is no trial of a search")
     return JobTrial(parse(run.search), run.sweep, number)

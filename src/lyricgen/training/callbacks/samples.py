@@ -11,7 +11,7 @@ from typing import Any
 import pytorch_lightning as pl
 from typing_extensions import override
 
-from lyricgen.data.batch import seed_of
+from lyricgen.data.batch import combine_seed
 from lyricgen.data.splits import Split
 from lyricgen.errors import UserError, escape_text
 from lyricgen.evaluation.memorisation import (
@@ -211,7 +211,7 @@ class Samples(Observer):
     def draw(self, step: int, epoch: int) -> list[Sample]:
         """Draw a greedy sample for each prefix, then `options.count` random samples for each."""
         chosen, drawn = self.options, []
-        seed = seed_of(self.seed, step) if chosen.generator == "torch" else self.seed
+        seed = combine_seed(self.seed, step) if chosen.generator == "torch" else self.seed
         for strategy, temperature, count in (
             (GREEDY, 0.0, 1),
             (f"temperature {chosen.temperature:g}", chosen.temperature, chosen.count),
