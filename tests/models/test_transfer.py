@@ -187,7 +187,7 @@ def test_options_that_do_not_shape_the_network_may_differ(here: dict[str, Any]) 
 
 
 def hybrid(vocabulary: Vocabulary, *, trained: bool, **options: Any) -> HybridModel:
-    model = hybrid_models.find_network(
+    model = hybrid_models.network_of(
         vocabulary=vocabulary, cell="gru", layers=2, hidden_size=H, **options
     ).double()
     if not trained:
