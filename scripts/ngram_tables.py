@@ -16,12 +16,12 @@ import torch
 
 from lyricgen.evaluation.memorisation import collect_lines
 from lyricgen.evaluation.scores import CheckpointWithText, open_checkpoints
-from lyricgen.models.ngram.left_out import divide
+from lyricgen.models.ngram.left_out import line_blocks, stream_blocks
 from lyricgen.models.ngram.levels import Level
 from lyricgen.models.ngram.model import NgramCounts
 from lyricgen.models.ngram.training_tables import TrainingTables
 
-BLOCKS = 5
+BLOCKS = 10
 LONGEST = 1000  # characters of a line, since a walk may go round in circles
 
 Context = tuple[int, ...]
@@ -40,7 +40,11 @@ def size_of(value: Any) -> int:
 def report_sizes(evaluated: CheckpointWithText, ngram: Any) -> None:
     size, order = ngram.vocabulary_size, ngram.architecture.order
     ids = evaluated.splits["train"].sound_ids.numpy()
-    blocks = divide(ids, BLOCKS, size, evaluated.corpus.vocabulary.characters.find("\n"))
+    newline = evaluated.corpus.vocabulary.characters.find("\n")
+    if ngram.architecture.start_symbol:
+        blocks = line_blocks(ids, BLOCKS, size)
+    else:
+        blocks = stream_blocks(ids, BLOCKS, newline)
     sizes = {"in a checkpoint": size_of(dict(ngram.state_dict()))}
     for name in ("mixture", "product"):
         made = TrainingTables(

@@ -79,7 +79,7 @@ def plain_settings() -> dict[str, Any]:
 
 
 def list_auto(options: Mapping[str, Any]) -> list[str]:
-    """List the settings that say `auto` to be filled; in others, such as name, it is a text."""
+    """List the settings that say `auto` and can be filled; elsewhere, as in name, it is a text."""
     flat = flatten(options)
     fillable = {*flatten(plain_settings()), "cell.kernel"}
     return [name for name in flat if flat[name] == AUTO and name in fillable]

@@ -190,9 +190,11 @@ def _record(error: BaseException, run: Run, interruption: Interruption) -> None:
         run.fail(error)
         return
     run.interrupt()
-    how = " without a checkpoint; to train from the start"
-    how = "; to go on" if has_checkpoint(run.directory) else how
-    log.info("interrupted%s: %s", how, run.resume_command)
+    if has_checkpoint(run.directory):
+        how = "interrupted; to go on"
+    else:
+        how = "interrupted without a checkpoint; to train from the start"
+    log.info("%s: %s", how, run.resume_command)
     if not isinstance(error, Interrupted):
         interruption.raise_if_requested()
         raise KeyboardInterrupt from error

@@ -201,7 +201,7 @@ def test_metrics_that_were_not_logged(tmp_path: Path) -> None:
     assert read_logged_shares(tmp_path / "checkpoints" / "a.ckpt") == {}
 
 
-def test_lines_of_a_split_of_names() -> None:
+def test_distinct_lines_of_names_are_collected() -> None:
     model = model_of(layout="lines", vocabulary=VOCABULARY)
     split = own_text("ab\ncd\nab\n", "it", model).split
     assert collect_lines(split, VOCABULARY) == {"ab", "cd"}

@@ -117,7 +117,7 @@ def test_distinct_ngrams(texts: list[str], n: int) -> None:
 
 
 @pytest.mark.parametrize("layout", ["stream", "lines"])
-def test_texts_of_a_split(layout: Layout) -> None:
+def test_a_split_is_divided_into_texts(layout: Layout) -> None:
     text = names(40)
     corpus = encode(Corpus("test", "line" if layout == "lines" else "text", text))
     splits = splits_of(text, layout)

@@ -68,7 +68,7 @@ def _call(
     function(*arguments)
 
 
-def train_as_avx2(directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
+def train_with_avx2(directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """Train in a process of its own, on one thread, with the instructions of any CPU with AVX2."""
     command = [sys.executable, "-m", "lyricgen.train", *options]
     variables = {

@@ -1,6 +1,7 @@
 """The numbers that keep the package readable, and the order of its folders."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -100,6 +101,18 @@ def foreign_private_names(tree: ast.AST) -> set[str]:
         and not name.startswith("__")
         and name not in own | of_self | documented
     }
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "scripts").glob("*.py")), ids=lambda path: path.name
+)
+def test_scripts_import_what_the_package_has(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("lyricgen"):
+            module = importlib.import_module(str(node.module))
+            for name in node.names:
+                if not hasattr(module, name.name):
+                    importlib.import_module(f"{node.module}.{name.name}")
 
 
 def test_no_import_points_upwards_or_in_a_circle() -> None:

@@ -18,7 +18,7 @@ def settings(
     own |= {name: changes.pop(name) for name in list(changes) if name in own}
     chosen: dict[str, Any] = {"layers": 1, "cell": "lstm_coupled", "model": "hybrid"}
     chosen |= {name.replace("__", "."): value for name, value in changes.items()}
-    return flatten(recipe(Text(characters, symbols, line_length), chosen=chosen, **own))
+    return recipe(Text(characters, symbols, line_length), chosen=chosen, **own)
 
 
 def test_a_short_a_long_and_a_middle_text() -> None:
@@ -112,7 +112,7 @@ def test_a_chosen_length_sets_the_end_and_the_warmup() -> None:
     # 10 steps of 14 windows of 35 characters are 0.49 epochs
     ten = {"trainer__max_epochs": 10, "trainer__max_steps": 10}
     assert settings(10_000, 100, **ten)["scheduler.warmup_epochs"] == 0.02
-    # of 56 windows of 70 characters 3.92 epochs
+    # 10 steps of 56 windows of 70 characters are 3.92 epochs
     larger = settings(10_000, 100, **ten, data__batch_size=56, data__num_steps=70)
     assert larger["scheduler.warmup_epochs"] == 0.157
 
@@ -123,7 +123,7 @@ def test_larger_batches_make_fewer_steps_of_a_text_that_is_read_in_part() -> Non
     assert larger["trainer.max_steps"] == math.ceil(library["trainer.max_steps"] / 4)
 
 
-def test_what_is_typed_enters_the_budget() -> None:
+def test_typed_settings_enter_the_budget() -> None:
     # 2e12 / (800000 · 256 · (3 · 512 + outputs)), with 1000, 6452 or 2000 outputs
     verse = [
         settings(800_000, 6_452, **typed)["trainer.max_epochs"]
@@ -132,8 +132,12 @@ def test_what_is_typed_enters_the_budget() -> None:
     ]  # fmt: skip
     assert verse == [4, 1, 1, 3, 1]
     assert settings(800_000, 6_452, model__combination="mixture")["model.short_list"] is None
-    # four gates, and an embedding of 512: 2e12 / (50650 · 256 · (4 · 512 + 2582)) and so on
+    # no list for 3,000 characters of which 2,000 are listed
+    listed, unlisted = (settings(800_000, 3_000, model__short_list=each) for each in (2_000, None))
+    assert listed["trainer.max_epochs"] == unlisted["trainer.max_epochs"]
+    # four gates: 2e12 / (50650 · 256 · (4 · 512 + 2582))
     assert settings(50_650, 2_582, cell="lstm")["trainer.max_epochs"] == 33
+    # an embedding of 512: 2e12 / (50650 · 256 · (3 · 768 + 2582))
     assert settings(50_650, 2_582, model__embedding_size=512)["trainer.max_epochs"] == 32
     jaychou = settings(50_650, 2_582, hidden_size=512)
     # 2e12 / (50650 · (3·512·1024 + 512·2582))

@@ -45,7 +45,7 @@ class Windows:
     ends: Tensor | None = None
 
 
-def list_windows(
+def make_windows(
     starts: Tensor,
     lengths: Tensor,
     starts_stream: bool,

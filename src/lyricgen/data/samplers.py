@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lyricgen.data.batch import Sampler, TrainingSampler, Windows, combine_seed, list_windows
+from lyricgen.data.batch import Sampler, TrainingSampler, Windows, combine_seed, make_windows
 from lyricgen.data.options import Shuffle
 from lyricgen.data.splits import Split
 from lyricgen.errors import UserError
@@ -127,7 +127,7 @@ class RandomSampler(TrainingSampler):
         begins = chosen * self.num_steps - offset
         ends = (begins + self.num_steps).clamp(max=self.num_targets)
         starts = begins.clamp(min=0)
-        return _without_equal_lengths(list_windows(starts, ends - starts, True))
+        return _without_equal_lengths(make_windows(starts, ends - starts, True))
 
 
 class ConsecutiveSampler(TrainingSampler):
@@ -181,7 +181,7 @@ class ConsecutiveSampler(TrainingSampler):
         first, end = (at * self.columns // len(self) for at in (index, index + 1))
         starts_stream = index == 0 or not self.carry_state
         lengths = (self.row_lengths - first).clamp(max=end - first)
-        return _without_equal_lengths(list_windows(self.row_starts + first, lengths, starts_stream))
+        return _without_equal_lengths(make_windows(self.row_starts + first, lengths, starts_stream))
 
 
 class LineSampler(TrainingSampler):
@@ -235,7 +235,7 @@ class LineSampler(TrainingSampler):
         """Choose the rows of one batch."""
         chosen = self._rows(epoch, slice(index * self.batch_size, (index + 1) * self.batch_size))
         starts_stream = not self.carry_state or epoch == index == 0
-        return list_windows(self.row_starts[chosen], self.row_lengths[chosen], starts_stream)
+        return make_windows(self.row_starts[chosen], self.row_lengths[chosen], starts_stream)
 
     def _rows(self, epoch: int, window: slice) -> Tensor | slice:
         """Find the rows at some places of the epoch's order."""
@@ -289,7 +289,7 @@ class StreamSampler:
         del epoch
         first = index * self.num_steps
         lengths = (self.row_targets - first).clamp(0, self.num_steps)
-        return list_windows(self.starts + first, lengths, index == 0, self.following)
+        return make_windows(self.starts + first, lengths, index == 0, self.following)
 
 
 class LineScoringSampler:
@@ -326,7 +326,7 @@ class LineScoringSampler:
         starts = self.line_starts[lines] + first
         lengths = left.clamp(max=self.num_steps)
         following = self.following if int(left.max()) > self.num_steps else 0
-        return list_windows(starts, lengths, piece == 0, following, ends=starts + left + 1)
+        return make_windows(starts, lengths, piece == 0, following, ends=starts + left + 1)
 
 
 def evaluation_sampler(split: Split, vocabulary_size: int, following: int = 0) -> Sampler:

@@ -235,11 +235,11 @@ def _label(character: str, missing: str) -> str:
     return character if shown else f"U+{ord(character):04X}"
 
 
-def _title(model: TrainedModel, labels: list[str], layer: int, drawn: int) -> str:
+def _title(model: TrainedModel, labels: list[str], layer: int, plotted: int) -> str:
     architecture = model.recurrent_model.architecture
     shown = [label if len(label) == 1 else "□" for label in labels[:TITLE_CHARACTERS]]
     text = "".join(shown) + "…" * (len(labels) > TITLE_CHARACTERS)
     where = f"layer {layer} of {architecture.layers}"
     size = architecture.hidden_size
-    units = f"{size} units" if drawn == size else f"{drawn} of {size} units, which vary most"
+    units = f"{size} units" if plotted == size else f"{plotted} of {size} units, which vary most"
     return f"{architecture.cell.kind}, {where}, {units}: {text}"

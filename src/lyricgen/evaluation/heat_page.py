@@ -134,9 +134,10 @@ def alternatives(model: TrainedModel, split: Split, what: str) -> Alternatives:
             found.parts.setdefault(name, np.full(count, np.nan))[positions] = weights[counted]
     if split.line_starts is None:
         return found
-    kept, (nats, ranks, ids, probabilities, shares) = (split.ids < size).numpy(), found
-    shares = {name: weights[kept] for name, weights in shares.items()}
-    return Alternatives(nats[kept], ranks[kept], ids[kept], probabilities[kept], shares)
+    kept = (split.ids < size).numpy()
+    nats, ranks, ids, probabilities, shares = found
+    of_kept = {name: weights[kept] for name, weights in shares.items()}
+    return Alternatives(nats[kept], ranks[kept], ids[kept], probabilities[kept], of_kept)
 
 
 def heat_page(model: TrainedModel, text: OwnText, checkpoint: str, source: str) -> str:

@@ -62,7 +62,7 @@ def levels(stops: str) -> list[Level]:
 
 
 def choose_level(bits: float, most: float) -> int:
-    """Find the level, 0 to `LEVELS` - 1, of a surprisal on a scale that ends at `most` bits."""
+    """Choose the level, 0 to `LEVELS` - 1, of a surprisal on a scale that ends at `most` bits."""
     return min(LEVELS - 1, int(bits / most * LEVELS))
 
 

@@ -91,7 +91,7 @@ def request_texts(
 
 
 def members(option: str, given: str, characters: str, *, ignore_case: bool = False) -> Tensor:
-    r"""Find the characters of a set that a user has written, (V,) booleans.
+    r"""Find which characters belong to a set that a user has written, (V,) booleans.
 
     Args:
         option: name of the option that gives the set, for the error.

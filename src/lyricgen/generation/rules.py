@@ -203,12 +203,12 @@ def free_lines(
     at_start: Tensor,
     finish_by: int,
 ) -> Rule:
-    """Make a rule for lines of any length, none empty, each with its own set of first characters.
+    """Make a rule for non-empty lines of any length; each has its own set of first characters.
 
     Args:
         allowed: (M, V) booleans: the line break, characters within a line, then sets of first
             characters.
-        heads: for each line the number of the set of its first character.
+        heads: for each line, the row of `allowed` with the set of its first characters.
         line_break: id of the line break.
         begun: (R,) int64, line breaks in the prefix.
         at_start: (R,) booleans, whether the next character begins a line.

@@ -61,8 +61,8 @@ class RecurrentStepper:
     `stepper` explains the other arguments.
 
     Attributes:
-        logits: (B, V) of the next character of each text, valid until the next step; after a step,
-            (B, C) for `output` of C classes.
+        logits: (B, C) of the next character of each text by `output`, valid until the next step;
+            before the first step (B, V), of all characters.
         hidden: (B, H) last hidden states, valid until the next step.
     """
 
@@ -182,7 +182,7 @@ def stepper(model: NextModel, prefixes: Sequence[Tensor], length: int) -> Steppe
     if not layers:
         return ModelStepper(model, prefixes)
     if is_hybrid(model):
-        network = RecurrentStepper(model.network, prefixes, layers, model.output_layer(), length)
+        network = RecurrentStepper(model.network, prefixes, layers, model.find_outputs(), length)
         return HybridStepper(model, prefixes, network)
     recurrent = cast(LanguageModel, model)
     output = recurrent.output_weight, recurrent.output.bias

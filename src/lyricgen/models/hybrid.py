@@ -132,7 +132,7 @@ class HybridModel(NextModel):
             (B, T, V), (B, T, C), and the state.
         """
         hidden, rows, state = self._read(inputs, state)
-        logits = self._class_logits(hidden)
+        logits = self._compute_class_logits(hidden)
         mixed = self.mix(hidden.flatten(0, 1), logits.flatten(0, 1), rows.flatten(1))
         return mixed.view(*inputs.shape, -1), logits, state
 
@@ -144,16 +144,16 @@ class HybridModel(NextModel):
         rows = torch.from_numpy(np.stack(contexts)).to(hidden.device)
         return hidden, rows, (*after, *ngram_state)
 
-    def output_layer(self) -> tuple[Tensor, Tensor]:
+    def find_outputs(self) -> tuple[Tensor, Tensor]:
         """Find the weight, (C, H), and bias, (C,), of the network's outputs for classes."""
         weight, bias = self.network.output_weight, torch.as_tensor(self.network.output.bias)
         if self.short_list is None:
             return weight, bias
         return weight.index_select(0, self.short_list.rows), self.short_list.take(bias)
 
-    def _class_logits(self, hidden: Tensor) -> Tensor:
+    def _compute_class_logits(self, hidden: Tensor) -> Tensor:
         """Compute the logits of classes by the network, (…, H) -> (…, C), at least float32."""
-        return at_least_float32(F.linear(self.network.dropout(hidden), *self.output_layer()))
+        return at_least_float32(F.linear(self.network.dropout(hidden), *self.find_outputs()))
 
     @override
     def train(self, mode: bool = True) -> Self:
@@ -219,7 +219,7 @@ class HybridModel(NextModel):
         self, batch: Batch, state: State | None, label_smoothing: float
     ) -> tuple[Tensor, Tensor, State]:
         hidden, state = self.network.recurrence(self.network.features(batch.inputs), state)
-        short, logits = self.short_list, self._class_logits(hidden).flatten(0, 1)  # (M, C)
+        short, logits = self.short_list, self._compute_class_logits(hidden).flatten(0, 1)  # (M, C)
         log_probabilities, targets = F.log_softmax(logits, dim=-1), batch.targets.flatten()
         counted = targets != IGNORED
         if short is not None:
@@ -259,7 +259,7 @@ class HybridModel(NextModel):
             hidden, rows, state = self._read(batch.inputs, None if batch.starts_stream else state)
             hidden, rows, targets = hidden.flatten(0, 1), rows.flatten(1), batch.targets.flatten()
             counted = targets != IGNORED
-            logits, short = self._class_logits(hidden), self.short_list
+            logits, short = self._compute_class_logits(hidden), self.short_list
             distributions = self._distributions_on(logits, logarithms=False)
             passed = distributions.passed_shares(rows)
             logs = self.weights(hidden, passed.T).log()  # (M, K + 1)
@@ -288,7 +288,7 @@ class HybridModel(NextModel):
     ) -> tuple[Tensor, dict[str, Tensor], State]:
         hidden, rows, state = self._read(batch.inputs, state)
         shape, hidden, rows = batch.inputs.shape, hidden.flatten(0, 1), rows.flatten(1)
-        logits = self._class_logits(hidden)
+        logits = self._compute_class_logits(hidden)
         passed = self._distributions_on(logits, logarithms=self.multiplies).passed_shares(rows)
         weights = self.weights(hidden, passed.T).view(*shape, -1).unbind(-1)
         names = [*(f"{order}-gram" for order in range(1, len(rows) + 1)), "network"]
@@ -300,7 +300,7 @@ class HybridModel(NextModel):
         hidden, rows, _ = self._read(inputs, None)
         texts = torch.arange(len(inputs))
         last, rows = hidden[texts, lengths - 1], rows[:, texts, lengths - 1]  # (B, H), (K, B)
-        mixed = self.mix(last, self._class_logits(last), rows)
+        mixed = self.mix(last, self._compute_class_logits(last), rows)
         return F.nll_loss(mixed, targets.long(), reduction="none")
 
     @override

@@ -1,4 +1,4 @@
-"""Build a hybrid model from its options and its text; find its network, and make a model of it."""
+"""Build hybrid models from their options and texts; find the networks of models."""
 
 from collections.abc import Mapping
 
@@ -114,7 +114,11 @@ def extract_network(model: HybridModel) -> LanguageModel:
 
 
 def find_network(model: Model) -> CharacterNetwork:
-    """Find the network in a model that has one."""
+    """Find the network in a model.
+
+    Raises:
+        TypeError: the model has no network.
+    """
     network = model.network if isinstance(model, HybridModel) else model
     if not isinstance(network, CharacterNetwork):
         raise TypeError(f"{model.description} has no network")

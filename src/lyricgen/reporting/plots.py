@@ -107,8 +107,8 @@ def plot_curves(comparison: Comparison, curves: LearningCurves) -> Figure:
     figure, axes = new_plot(f"{make_title(curves.metric)} by {curves.unit}")
     lines: dict[str, Any] = {}
     heights: list[float] = []
-    drawn = dict(list(curves.means.items())[:MOST_LINES])
-    for rank, points in drawn.items():
+    plotted = dict(list(curves.means.items())[:MOST_LINES])
+    for rank, points in plotted.items():
         colour, order = _colour(rank), 2 + (rank < len(SERIES))
         means, deviations = points["mean"], points["std"].fillna(0.0)
         style = {"marker": "o", "markersize": 3} if len(points) < 3 else {}
@@ -117,7 +117,7 @@ def plot_curves(comparison: Comparison, curves: LearningCurves) -> Figure:
         if deviations.any():
             low, high = (means - deviations).clip(lower=1.0), means + deviations
             axes.fill_between(points.index, low, high, color=colour, alpha=0.18, linewidth=0)
-        lines.setdefault(_label(comparison, rank, drawn), line)
+        lines.setdefault(_label(comparison, rank, plotted), line)
     # the perplexity of n-gram models, if it is equal in all runs with figures
     ngrams = {round(run.figures.get(NGRAM, 0.0), 6) for run in comparison.records if run.figures}
     if comparison.metric == DEFAULT_METRIC and len(ngrams) == 1 and (ngram := ngrams.pop()):
@@ -141,8 +141,8 @@ def plot_price(comparison: Comparison, name: str, title: str) -> Figure:
     points = list(rows.itertuples(name=None))  # rank, price, figure and deviation of each
     handles: list[Any] = []
     labels: list[str] = []
-    for colour, drawn in groupby(points, lambda point: _colour(point[0])):
-        ranks, xs, ys, deviations = zip(*drawn, strict=True)
+    for colour, plotted in groupby(points, lambda point: _colour(point[0])):
+        ranks, xs, ys, deviations = zip(*plotted, strict=True)
         bars = np.nan_to_num(deviations) if np.nan_to_num(deviations).any() else None
         style = {"markersize": 5, "capsize": 2, "linewidth": 1, "zorder": 2 + (colour != LINE)}
         handles.append(axes.errorbar(xs, ys, bars, fmt="o", color=colour, **style))  # type: ignore[arg-type]

@@ -94,7 +94,7 @@ def handle_signals(signals: Iterable[signal.Signals] = SIGNALS) -> Iterator[Inte
     unraisable = sys.unraisablehook
 
     def report(unraised: Any) -> None:
-        if not isinstance(unraised.exc_value, Interrupted):  # which is raised again later
+        if not isinstance(unraised.exc_value, Interrupted):  # Interrupted is raised again later
             unraisable(unraised)
 
     try:

@@ -127,7 +127,7 @@ def is_epoch_end(trainer: pl.Trainer) -> bool:
 def is_exact_point(trainer: pl.Trainer) -> bool:
     """Whether a run can be resumed exactly after the newest step.
 
-    If a validation or the end of the epoch comes next, the resumed run would skip it.
+    It cannot if a validation or the end of the epoch comes next, which the resumed run would skip.
     """
     if is_epoch_end(trainer):
         return False

@@ -142,7 +142,7 @@ def train_and_evaluate(training: Training, run: Run, point: ResumePoint) -> None
         rewind(run.directory, point.state.sizes)
     checkpoint = None
     if point.checkpoint is not None:
-        # which may replace a damaged file
+        # last.ckpt, which this replaces, may be damaged
         checkpoint = point.checkpoint.replace(run.checkpoints / LAST)
         log.info("going on after step %d of %s", point.steps, run.directory)
     if training.world_size == 1:

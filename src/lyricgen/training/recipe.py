@@ -60,7 +60,8 @@ def recipe(
     max_epochs, max_steps = chosen.get("trainer.max_epochs"), chosen.get("trainer.max_steps")
     ratio = text.characters / math.sqrt(text.symbols)
     long = min(max(math.log(ratio / SHORT) / math.log(LONG / SHORT), 0.0), 1.0)
-    sizes = _sizes(text, 512 if on_gpu else 384 if effort == "high" and long == 1 else 256, chosen)
+    size = 512 if on_gpu else 384 if effort == "high" and long == 1 else 256
+    sizes = _choose_sizes(text, size, chosen)
     # characters to read
     budget = BUDGET * (HIGH if effort == "high" else 1) * (GPU if on_gpu else 1)
     budget /= _count_multiplications(text, {**sizes, **chosen})
@@ -89,7 +90,7 @@ def recipe(
     }
 
 
-def _sizes(text: Text, hidden_size: int, chosen: Mapping[str, Any]) -> dict[str, Any]:
+def _choose_sizes(text: Text, hidden_size: int, chosen: Mapping[str, Any]) -> dict[str, Any]:
     """Choose the sizes of a model, by flat names; `hidden_size` unless the user has chosen one."""
     tied = text.symbols > 1000
     way = "product" if text.characters >= PRODUCT else "mixture"
@@ -107,8 +108,9 @@ def _count_multiplications(text: Text, settings: Mapping[str, Any]) -> int:
     """Count the multiplications for a character in the cells and in the output layer."""
     size: int = settings["hidden_size"]
     outputs: int = text.symbols
-    if settings["model"] == "hybrid":
-        outputs = min(outputs, settings["model.short_list"] or outputs)
+    listed = settings["model.short_list"] if settings["model"] == "hybrid" else None
+    if listed is not None and outputs > 2 * listed:  # fewer characters get no list
+        outputs = listed
     inputs: int = (settings["model.embedding_size"] or size) + (2 * settings["layers"] - 1) * size
     return size * (len(CELLS[settings["cell"]].gates) * inputs + outputs)
 

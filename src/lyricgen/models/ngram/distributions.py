@@ -67,7 +67,8 @@ class Distributions:
 
     The lowest levels are tables of whole distributions, as long as these are small. Each further
     level multiplies the distributions of the level below by `passed`, and adds `direct` to its
-    entries. No two entries have the same index, so the result does not depend on their order.
+    entries. No two entries have the same index, so the result does not depend on their order. With
+    `logarithms` the tables hold logarithms, and each entry adds its change, as `Logs` explains.
 
     Args:
         levels: levels 1 … K.
@@ -133,7 +134,7 @@ class Distributions:
 
     def logs(self, rows: Tensor) -> Logs:
         """Find the log-probabilities of each order; `mix` explains the rows."""
-        return Logs(self._table, self._table_rows(rows), list(self._entries(rows)))
+        return Logs(self._table, self._find_table_rows(rows), list(self._entries(rows)))
 
     def mix(self, weights: Tensor, rows: Tensor, passed: Tensor) -> Tensor:
         """Compute the sum of the orders' distributions, or of their logarithms, with weights.
@@ -147,13 +148,13 @@ class Distributions:
             Probabilities, (M, V); they sum to the sum of the weights. Or logarithms, (M, V), up to
             a constant of each position.
         """
-        if self._logarithms:  # an order changes the logarithms of the shorter one
+        if self._logarithms:  # a constant of a position scales nothing but all of its probabilities
             passed = torch.ones_like(passed)
         # for one position, many small operations of torch take longer than those of NumPy
         if self._arrays and rows.shape[1] == 1 and not weights.requires_grad:
             one = (values.flatten().tolist() for values in (weights, rows, passed))
             return torch.from_numpy(self._mix_one(*one))[None]
-        table_rows = self._table_rows(rows)
+        table_rows = self._find_table_rows(rows)
         # the weights of p_k in all orders from k up
         each, passes = weights.unbind(), passed.unbind()
         share, shares = each[-1], []
@@ -185,7 +186,7 @@ class Distributions:
                 mixed[symbols[some]] += low[k] * number[some]
         return mixed
 
-    def _table_rows(self, rows: Tensor) -> Tensor:
+    def _find_table_rows(self, rows: Tensor) -> Tensor:
         """Find the rows of low orders in the table, (M, L); unseen contexts take the shorter's."""
         found = [rows[0].clamp(min=0)]
         for offset, row in zip(self._offsets[1:], rows[1:], strict=False):
@@ -193,7 +194,7 @@ class Distributions:
         return torch.stack(found, dim=1)
 
     def _entries(self, rows: Tensor) -> Iterator[Change]:
-        """Find the entries of each high order, as in `Logs.changes`, with `direct` for `mix`."""
+        """Find the entries of each high order, as `Change`; without logarithms, with `direct`."""
         begins, counts = [], []
         for (first, _, _), row in zip(self._sparse, rows[len(self._offsets) :], strict=True):
             known = row.clamp(min=0)

@@ -78,7 +78,7 @@ class TrainingTables:
             that of its class, (M, K) float32 each; arbitrary for padding. Without a short list, the
             class is the character.
         """
-        positions, indices = self._indices(batch)
+        positions, indices = self._find_indices(batch)
         self._terms = self._terms.to(positions.device)
         found = self._terms[:, indices]  # (2 or 3, M, K)
         if self._begin:
@@ -105,7 +105,7 @@ class TrainingTables:
 
     def logs(self, batch: Batch, dtype: torch.dtype) -> Logs:
         """Find the distributions of the classes of a batch's targets; arbitrary for padding."""
-        positions, indices = self._indices(batch)
+        positions, indices = self._find_indices(batch)
         made = self._distributions
         if made is None or (made.device, made.dtype) != (positions.device, dtype):
             size = self._ngram.vocabulary_size
@@ -123,7 +123,7 @@ class TrainingTables:
             rows = torch.where(positions >= 0, rows, new.to(rows.device))
         return made.logs(rows)
 
-    def _indices(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _find_indices(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Find a batch's targets among the counted characters, (M,).
 
         Returns:
