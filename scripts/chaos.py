@@ -72,12 +72,16 @@ VARIATIONS: tuple[tuple[tuple[str, ...], ...], ...] = (
         (),
         ("model.weight_drop=0.5", "model.noise=0.2"),
         ("model.locked_dropout=true", "model.noise=0.2", "model.noise_kind=kneser_ney"),
-        ("model.input=embedding", "model.embedding_dropout=0.2"),
     ),
     ((), ("callbacks.average.enabled=true",)),
     (("scheduler=none",), ("scheduler=cosine",), ("scheduler=plateau", "scheduler.patience=0")),
     ((), (), ("trainer.precision=64-true",), ("trainer.precision=bf16-mixed",)),
-    ((), (), ("model.input=one_hot", "model.tie_weights=false"), ("loss.label_smoothing=0",)),
+    (
+        (),
+        ("model.input=one_hot", "model.tie_weights=false"),
+        ("model.embedding_dropout=0.2",),
+        ("loss.label_smoothing=0",),
+    ),
     (
         ("optimizer=sgd", "optimizer.momentum=0.9"),
         ("optimizer=adam",),
