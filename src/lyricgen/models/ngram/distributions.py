@@ -148,7 +148,8 @@ class Distributions:
             Probabilities, (M, V); they sum to the sum of the weights. Or logarithms, (M, V), up to
             a constant of each position.
         """
-        if self._logarithms:  # a constant of a position scales nothing but all of its probabilities
+        if self._logarithms:
+            # ln p_k is ln p_{k-1} plus the changes of order k, up to a constant of the position
             passed = torch.ones_like(passed)
         # for one position, many small operations of torch take longer than those of NumPy
         if self._arrays and rows.shape[1] == 1 and not weights.requires_grad:

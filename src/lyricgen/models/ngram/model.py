@@ -49,7 +49,7 @@ NOTHING = -1  # stands for a missing symbol, as before the first symbol of a str
 
 
 class Grams:
-    """The distinct grams of a training text, from one symbol up to a longest length, with numbers.
+    """The distinct grams of a training text, of one symbol up to a longest length, each numbered.
 
     Ids 0..V-1 are the symbols to predict. The id V is START, which opens a line. It is never
     predicted, and no context reaches back past it. A text without START is one stream.
