@@ -31,7 +31,7 @@ Printer = Callable[[str], None]
 
 PATIENCE = 2.0  # seconds of work before its progress is shown
 SILENCE = 10.0  # seconds between lines about progress outside a terminal
-WIDEST = 1000  # most characters in a line of a table outside a terminal
+WIDEST = 1000  # most columns of a line of a table outside a terminal
 ALTERED_BY_RICH = "\t\u2028\u2029"  # in tables, it would turn these into spaces and new lines
 STAND_INS = range(0xFDD0, 0x110000)  # code points to stand for them; Unicode reserves the first 32
 EXPONENT_FROM = 1e7  # smallest figure that is shown by its exponent
@@ -247,7 +247,7 @@ def format_figure(value: float, digits: int = 2, sign: str = "") -> str:
 
 
 def table_console() -> Console:
-    """Console for tables; outside a terminal its lines have up to `WIDEST` characters."""
+    """Console for tables; outside a terminal its lines have up to `WIDEST` columns."""
     console = get_console()
     return console if console.is_terminal else Console(width=WIDEST, quiet=console.quiet)
 

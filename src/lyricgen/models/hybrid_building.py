@@ -100,7 +100,11 @@ def join_ngrams(
 
 
 def extract_network(model: HybridModel) -> LanguageModel:
-    """Make a model of a hybrid model's network; with a short list, 1-grams divide the rest."""
+    """Return a hybrid model's network as a language model of the whole vocabulary.
+
+    Without a short list this is the network itself. With one it is a new model, in which 1-grams
+    divide the probability of the rest among the characters that are not listed.
+    """
     short, built = model.short_list, model.network.architecture
     if short is None:
         return model.network
