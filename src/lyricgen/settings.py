@@ -25,7 +25,7 @@ DECIDING = (
     *("control_characters", *SPLITTING),
 )
 # Settings that older runs do not record, with their values in those runs.
-OLDER = {"recipe": "none", "effort": "normal"}
+OLDER: dict[str, Any] = {"recipe": "none", "effort": "normal", "memory": {"kind": "none"}}
 # The same for settings of groups: a group, its choice (None: any), and the settings.
 ADDED: tuple[tuple[str, str | None, dict[str, Any]], ...] = (
     ("callbacks", None, {"average": {"enabled": False, "decay": 0.98}}),

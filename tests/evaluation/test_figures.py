@@ -18,7 +18,8 @@ from lyricgen.data import samplers
 from lyricgen.data.batch import IGNORED
 from lyricgen.evaluate import main
 from lyricgen.evaluation.intervals import Series, SplitText, row, utf8_sizes
-from lyricgen.evaluation.scores import open_checkpoints, read_split
+from lyricgen.evaluation.scores import open_checkpoints
+from lyricgen.models.scoring import read_split
 from tests.conftest import ROOT, TINY, CommandOutput, Train, copy_run, messages, refusal, run_main
 
 Evaluate = Callable[..., CommandOutput]

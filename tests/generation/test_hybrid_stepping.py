@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from lyricgen.generation.stepping import HybridStepper, ModelStepper, stepper
+from lyricgen.generation.steppers import stepper
+from lyricgen.generation.stepping import HybridStepper, ModelStepper
 from lyricgen.models.ngram import distributions
 from lyricgen.models.options import Combination
 from tests.helpers.checkpoints import VOCABULARY

@@ -12,8 +12,9 @@ import torch
 
 import lyricgen
 from lyricgen.errors import UserError
-from lyricgen.evaluation.scores import open_checkpoints, split_nats
+from lyricgen.evaluation.scores import open_checkpoints
 from lyricgen.generate import main
+from lyricgen.models.scoring import split_nats
 from tests.conftest import CommandOutput, run_main
 from tests.helpers.generating import train_run
 

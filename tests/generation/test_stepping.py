@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from lyricgen.generation import stepping
-from lyricgen.generation.stepping import ModelStepper, RecurrentStepper, Stepper, stepper
+from lyricgen.generation.steppers import Stepper, stepper
+from lyricgen.generation.stepping import ModelStepper, RecurrentStepper
 from lyricgen.models.cells.cell import Cell
 from tests.helpers.networks import CELLS
 from tests.helpers.stepping import PREFIXES, V, network

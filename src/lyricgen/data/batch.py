@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from lyricgen.data.corpus import CheckedMapping
+from lyricgen.data.recall import Recollection
 
 IGNORED = -100  # the target of padding, as in torch.nn.functional.cross_entropy
 # Rows read from a mapped text before its pages are given back: Linux maps up to 2 MB around a row.
@@ -130,10 +131,17 @@ class Batch:
     starts_stream: bool  # whether the state is zeroed first
     num_characters: int  # targets without padding, in all processes
     following: Tensor | None = None  # (B, K) int64 ids after the targets; IGNORED past the end
+    recalled: Tensor | None = None  # (B, T, 3, K) uint8 counts of recalled characters, see `recall`
 
 
-def cut(ids: Tensor, windows: Windows) -> Batch:
-    """Gather the batch at the positions `windows` of a text, `ids` (N,), on the device of `ids`."""
+def cut(ids: Tensor, windows: Windows, recollection: Recollection | None = None) -> Batch:
+    """Gather the batch at the positions `windows` of a text, on the device of the text.
+
+    Args:
+        ids: (N,) the text.
+        windows: positions of the rows.
+        recollection: what a reader of the text recalls, on its device; None for no memory.
+    """
     starts = windows.starts.to(ids.device, non_blocking=True)
     steps = torch.arange(windows.num_steps + 1, device=ids.device)  # (T+1,)
     positions = starts[:, None] + steps  # (B, T+1)
@@ -153,7 +161,12 @@ def cut(ids: Tensor, windows: Windows) -> Batch:
         following = ids[positions.clamp(max=len(ids) - 1)].long()
         ends = len(ids) if windows.ends is None else windows.ends.to(ids.device)[:, None]
         following = following.masked_fill(positions >= ends, IGNORED)
-    return Batch(inputs, targets, starts, windows.starts_stream, windows.num_characters, following)
+    recalled = None if recollection is None else recollection.look_up(starts[:, None] + steps[1:])
+    return Batch(
+        *(inputs, targets, starts, windows.starts_stream, windows.num_characters),
+        following=following,
+        recalled=recalled,
+    )
 
 
 class BatchLoader:
@@ -168,6 +181,7 @@ class BatchLoader:
         mapping: the mapped file of the ids, which checks them before they are read; None for ids in
             memory.
         process: rank and world size; each process reads its own rows of every batch.
+        recollection: what a reader of the split recalls; None for no memory.
 
     Raises:
         UserError: the mapped ids are damaged and cannot be restored; also during an iteration.
@@ -181,8 +195,10 @@ class BatchLoader:
         position: Callable[[], tuple[int, int]] = lambda: (0, 0),
         mapping: CheckedMapping | None = None,
         process: tuple[int, int] = (0, 1),
+        recollection: Recollection | None = None,
     ) -> None:
         self.ids = _copy_ids(ids, device, mapping) if _fits(ids, device) else ids
+        self._recollection = None if recollection is None else recollection.to(self.ids.device)
         self._mapping = mapping
         self._sampler = sampler  # Lightning looks into an attribute `sampler`
         self.device = device
@@ -204,7 +220,7 @@ class BatchLoader:
                     rows = len(windows.starts)
                 steps = windows.num_steps + 1 + windows.following
                 self._mapping.check(self.ids, windows.starts, steps)
-            yield _move_batch(cut(self.ids, windows), self.device)
+            yield _move_batch(cut(self.ids, windows, self._recollection), self.device)
 
 
 def _fits(ids: Tensor, device: torch.device) -> bool:
@@ -236,7 +252,7 @@ def _copy_ids(ids: Tensor, device: torch.device, mapping: CheckedMapping | None)
 def _move_batch(batch: Batch, device: torch.device) -> Batch:
     if batch.inputs.device == device:
         return batch
-    names = ("inputs", "targets", "starts", "following")
+    names = ("inputs", "targets", "starts", "following", "recalled")
     tensors = {name: part for name in names if (part := getattr(batch, name)) is not None}
     moved = {name: part.to(device, non_blocking=True) for name, part in tensors.items()}
     return replace(batch, **moved)

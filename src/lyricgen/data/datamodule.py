@@ -7,6 +7,7 @@ import torch
 from typing_extensions import override
 
 from lyricgen.data.batch import BatchLoader, Sampler, rank, world_size
+from lyricgen.data.recall import Recollection
 from lyricgen.data.samplers import evaluation_sampler
 from lyricgen.data.splits import Split
 from lyricgen.data.vocabulary import Vocabulary
@@ -25,6 +26,9 @@ class CharacterDataModule(pl.LightningDataModule):
         sampler: chooses the positions of each training batch.
         following: number of characters that the model also reads after each held-out window.
 
+    Attributes:
+        recollections: by split, what a reader recalls of it; empty for a model without memory.
+
     Raises:
         UserError: a split has fewer than two characters.
     """
@@ -37,6 +41,7 @@ class CharacterDataModule(pl.LightningDataModule):
         self.vocabulary = vocabulary
         self.splits = splits
         self.sampler = sampler
+        self.recollections: dict[str, Recollection] = {}
         for name, split in splits.items():
             if len(split.ids) < 2:
                 raise UserError(
@@ -56,7 +61,10 @@ class CharacterDataModule(pl.LightningDataModule):
             return trainer.current_epoch, progress.current.ready
 
         process = rank(), world_size()
-        return BatchLoader(split.ids, self.sampler, self._device, position, split.mapping, process)
+        return BatchLoader(
+            *(split.ids, self.sampler, self._device, position, split.mapping, process),
+            recollection=self.recollections.get("train"),
+        )
 
     @override
     def val_dataloader(self) -> BatchLoader | list[BatchLoader]:
@@ -72,7 +80,12 @@ class CharacterDataModule(pl.LightningDataModule):
         split = self.splits[name]
         sampler = evaluation_sampler(split, len(self.vocabulary), self.following)
         process = rank(), world_size()
-        return BatchLoader(split.ids, sampler, self._device, mapping=split.mapping, process=process)
+        return BatchLoader(
+            *(split.ids, sampler, self._device),
+            mapping=split.mapping,
+            process=process,
+            recollection=self.recollections.get(name),
+        )
 
     @override
     def transfer_batch_to_device(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, field_validator
 
 from lyricgen.errors import UserError
 from lyricgen.options import Options
@@ -74,6 +74,32 @@ class DataOptions(Options):
     test_fraction: float = Field(ge=0, lt=1)
     max_held_out: int | None = Field(ge=2)
     split_seed: NonNegativeInt
+
+
+Scope = Literal["split", "document", "line"]
+
+
+class RecallOptions(Options):
+    """Options of what a reader recalls of a text, as in `memory=cache`.
+
+    Attributes:
+        orders: lengths of the contexts after which characters are recalled, rising.
+        occurrences: number of newest occurrences of a context that are recalled.
+        size: how many characters the reader looks back at most.
+        scope: part of the text that the reader remembers.
+    """
+
+    orders: tuple[Annotated[int, Field(ge=1, le=32)], ...] = Field(strict=False, min_length=1)
+    occurrences: int = Field(ge=1, le=255)
+    size: int = Field(ge=1, le=2**31 - 1)
+    scope: Scope
+
+    @field_validator("orders")
+    @classmethod
+    def _check_orders(cls, orders: tuple[int, ...]) -> tuple[int, ...]:
+        if list(orders) != sorted(set(orders)):
+            raise ValueError("give each length once, in rising order")
+        return orders
 
 
 class RandomOptions(Options):

@@ -26,11 +26,12 @@ from lyricgen.data.vocabulary import code_points
 from lyricgen.errors import UserError, escape_line
 from lyricgen.evaluation.intervals import Floats, Integers
 from lyricgen.evaluation.own_text import OwnText, TextArgument, Unknown, own_text
-from lyricgen.evaluation.scores import CheckpointWithText, check_finite, read_split
+from lyricgen.evaluation.scores import CheckpointWithText
 from lyricgen.evaluation.style import DARK, LIGHT, choose_level, levels
 from lyricgen.models.cells.cell import State
 from lyricgen.models.metrics import perplexity
 from lyricgen.models.model import at_least_float32
+from lyricgen.models.scoring import check_finite, read_split
 from lyricgen.models.trained_model import TrainedModel
 
 MOST_ALTERNATIVES = 5  # largest number of alternatives

@@ -22,7 +22,8 @@ from lyricgen.data.splits import Split, line_split
 from lyricgen.data.vocabulary import code_points, find_characters
 from lyricgen.errors import UserError
 from lyricgen.evaluation.intervals import Booleans, Floats, Integers, Row, Series, SplitText, row
-from lyricgen.evaluation.scores import Checkpoint, split_nats
+from lyricgen.evaluation.scores import Checkpoint
+from lyricgen.models.scoring import split_nats
 from lyricgen.models.trained_model import TrainedModel
 
 # patterns in the messages of training, and their replacements for the command evaluate

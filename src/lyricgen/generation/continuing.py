@@ -14,7 +14,7 @@ from lyricgen.console import progress
 from lyricgen.errors import UserError
 from lyricgen.generation.options import Generator
 from lyricgen.generation.rules import PartialTexts, Rule
-from lyricgen.generation.stepping import stepper
+from lyricgen.generation.steppers import stepper
 from lyricgen.models.model import NextModel, eval_mode
 
 # called with the numbers (B,) of the texts that go on, and the new character (B,) of each text

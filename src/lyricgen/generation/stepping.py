@@ -1,18 +1,17 @@
-"""Steppers, by which a model reads one character of many texts at a time.
+"""Steppers of single models, which read one character of many texts at a time.
 
 Shapes: B texts, R rows that hold them, P prefix characters, V vocabulary, L layers, H hidden size,
 G gates, E embedding.
 """
 
 from collections.abc import Callable, Sequence
-from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from lyricgen.models.cells.cell import LayerStep, State, zeros_with_gaps
-from lyricgen.models.hybrid import HybridModel, is_hybrid
+from lyricgen.models.hybrid import HybridModel
 from lyricgen.models.model import NextModel, at_least_float32
 from lyricgen.models.network import LanguageModel
 from lyricgen.models.ngram.distributions import GrowingContexts
@@ -25,11 +24,12 @@ class ModelStepper:
 
     Attributes:
         logits: (B, V) of the next character of each text, valid until the next step.
+        state: the model's state.
     """
 
     def __init__(self, model: NextModel, prefixes: Sequence[Tensor]) -> None:
         self._model = model
-        self.logits, self._state = read_prefixes(model, prefixes)
+        self.logits, self.state = read_prefixes(model, prefixes)
 
     def step(self, characters: Tensor) -> None:
         """Read one more character of each text, (B,) int64.
@@ -37,14 +37,14 @@ class ModelStepper:
         The id V stands for no character; the logits of its text are then arbitrary.
         """
         known = characters.clamp(max=self.logits.shape[1] - 1)
-        output, self._state = self._model(known[:, None], self._state)
+        output, self.state = self._model(known[:, None], self.state)
         self.logits = output[:, -1]
 
     def select(self, rows: Tensor) -> None:
         """Keep only the texts at `rows`, in this order; a row may occur more than once."""
         self.logits = self.logits.index_select(0, rows)
         # the state of n-grams is on the CPU
-        self._state = tuple(part.index_select(1, rows.to(part.device)) for part in self._state)
+        self.state = tuple(part.index_select(1, rows.to(part.device)) for part in self.state)
 
 
 class RecurrentStepper:
@@ -158,35 +158,15 @@ class HybridStepper:
         self._contexts.select(rows)
         self.logits = self.logits.index_select(0, rows)
 
+    @property
+    def hidden(self) -> Tensor:
+        """Last hidden states of the network, (B, H), valid until the next step."""
+        return self._network.hidden
+
     def _mix(self) -> None:
         network = self._network
         logits = at_least_float32(network.logits)
         self.logits = self._model.mix(network.hidden, logits, self._contexts.rows)
-
-
-Stepper = ModelStepper | RecurrentStepper | HybridStepper
-
-
-def stepper(model: NextModel, prefixes: Sequence[Tensor], length: int) -> Stepper:
-    """Make a stepper that has read the prefixes.
-
-    Args:
-        model: in evaluation mode.
-        prefixes: B tensors (P,) of at least one input id each, on the CPU.
-        length: approximate number of steps that will follow.
-
-    Raises:
-        ValueError: a prefix is empty.
-    """
-    layers = model.layer_steps()
-    if not layers:
-        return ModelStepper(model, prefixes)
-    if is_hybrid(model):
-        network = RecurrentStepper(model.network, prefixes, layers, model.find_outputs(), length)
-        return HybridStepper(model, prefixes, network)
-    recurrent = cast(LanguageModel, model)
-    output = recurrent.output_weight, recurrent.output.bias
-    return RecurrentStepper(recurrent, prefixes, layers, output, length)
 
 
 def _input_share(

@@ -4,6 +4,7 @@ A card names no code; it chooses the architecture from a fixed table.
 """
 
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 import torch
@@ -15,13 +16,16 @@ from lyricgen.data.faults import FORBIDDEN
 from lyricgen.data.splits import Layout
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
-from lyricgen.models.hybrid import NGRAM, HybridModel
-from lyricgen.models.model import Model
+from lyricgen.models.hybrid import HybridModel
+from lyricgen.models.memory_model import INNER, MemoryModel
+from lyricgen.models.model import Model, NextModel
 from lyricgen.models.network import recurrent
 from lyricgen.models.ngram.language_model import NgramLanguageModel
+from lyricgen.models.ngram.saving import NGRAM
 from lyricgen.models.options import (
     Architecture,
     HybridArchitecture,
+    MemoryArchitecture,
     NgramArchitecture,
     RecurrentArchitecture,
 )
@@ -66,7 +70,9 @@ def _complete(architecture: Any) -> Any:
     """Add the settings that an architecture lacks because its file is older than they are."""
     if not isinstance(architecture, dict):
         return architecture
-    network = architecture.get("network")
+    inner, network = architecture.get("inner"), architecture.get("network")
+    if isinstance(inner, dict):  # of a model with a memory
+        return architecture | {"inner": _complete(inner)}
     if isinstance(network, dict):  # of a hybrid model
         return {"short_list": None} | architecture | {"network": complete(network)}
     return complete(architecture)
@@ -154,15 +160,8 @@ def rebuild(
     total = sum(tensor.nbytes for tensor in tensors.values())
     if total > size:
         raise UserError(f"its tensors would have {total} bytes, more than the file")
-    architecture = described.architecture
-    network: Model
-    if isinstance(architecture, NgramArchitecture):
-        network = NgramLanguageModel.from_tensors(architecture, _copy(tensors))
-    else:
-        network = _rebuild_network(architecture, tensors).to(device)
-    network.eval()
     return TrainedModel(
-        network,
+        _rebuild_model(described.architecture, tensors, device).eval(),
         Vocabulary(described.vocabulary),
         described.layout,
         described.lowercase,
@@ -175,6 +174,45 @@ def rebuild(
 def _copy(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     # a change of the file does not reach tensors in memory
     return {name: tensor.detach().resolve_neg().clone() for name, tensor in tensors.items()}
+
+
+def _rebuild_model(
+    architecture: Architecture, tensors: dict[str, Tensor], device: str | torch.device
+) -> Model:
+    if isinstance(architecture, NgramArchitecture):
+        return NgramLanguageModel.from_tensors(architecture, _copy(tensors))
+    if isinstance(architecture, MemoryArchitecture):
+        of_inner = {name: one for name, one in tensors.items() if name.startswith(INNER)}
+        own = {name: one for name, one in tensors.items() if name not in of_inner}
+        plain = {name.removeprefix(INNER): one for name, one in of_inner.items()}
+        inner = _rebuild_model(architecture.inner, plain, device)
+        if not isinstance(inner, NextModel):
+            raise UserError("a model with a memory continues texts")
+        model = MemoryModel(architecture, inner)
+        wanted = {f"memory.{name}": one for name, one in model.memory.named_parameters()}
+        for name, weight in _check_weights(wanted, own).items():
+            wanted[name].data = weight.to(inner.device, torch.float32)
+        return model
+    return _rebuild_network(architecture, tensors).to(device)
+
+
+def _check_weights(wanted: Mapping[str, Tensor], found: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copy weights whose names and shapes are those of `wanted`, and whose numbers are finite."""
+    expected, present = (
+        {name: "x".join(map(str, tensor.shape)) for name, tensor in named.items()}
+        for named in (wanted, found)
+    )
+    for name in sorted(expected.keys() | present.keys()):
+        shapes = expected.get(name, "absent"), present.get(name, "absent")
+        if shapes[0] != shapes[1]:
+            raise UserError(f"{name} should be {shapes[0]}, it is {shapes[1]}")
+        if not found[name].is_floating_point():
+            raise UserError(f"{name} is {found[name].dtype}, not plain floating-point numbers")
+    copies = _copy(found)
+    for name, weight in copies.items():
+        if not bool(torch.stack(weight.aminmax()).isfinite().all()):
+            raise UserError(f"{name} has numbers that are not finite: its training has diverged")
+    return copies
 
 
 def _rebuild_network(
@@ -192,20 +230,7 @@ def _rebuild_network(
             network = recurrent(architecture)
     own = network.state_dict().items()
     wanted = {name: tensor for name, tensor in own if not name.startswith(NGRAM)}
-    expected, found = (
-        {name: "x".join(map(str, tensor.shape)) for name, tensor in named.items()}
-        for named in (wanted, weights)
-    )
-    for name in sorted(expected.keys() | found.keys()):
-        shapes = expected.get(name, "absent"), found.get(name, "absent")
-        if shapes[0] != shapes[1]:
-            raise UserError(f"{name} should be {shapes[0]}, it is {shapes[1]}")
-        if not weights[name].is_floating_point():
-            raise UserError(f"{name} is {weights[name].dtype}, not plain floating-point numbers")
-    copies = _copy(weights)
-    for name, weight in copies.items():
-        if not bool(torch.stack(weight.aminmax()).isfinite().all()):
-            raise UserError(f"{name} has numbers that are not finite: its training has diverged")
+    copies = _check_weights(wanted, weights)
     network.load_state_dict(copies | _copy(ngrams), assign=True)
     return network.to(torch.promote_types(next(network.parameters()).dtype, torch.float32))
 

@@ -28,27 +28,36 @@ K orders, N characters in a split.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from typing_extensions import TypeIs, override
+from typing_extensions import override
 
 from lyricgen.data.batch import IGNORED, Batch
 from lyricgen.models.cells.cell import LayerStep, State
-from lyricgen.models.model import Model, NextModel, at_least_float32, compute_nats, cross_entropy
+from lyricgen.models.model import NextModel, at_least_float32, compute_nats, cross_entropy
 from lyricgen.models.network import LanguageModel
 from lyricgen.models.ngram.distributions import Distributions, multiply
 from lyricgen.models.ngram.language_model import NgramLanguageModel
 from lyricgen.models.ngram.levels import whole_levels
+from lyricgen.models.ngram.saving import add_ngrams, take_ngrams
 from lyricgen.models.ngram.short_list import ShortList
 from lyricgen.models.ngram.training_tables import TrainingTables
 from lyricgen.models.options import HybridArchitecture
 
 SHIFTS = torch.linspace(-4, 2, 61)  # candidates for d
-NGRAM = "ngram."  # begins the names of the n-gram model's tensors
+
+
+class Reading(NamedTuple):
+    """Results of a hybrid model for inputs."""
+
+    whole: Tensor  # (B, T, V) log-probabilities
+    logits: Tensor  # (B, T, C) of classes by the network
+    hidden: Tensor  # (B, T, H) last hidden states
+    state: State  # after the last input
 
 
 class HybridModel(NextModel):
@@ -77,8 +86,7 @@ class HybridModel(NextModel):
 
     def __init__(self, architecture: HybridArchitecture) -> None:
         super().__init__()
-        self.architecture = architecture
-        self.vocabulary_size = architecture.vocabulary_size
+        self.architecture, self.vocabulary_size = architecture, architecture.vocabulary_size
         self.multiplies = architecture.combination == "product"
         self.network = LanguageModel(architecture.network)
         self.short_list: ShortList | None = None
@@ -93,13 +101,21 @@ class HybridModel(NextModel):
         self.register_buffer("shift", torch.zeros(()))  # d of the network
         self._distributions: dict[bool, Distributions] = {}  # by whether they are logarithms
         self._untrained = True
-        self.register_state_dict_post_hook(_add_ngrams)  # type: ignore[no-untyped-call]
-        self.register_load_state_dict_pre_hook(_take_ngrams)  # type: ignore[no-untyped-call]
+        self.register_state_dict_post_hook(add_ngrams)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(take_ngrams)  # type: ignore[no-untyped-call]
 
     @property
     def ngram(self) -> NgramLanguageModel:
         """The n-gram model."""
         return self._ngrams[0]
+
+    def take_ngram(self, ngram: NgramLanguageModel, bias: Tensor | None) -> None:
+        """Replace the n-gram model; a `bias` of the weights tells whether they are trained."""
+        self._ngrams[0], self._distributions = ngram, {}
+        if self.short_list is not None:
+            self.short_list.shares = None
+        if bias is not None:
+            self._untrained = not bias.any()
 
     @property
     @override
@@ -122,19 +138,15 @@ class HybridModel(NextModel):
         Returns:
             Log-probabilities, (B, T, V), and the state after the last character.
         """
-        whole, _, state = self._predict(inputs, state)
-        return whole, state
+        found = self.read(inputs, state)
+        return found.whole, found.state
 
-    def _predict(self, inputs: Tensor, state: State | None) -> tuple[Tensor, Tensor, State]:
-        """Compute log-probabilities of the whole, logits of classes by the network, and the state.
-
-        Returns:
-            (B, T, V), (B, T, C), and the state.
-        """
+    def read(self, inputs: Tensor, state: State | None) -> Reading:
+        """Read inputs like `forward`, which explains the arguments, and return all results."""
         hidden, rows, state = self._read(inputs, state)
         logits = self._compute_class_logits(hidden)
         mixed = self.mix(hidden.flatten(0, 1), logits.flatten(0, 1), rows.flatten(1))
-        return mixed.view(*inputs.shape, -1), logits, state
+        return Reading(mixed.view(*inputs.shape, -1), logits, hidden, state)
 
     def _read(self, inputs: Tensor, state: State | None) -> tuple[Tensor, Tensor, State]:
         """Compute the last hidden states, (B, T, H), the contexts, (K, B, T), and the state."""
@@ -180,8 +192,7 @@ class HybridModel(NextModel):
         if self.multiplies:
             whole = ngrams.addcmul_(logits, weights[:, -1:]).log_softmax(-1)
             if short is not None:
-                highest = torch.zeros_like(passed)
-                highest[-1] = 1
+                highest = F.pad(torch.ones_like(passed[:1]), (0, 0, len(passed) - 1, 0))
                 distributions = self._distributions_on(logits, logarithms=False)
                 ngrams = distributions.mix(highest, rows, passed)
                 classes = short.fold(ngrams)
@@ -202,10 +213,11 @@ class HybridModel(NextModel):
             hidden: (M, H) last hidden states.
             passed: (M, K) share that each order passes on.
         """
-        by_hidden, by_passed = self.on_hidden, self.on_passed.weight
         # a call of a module takes longer than its product where there are few positions
-        found = F.linear(hidden, by_hidden.weight, by_hidden.bias)
-        found = at_least_float32(torch.addmm(found, passed.to(found.dtype), by_passed.T))
+        found = F.linear(hidden, self.on_hidden.weight, self.on_hidden.bias)
+        found = at_least_float32(
+            torch.addmm(found, passed.to(found.dtype), self.on_passed.weight.T)
+        )
         if not self.multiplies and (self.training or not self._untrained):
             if not self.training:
                 found[:, -1].add_(self.shift)
@@ -218,6 +230,17 @@ class HybridModel(NextModel):
     def loss(
         self, batch: Batch, state: State | None, label_smoothing: float
     ) -> tuple[Tensor, Tensor, State]:
+        nats, own_loss, _, state = self.target_nats(batch, state, label_smoothing)
+        total = nats.sum()
+        return total + own_loss, total, state
+
+    def target_nats(
+        self, batch: Batch, state: State | None, label_smoothing: float
+    ) -> tuple[Tensor, Tensor, Tensor, State]:
+        """Compute the whole's nats, (M,), the own loss, the hidden states, (M, H), and the state.
+
+        Padding has 0 nats; `loss` explains the arguments.
+        """
         hidden, state = self.network.recurrence(self.network.features(batch.inputs), state)
         short, logits = self.short_list, self._compute_class_logits(hidden).flatten(0, 1)  # (M, C)
         log_probabilities, targets = F.log_softmax(logits, dim=-1), batch.targets.flatten()
@@ -229,22 +252,23 @@ class HybridModel(NextModel):
         if tables is None:
             raise RuntimeError("a model without tables of its text cannot be trained")
         read = self.network.dropout(hidden).flatten(0, 1)  # (M, H)
+        read = read if self.multiplies else read.detach()
         passed, of_character, of_class = tables.terms(batch)
-        weights = self.weights(read if self.multiplies else read.detach(), passed)
+        weights = self.weights(read, passed)
         if self.multiplies:
             whole = multiply(tables.logs(batch, logits.dtype), logits, weights)
-            nats = F.cross_entropy(whole, targets, ignore_index=IGNORED, reduction="sum")
+            nats = F.cross_entropy(whole, targets, ignore_index=IGNORED, reduction="none")
             of_character, of_class = of_character[:, -1], of_class[:, -1]
         else:  # only the targets' probabilities are needed, so no distribution is mixed
             own = log_probabilities.detach().gather(1, (targets * counted)[:, None]).exp()  # (M, 1)
             of_character, of_class = (
                 (weights[:, :-1] * each).sum(-1) for each in (of_character, of_class)
             )
-            nats = -(torch.addcmul(of_class, weights[:, -1], own[:, 0]).log() * counted).sum()
+            nats = -torch.addcmul(of_class, weights[:, -1], own[:, 0]).log() * counted
         if short is not None:  # the n-grams divide the class
-            nats = nats - ((of_character / of_class).log() * counted).sum()
+            nats = nats - (of_character / of_class).log() * counted
         share = self.architecture.network_loss if self.multiplies else 1.0
-        return nats + share * own_loss, nats, state
+        return nats, share * own_loss, read, state
 
     @override
     @torch.no_grad()
@@ -278,9 +302,13 @@ class HybridModel(NextModel):
     def score_parts(
         self, batch: Batch, state: State | None
     ) -> tuple[Tensor, dict[str, Tensor], State]:
-        whole, logits, state = self._predict(batch.inputs, state)
-        logits = logits if self.short_list is None else self.short_list.divide(logits)
-        return compute_nats(whole, batch), {"network": compute_nats(logits, batch)}, state
+        found = self.read(batch.inputs, state)
+        return compute_nats(found.whole, batch), self.score_network(batch, found), found.state
+
+    def score_network(self, batch: Batch, found: Reading) -> dict[str, Tensor]:
+        """Compute the nats of a batch's targets by the network alone, by its name."""
+        logits = found.logits if self.short_list is None else self.short_list.divide(found.logits)
+        return {"network": compute_nats(logits, batch)}
 
     @override
     def predict_parts(
@@ -297,11 +325,15 @@ class HybridModel(NextModel):
 
     @override
     def score_next(self, inputs: Tensor, lengths: Tensor, targets: Tensor) -> Tensor:
+        return self.score_last(inputs, lengths, targets)[0]
+
+    def score_last(self, inputs: Tensor, lengths: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the same as `score_next`, and the last hidden states, (B, H)."""
         hidden, rows, _ = self._read(inputs, None)
         texts = torch.arange(len(inputs))
         last, rows = hidden[texts, lengths - 1], rows[:, texts, lengths - 1]  # (B, H), (K, B)
         mixed = self.mix(last, self._compute_class_logits(last), rows)
-        return F.nll_loss(mixed, targets.long(), reduction="none")
+        return F.nll_loss(mixed, targets.long(), reduction="none"), last
 
     @override
     def layer_steps(self) -> list[LayerStep]:
@@ -318,27 +350,3 @@ class HybridModel(NextModel):
                 classes=self.short_list.numbers if self.short_list and logarithms else None,
             )
         return made
-
-
-def is_hybrid(model: Model) -> TypeIs[HybridModel]:
-    """Whether the model is a network mixed with n-grams."""
-    return isinstance(model, HybridModel)
-
-
-def _add_ngrams(model: HybridModel, tensors: dict[str, Any], prefix: str, *_: Any) -> None:
-    for name, tensor in model.ngram.state_dict().items():
-        tensors[f"{prefix}{NGRAM}{name}"] = tensor
-
-
-def _take_ngrams(model: HybridModel, tensors: dict[str, Any], prefix: str, *_: Any) -> None:
-    start = f"{prefix}{NGRAM}"
-    found = {name: tensors.pop(name) for name in list(tensors) if name.startswith(start)}
-    tables = {name.removeprefix(start): tensor for name, tensor in found.items()}
-    tensors.setdefault(f"{prefix}shift", torch.zeros(()))  # models of earlier versions lack it
-    model._ngrams[0] = NgramLanguageModel.from_tensors(model.architecture.ngram, tables)
-    model._distributions = {}
-    if model.short_list is not None:
-        model.short_list.shares = None
-    bias = tensors.get(f"{prefix}on_hidden.bias")
-    if bias is not None:
-        model._untrained = not bias.any()

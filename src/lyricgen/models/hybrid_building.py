@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 
+from typing_extensions import TypeIs
+
 from lyricgen.data.splits import Split
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.models.hybrid import HybridModel
+from lyricgen.models.memory_model import without_memory
 from lyricgen.models.model import Model
 from lyricgen.models.network import CharacterNetwork, LanguageModel
 from lyricgen.models.ngram.language_model import NgramBaseline
@@ -99,6 +102,11 @@ def join_ngrams(
     return model
 
 
+def is_hybrid(model: Model) -> TypeIs[HybridModel]:
+    """Whether the model is a network mixed with n-grams."""
+    return isinstance(model, HybridModel)
+
+
 def extract_network(model: HybridModel) -> LanguageModel:
     """Return a hybrid model's network as a language model of the whole vocabulary.
 
@@ -123,6 +131,7 @@ def find_network(model: Model) -> CharacterNetwork:
     Raises:
         TypeError: the model has no network.
     """
+    model = without_memory(model)
     network = model.network if isinstance(model, HybridModel) else model
     if not isinstance(network, CharacterNetwork):
         raise TypeError(f"{model.description} has no network")

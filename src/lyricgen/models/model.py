@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lyricgen.data.batch import IGNORED, Batch
+from lyricgen.data.recall import Recollection
+from lyricgen.data.splits import Split
 from lyricgen.models.cells.cell import LayerStep, State
 from lyricgen.models.options import Architecture
 
@@ -91,6 +93,19 @@ class Model(nn.Module):
         """
         logits, state = self.predict(batch, state)
         return compute_nats(logits, batch), state
+
+    def recollect(self, split: Split) -> Recollection | None:
+        """Find what the model recalls of earlier characters of a split; None without a memory.
+
+        Raises:
+            UserError: the mapped ids of the split are damaged and cannot be restored.
+        """
+
+    def recollect_training(self) -> Recollection | None:
+        """Find what the model recalls in training; None without a memory.
+
+        The memory begins anew in each block that the n-grams leave out, as in a held-out split.
+        """
 
     def score_parts(
         self, batch: Batch, state: State | None

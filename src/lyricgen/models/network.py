@@ -67,6 +67,10 @@ class RecurrentStack(nn.Module):
             states.append(after)
         return output, tuple(torch.cat(parts) for parts in zip(*states, strict=True))
 
+    def last_output(self, state: State) -> Tensor:
+        """Find the last layer's output, (B, H), at the step that led to a state."""
+        return state[0].sum(dim=0) if self.residual else state[0][-1]
+
 
 class BothSides(nn.Module):
     """A stack from left to right, a stack from right to left, and a layer that joins them.

@@ -15,6 +15,7 @@ from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.models.hybrid import HybridModel
 from lyricgen.models.hybrid_building import extract_network, find_network
+from lyricgen.models.memory_model import without_memory
 from lyricgen.models.model import Model, NextModel
 from lyricgen.models.network import FillModel, LanguageModel
 from lyricgen.models.ngram.language_model import NgramLanguageModel
@@ -102,7 +103,7 @@ class TrainedModel:
         Raises:
             UserError: the model fills gaps or counts n-grams.
         """
-        whole = self.network
+        whole = without_memory(self.network)
         network = extract_network(whole) if isinstance(whole, HybridModel) else whole
         if isinstance(network, LanguageModel):
             return network
@@ -121,10 +122,11 @@ class TrainedModel:
             raise UserError(f"member={name!r}: choose {', '.join(get_args(Member))}")
         if name == "whole":
             return self
-        if isinstance(self.network, HybridModel):
+        whole = without_memory(self.network)
+        if isinstance(whole, HybridModel):
             if name == "network":
                 return self.network_only()
-            return replace(self, network=self.network.ngram)
+            return replace(self, network=whole.ngram)
         what = "counts n-grams alone" if self.holds_counts else "is a network alone"
         raise UserError(
             f"this model {what}: leave --member {name} out, or train one with model=hybrid"
@@ -133,7 +135,7 @@ class TrainedModel:
     @property
     def holds_counts(self) -> bool:
         """Whether the model holds counts of n-grams, and with them much of its training text."""
-        return isinstance(self.network, HybridModel | NgramLanguageModel)
+        return isinstance(without_memory(self.network), HybridModel | NgramLanguageModel)
 
     def network_only(self) -> Self:
         """Make a model of the network of a hybrid model, without the n-grams.
@@ -141,12 +143,14 @@ class TrainedModel:
         Raises:
             UserError: the model is no hybrid model.
         """
-        if not isinstance(self.network, HybridModel):
+        whole = without_memory(self.network)
+        if not isinstance(whole, HybridModel):
             what = "is nothing but n-grams" if self.holds_counts else "has no n-grams"
             raise UserError(f"this model {what}: leave --network-only out")
-        network = extract_network(self.network)
-        chosen = network.architecture.model.model_dump(mode="json")
-        return replace(self, network=network, options={**self.options, "model": chosen})
+        network = extract_network(whole)
+        chosen = {"model": network.architecture.model.model_dump(mode="json")}
+        options = self.options | chosen | {"memory": {"kind": "none"}}
+        return replace(self, network=network, options=options)
 
     @property
     def gap(self) -> str:
@@ -236,8 +240,9 @@ def copy_weights(source: TrainedModel, model: Model, vocabulary: Vocabulary) -> 
         held = (to < tensor.shape[dimension]) & (origin < old[name].shape[dimension])
         rows = old[name].index_select(dimension, origin[held])
         tensor.index_copy_(dimension, to[held], rows)
-    if isinstance(model, HybridModel) and isinstance(source.network, HybridModel):
-        _copy_weighing(source.network, model)
+    whole, given = without_memory(model), without_memory(source.network)
+    if isinstance(whole, HybridModel) and isinstance(given, HybridModel):
+        _copy_weighing(given, whole)
     return CopiedWeights(kept, len(vocabulary) - kept, len(source.vocabulary) - kept)
 
 

@@ -11,6 +11,7 @@ from mpmath import betainc
 
 from lyricgen.errors import UserError, did_you_mean
 from lyricgen.reporting.records import Record, check_known, format_value, shorten
+from lyricgen.runs.summary import PREFIXES
 from lyricgen.settings import DECIDING, SPLITTING, Settings, Value, belongs_to, is_plumbing
 
 LEVEL = 0.05  # a difference with a smaller p-value is significant
@@ -21,9 +22,12 @@ LARGEST_BEST = ("chars_per_second",)
 # Figures whose means stand beside the ranking figure.
 FIGURES = ("parameters", "chars_per_second", "wall_seconds", "best_epoch")
 # Settings that distinguish tasks on one text; runs of two tasks are never in one table.
-TASK = ("objective", *(f"data.{name}" for name in SPLITTING))
+TASK = ("objective", "memory", "memory.scope", *(f"data.{name}" for name in SPLITTING))
 # Settings that distinguish texts and tasks where the digest is unknown.
-CORPUS = ("objective", "data", *(f"data.{name}" for name in DECIDING if name != "kind"))
+CORPUS = (
+    *("objective", "memory", "memory.scope", "data"),
+    *(f"data.{name}" for name in DECIDING if name != "kind"),
+)
 # Settings besides plumbing that make no column, unless a sweep tries several values.
 _NO_COLUMN = ("data.max_bytes", "debug")
 
@@ -52,7 +56,7 @@ class Comparison:
 
     Attributes:
         name: name of the text.
-        prefix: prefix of the names of perplexities: "pseudo_" for models that fill gaps, else "".
+        prefix: prefix of the names of perplexities, one of `PREFIXES`; "" for most models.
         metric: the ranking figure.
         keys: settings that the runs are grouped by.
         over: settings averaged over.
@@ -120,7 +124,7 @@ def compare(
         check_known(over, records, "--over")
     if metric is not None:
         known = {name for record in records for name in record.figures}
-        known |= {name.replace("pseudo_", "") for name in known}
+        known |= {name.replace(prefix, "") for name in known for prefix in PREFIXES}
         rankable = sorted(name for name in known if name.endswith((*SMALLEST_BEST, *LARGEST_BEST)))
         if metric not in rankable:
             there, meant = ", ".join(rankable), did_you_mean(metric, rankable)
@@ -185,10 +189,17 @@ def _names(texts: Sequence[Sequence[Record]]) -> list[str]:
     return [name if names.count(name) == 1 else f"{name}, {end}" for name, end in named]
 
 
+def _find_prefix(record: Record) -> str:
+    """Find the prefix of a run's perplexities in its settings; a run may have no figures yet."""
+    if record.settings.get("objective") == "fill":
+        return "pseudo_"
+    return "memory_" if record.settings.get("memory") == "cache" else ""
+
+
 def _compare(
     name: str, records: list[Record], by: Sequence[str], over: Sequence[str], metric: str | None
 ) -> Comparison:
-    prefix = "pseudo_" if records[0].settings.get("objective") == "fill" else ""
+    prefix = _find_prefix(records[0])
     split, _, figure = (metric or DEFAULT_METRIC).rpartition("/")
     figure = prefix + figure if figure in ("perplexity", "bits_per_char") else figure
     ranking = f"{split}/{figure}" if split else figure

@@ -14,6 +14,7 @@ from lyricgen.console import format_figure
 from lyricgen.errors import escape_line
 from lyricgen.reporting.comparison import Comparison, reason_without_figure
 from lyricgen.reporting.records import format_value, shorten
+from lyricgen.runs.summary import PREFIXES
 from lyricgen.stacking import fits
 
 LONGEST = 20  # largest number of rows on a terminal
@@ -128,7 +129,9 @@ def failures(comparison: Comparison) -> list[str]:
 
 def make_title(metric: str) -> str:
     """Write the name of a figure in words."""
-    return metric.replace("/", " ").replace("pseudo_", "pseudo-").replace("_", " ")
+    for prefix in PREFIXES:
+        metric = metric.replace(prefix, prefix.replace("_", "-"))
+    return metric.replace("/", " ").replace("_", " ")
 
 
 def duration(seconds: float) -> str:

@@ -25,6 +25,10 @@ from lyricgen.settings import restore_auto
 
 log = logging.getLogger(__name__)
 
+# begin the names of perplexities that do not compare with others: of models that fill gaps, and of
+# models with a memory
+PREFIXES = ("pseudo_", "memory_")
+
 _Count = Annotated[int, Field(ge=0, lt=2**63)]
 _JobNumber = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
 
@@ -191,9 +195,11 @@ class SweepSummary(Summary):
 
 
 def perplexity_name(figures: Mapping[str, Any]) -> str:
-    """Return "pseudo_perplexity" if the figures have one, else "perplexity"."""
-    pseudo = any(name.endswith("/pseudo_perplexity") for name in figures)
-    return "pseudo_perplexity" if pseudo else "perplexity"
+    """Return the name of the perplexity among a run's figures, with the prefix that it has."""
+    for prefix in PREFIXES:
+        if any(name.endswith(f"/{prefix}perplexity") for name in figures):
+            return f"{prefix}perplexity"
+    return "perplexity"
 
 
 def score(summary: RunSummary) -> float:

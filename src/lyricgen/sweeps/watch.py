@@ -22,7 +22,7 @@ from lyricgen.console import format_figure, show
 from lyricgen.errors import UserError, reason
 from lyricgen.runs.directories import SUBMITTED, SUMMARY, claim_directory, is_alive, read_number
 from lyricgen.runs.interruption import handle_signals, terminal_signals_blocked
-from lyricgen.runs.summary import RunSummary
+from lyricgen.runs.summary import PREFIXES, RunSummary
 from lyricgen.sweeps.job import create_job_process, process_name, stop_file
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ POLL_SECONDS = 0.5  # between two looks at the jobs
 STOP_SECONDS = 5.0  # time for jobs to end after SIGTERM, and again after SIGKILL
 # the end of a job is shown with the first of these figures that the job has
 SHOWN_FIGURES = tuple(
-    f"{split}/{kind}perplexity" for split in ("val", "train") for kind in ("", "pseudo_")
+    f"{split}/{kind}perplexity" for split in ("val", "train") for kind in ("", *PREFIXES)
 )
 
 Jobs = list[tuple[int, list[str]]]  # number and overrides of each job

@@ -1,6 +1,7 @@
 """Build the data module, the model and the LightningModule of a run from its options."""
 
 import logging
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -8,6 +9,7 @@ from lyricgen.data.batch import Sampler, TrainingSampler
 from lyricgen.data.build import SAMPLERS, build_splits
 from lyricgen.data.corpus import EncodedCorpus
 from lyricgen.data.datamodule import CharacterDataModule
+from lyricgen.data.recall import Recollection
 from lyricgen.data.samplers import FOLLOWING, LineSampler, StreamSampler
 from lyricgen.data.splits import Layout, Split
 from lyricgen.data.vocabulary import Vocabulary
@@ -15,6 +17,7 @@ from lyricgen.errors import UserError
 from lyricgen.models.card import card
 from lyricgen.models.hybrid import HybridModel
 from lyricgen.models.hybrid_building import build_hybrid, find_network
+from lyricgen.models.memory_model import MemoryModel, add_memory
 from lyricgen.models.model import Model
 from lyricgen.models.network import CharacterNetwork, recurrent
 from lyricgen.models.ngram.language_model import NgramLanguageModel
@@ -141,7 +144,7 @@ def _report_long_lines(sampler: LineSampler, split: Split, vocabulary: Vocabular
 
 def build_model(
     options: TrainOptions, datamodule: CharacterDataModule
-) -> CharacterNetwork | HybridModel | NgramLanguageModel:
+) -> CharacterNetwork | HybridModel | MemoryModel | NgramLanguageModel:
     """Build the model, and initialise its weights if it has a network.
 
     torch's global generator draws the weights. With model.init=numpy_normal_0.01, NumPy draws the
@@ -165,11 +168,13 @@ def build_model(
         depth=options.depth,
         model=RecurrentOptions(kind="recurrent", **of_network),
     )
-    model: CharacterNetwork | HybridModel
+    model: CharacterNetwork | HybridModel | MemoryModel
     if chosen.kind == "hybrid":
         model = build_hybrid(chosen, architecture, datamodule.splits, datamodule.vocabulary)
     else:
         model = recurrent(architecture)
+    if options.memory.kind == "cache":
+        model = add_memory(model, options.memory, datamodule.vocabulary, reads_hidden=True)
     if options.trainer.precision == "64-true":
         # Lightning would do it too late: it would convert a checkpoint's weights to float32 first
         model.double()
@@ -183,6 +188,19 @@ def build_model(
     if chosen.noise:
         network.noise = build_noise(chosen, train.sound_ids, train.character_counts(size))
     return model
+
+
+def find_recollections(model: Model, splits: Mapping[str, Split]) -> dict[str, Recollection]:
+    """Find what a model with a memory recalls of each split; nothing for other models.
+
+    Raises:
+        UserError: the mapped ids of a split are damaged and cannot be restored.
+    """
+    found = {
+        name: model.recollect_training() if name == "train" else model.recollect(split)
+        for name, split in splits.items()
+    }
+    return {name: one for name, one in found.items() if one is not None}
 
 
 def trained_model(

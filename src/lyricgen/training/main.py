@@ -77,6 +77,7 @@ def prepare(
     options, corpus = _read_corpus(values, run, point)
     datamodule = build.build_datamodule(options, corpus)
     model = build.build_model(options, datamodule)
+    datamodule.recollections = build.find_recollections(model, datamodule.splits)
     if options.init_from is not None and point.checkpoint is None:
         shared = copy_weights(load(options.init_from), model, datamodule.vocabulary)
         log.info("init_from=%s: %s", options.init_from, shared)

@@ -22,6 +22,7 @@ from lyricgen.models.options import (
     CellOptions,
     DepthOptions,
     Layers,
+    MemoryOptions,
     ModelOptions,
     Objective,
     OptimizerOptions,
@@ -184,6 +185,7 @@ class TrainOptions(Options):
     cell: CellOptions
     depth: DepthOptions
     model: ModelOptions
+    memory: MemoryOptions
     loss: LossOptions
     sampler: SamplerOptions
     data: DataOptions
@@ -209,6 +211,11 @@ class TrainOptions(Options):
             raise ValueError(
                 "callbacks.smoothed_loss.enabled=true follows a loss from step to step, and "
                 f"model={self.model.kind} has one step: leave it out"
+            )
+        if self.memory.kind == "cache" and self.model.kind != "hybrid":
+            raise ValueError(
+                f"memory=cache trains with model=hybrid, not with model={self.model.kind}: leave "
+                "it out, or give the trained model a memory by lyricgen.evaluate --memory"
             )
         half = self.model.trains_in_steps and self.trainer.has_half_weights
         if self.callbacks.average.enabled and half:

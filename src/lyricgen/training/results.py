@@ -16,6 +16,7 @@ from lyricgen.data.splits import SPLITS
 from lyricgen.models.checkpoint import load
 from lyricgen.runs.run import Run
 from lyricgen.runs.summary import RunSummary, perplexity_name
+from lyricgen.settings import flatten
 from lyricgen.stacking import put_whole
 from lyricgen.training.build import choose_monitor
 from lyricgen.training.callbacks.samples import one_line
@@ -172,15 +173,52 @@ def show_end(run: Run) -> None:
 
 
 def print_table(summary: RunSummary) -> None:
-    """Show a table of figures, then the samples and the command that writes a text."""
+    """Show tables of figures, then the samples and the command that writes a text.
+
+    Figures with memory have a table of their own.
+    """
     metrics = summary.metrics
     name = perplexity_name(metrics)
     splits = [split for split in SPLITS if f"{split}/{name}" in metrics]
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column(f"{name.replace('_', '-')} at epoch {summary.best_epoch}")
+    table = _new_table(f"{name.replace('_', '-')} at epoch {summary.best_epoch}", splits)
+    table.add_row(summary.model, *(_format(metrics.get(f"{split}/{name}")) for split in splits))
+    if name == "memory_perplexity":
+        table.caption = _describe_memory(summary)
+        put_whole(table)
+        table = _new_table("perplexity without memory", splits)
+    _add_other_rows(table, summary, splits)
+    if table.row_count:
+        put_whole(table)
+    show(f"{summary.parameters:,} parameters, {summary.chars_per_second:,.0f} characters/s")
+    for text in summary.samples:
+        show(f"  {one_line(text)}")
+    if summary.best_checkpoint:
+        show(f"best checkpoint: {summary.best_checkpoint}")
+        directory = shlex.quote(str(Path(summary.best_checkpoint).parent.parent))
+        fills = " --fill ____" if name == "pseudo_perplexity" else ""
+        show(f"to write a text: python -m lyricgen.generate {directory}{fills}")
+
+
+def _new_table(heading: str, splits: list[str]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, caption_justify="left")
+    table.add_column(heading)
     for split in splits:
         table.add_column(split, justify="right", no_wrap=True)
-    table.add_row(summary.model, *(_format(metrics.get(f"{split}/{name}")) for split in splits))
+    return table
+
+
+def _describe_memory(summary: RunSummary) -> str:
+    settings = flatten(summary.options or {})
+    scope, size = settings.get("memory.scope"), settings.get("memory.size")
+    return (
+        f"with a memory of the {scope}: a character may look back at up to {size:,} characters "
+        "before it, so these figures do not compare with those without memory"
+    )
+
+
+def _add_other_rows(table: Table, summary: RunSummary, splits: list[str]) -> None:
+    """Add the perplexities of the network alone, of n-grams and of their mixture."""
+    metrics = summary.metrics
     if any(f"{split}/network_perplexity" in metrics for split in splits):
         cells = (_format(metrics.get(f"{split}/network_perplexity")) for split in splits)
         table.add_row("its network alone", *cells)
@@ -197,15 +235,6 @@ def print_table(summary: RunSummary) -> None:
     if summary.ngram_sampled:
         counted = f"{summary.ngram_characters:,}"
         table.caption = f"n-grams of the last {counted} characters of the training split"
-    put_whole(table)
-    show(f"{summary.parameters:,} parameters, {summary.chars_per_second:,.0f} characters/s")
-    for text in summary.samples:
-        show(f"  {one_line(text)}")
-    if summary.best_checkpoint:
-        show(f"best checkpoint: {summary.best_checkpoint}")
-        directory = shlex.quote(str(Path(summary.best_checkpoint).parent.parent))
-        fills = " --fill ____" if name == "pseudo_perplexity" else ""
-        show(f"to write a text: python -m lyricgen.generate {directory}{fills}")
 
 
 def _format(value: float | None) -> str:

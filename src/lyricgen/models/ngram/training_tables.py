@@ -31,6 +31,11 @@ class TrainingTables:
         begin: position of the first counted character in the split.
         short_list: classes of the characters, or None.
         with_distributions: whether `logs` will be called.
+
+    Attributes:
+        ids: as given.
+        blocks: as given.
+        begin: as given.
     """
 
     def __init__(
@@ -44,7 +49,8 @@ class TrainingTables:
         *,
         with_distributions: bool,
     ) -> None:
-        self._ngram, self._begin, self._short_list = ngram, begin, short_list
+        self._ngram, self._short_list = ngram, short_list
+        self.ids, self.blocks, self.begin = ids, blocks, begin
         order, size = ngram.architecture.order, ngram.vocabulary_size
         # passed, p_k of the character and, with a short list, p_k of its class
         terms = np.empty((2 if short_list is None else 3, len(ids), order), dtype=np.float32)
@@ -81,7 +87,7 @@ class TrainingTables:
         positions, indices = self._find_indices(batch)
         self._terms = self._terms.to(positions.device)
         found = self._terms[:, indices]  # (2 or 3, M, K)
-        if self._begin:
+        if self.begin:
             new = torch.from_numpy(self._new_terms(batch)).to(found)
             found = torch.where(positions[:, None] >= 0, found, new)
         return found[0], found[1], found[-1]
@@ -116,7 +122,7 @@ class TrainingTables:
             )
             self._distributions, self._rows = made, self._rows.to(positions.device)
         rows = self._rows[:, indices].long()  # (K, M)
-        if self._begin:
+        if self.begin:
             contexts, _ = self._ngram.contexts(batch.inputs, None)
             numbers = np.stack(contexts).reshape(len(contexts), -1)
             new = torch.from_numpy(np.where(numbers < 0, -1, numbers + self._whole_rows))
@@ -131,5 +137,5 @@ class TrainingTables:
             the tables.
         """
         steps = torch.arange(1, batch.targets.shape[1] + 1, device=batch.starts.device)
-        positions = (batch.starts[:, None] + steps).flatten() - self._begin
+        positions = (batch.starts[:, None] + steps).flatten() - self.begin
         return positions, positions.clamp(0, self._terms.shape[1] - 1)  # also of padding

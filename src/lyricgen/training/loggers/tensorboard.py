@@ -170,7 +170,7 @@ class TensorBoardSummary(Observer):
         self.logger.options = self.options
         if any(fnmatch(name, EVENTS) for name in self.state.sizes):  # a resumed run has its row
             return
-        charts = custom_scalars(layout(self.options["objective"]))  # type: ignore[no-untyped-call]
+        charts = custom_scalars(layout(self.model.metric_prefix))  # type: ignore[no-untyped-call]
         self.logger.write(charts)
         group = trial_name(self.run.directory)
         start = SessionStartInfo(start_time_secs=time.time(), group_name=group)
@@ -254,13 +254,14 @@ def best_tag(name: str) -> str:
     """Tag of a run's best validation value of the metric `name`.
 
     TensorBoard's parallel coordinates leave out runs that lack one of the first five tags. So tags
-    of runs with objective=fill come last.
+    of runs with another kind of perplexity come last.
     """
     return f"{_row(name)}/best_val_{name}"
 
 
 def _row(name: str) -> str:
-    return "run_fill" if name.startswith("pseudo_") else "run"
+    rows = {"pseudo_": "run_fill", "memory_": "run_memory"}
+    return next((row for prefix, row in rows.items() if name.startswith(prefix)), "run")
 
 
 def hyperparameters(options: dict[str, Any]) -> dict[str, bool | int | float | str]:
@@ -283,29 +284,26 @@ def hyperparameters(options: dict[str, Any]) -> dict[str, bool | int | float | s
     }
 
 
-def layout(objective: str) -> dict[str, dict[str, list[Any]]]:
+def layout(prefix: str) -> dict[str, dict[str, list[Any]]]:
     """Page of charts by category; regular expressions select the tags of a chart.
 
     TensorBoard joins the pages of all runs, and shows equal charts once.
 
     Args:
-        objective: "next" or "fill"; "fill" has a chart of pseudo-perplexity in place of perplexity.
+        prefix: prefix of the model's perplexity.
     """
     perplexity: dict[str, dict[str, list[Any]]] = {
-        "next": {
-            "Perplexity": {
-                "train, val, and the n-gram line": [
-                    "Multiline",
-                    ["train/perplexity$", "val/perplexity$", "val/ngram_perplexity$"],
-                ]
-            }
-        },
-        "fill": {
-            "Pseudo-perplexity": {
-                "train and val": ["Multiline", ["(train|val)/pseudo_perplexity$"]]
-            }
-        },
-    }[objective]
+        "Perplexity": {
+            "train, val, and the n-gram line": [
+                "Multiline",
+                ["train/perplexity$", "val/perplexity$", "val/ngram_perplexity$"],
+            ]
+        }
+    }
+    if prefix:
+        title = f"{prefix}perplexity".replace("_", "-").capitalize()
+        charts = {"train and val": ["Multiline", [f"(train|val)/{prefix}perplexity$"]]}
+        perplexity = {title: charts}
     return perplexity | {
         "Training": {
             "loss (nats per character)": ["Multiline", ["(train|val)/loss$"]],

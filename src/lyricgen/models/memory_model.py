@@ -1,0 +1,252 @@
+"""Models with a memory of the text that they have read.
+
+Shapes: B rows, T time steps, M positions, V vocabulary, H hidden, K lengths of contexts, J
+occurrences, L characters before.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from typing_extensions import TypeIs, override
+
+from lyricgen.data.batch import IGNORED, Batch
+from lyricgen.data.options import RecallOptions
+from lyricgen.data.recall import (
+    Ids,
+    Numbers,
+    Recollection,
+    count_recalled,
+    divide,
+    recall,
+)
+from lyricgen.data.splits import Split
+from lyricgen.data.vocabulary import Vocabulary
+from lyricgen.errors import UserError
+from lyricgen.models.cells.cell import State
+from lyricgen.models.hybrid import HybridModel
+from lyricgen.models.memory import Memory, count_characters
+from lyricgen.models.model import Model, NextModel, at_least_float32, compute_nats
+from lyricgen.models.options import MemoryArchitecture
+
+INNER = "inner."  # begins the names of the model's tensors
+
+
+class MemoryModel(NextModel):
+    """A model with a memory.
+
+    Where a whole text is scored or trained on, a batch brings the counts of what is recalled.
+    Otherwise the state holds the characters read: that of the model, then (1, B, L) ids.
+
+    Args:
+        architecture: sizes and options of the model and of the memory.
+        inner: the model.
+
+    Attributes:
+        memory: the memory.
+        reads_hidden: whether the memory reads the last hidden states of a hybrid model.
+    """
+
+    trains_in_steps: ClassVar[Literal[True]] = True
+    mixes_with_ngrams = False
+    metric_prefix = "memory_"
+
+    architecture: MemoryArchitecture
+
+    def __init__(self, architecture: MemoryArchitecture, inner: NextModel) -> None:
+        super().__init__()
+        self.architecture, self.inner = architecture, inner
+        self.vocabulary_size = architecture.vocabulary_size
+        self.ngram_order = inner.ngram_order
+        self.reads_hidden = architecture.reads_hidden
+        size = self.hybrid.architecture.network.hidden_size if self.reads_hidden else None
+        self.memory = Memory(architecture.recall, size)
+
+    @property
+    def hybrid(self) -> HybridModel:
+        """The inner model, if it is hybrid.
+
+        Raises:
+            TypeError: it is of another kind.
+        """
+        if isinstance(self.inner, HybridModel):
+            return self.inner
+        raise TypeError("only with a hybrid model a memory is trained")
+
+    @property
+    @override
+    def device(self) -> torch.device:
+        return self.inner.device
+
+    @property
+    @override
+    def description(self) -> str:
+        return f"{self.inner.description} + memory"
+
+    @property
+    @override
+    def num_parameters(self) -> int:
+        own = sum(parameter.numel() for parameter in self.memory.parameters())
+        return self.inner.num_parameters + own
+
+    @override
+    def forward(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """Predict the character after each input; `NextModel` explains arguments and result."""
+        before, history = self._divide(inputs, state)
+        logits, hidden, after = self._read(inputs, before)
+        recalled, history = self._recall_after(history, inputs)
+        return self._mix_steps(logits, recalled, hidden), (*after, history)
+
+    def _divide(self, inputs: Tensor, state: State | None) -> tuple[State | None, Tensor]:
+        """Divide a state into that of the model, and the characters read, (1, B, L)."""
+        return (None, inputs[None, :, :0]) if state is None else (state[:-1], state[-1])
+
+    def _read(self, inputs: Tensor, state: State | None) -> tuple[Tensor, Tensor | None, State]:
+        """Compute the model's logits, (B, T, V), the hidden states if needed, and the state."""
+        if not self.reads_hidden:
+            logits, after = self.inner(inputs, state)
+            return logits, None, after
+        found = self.hybrid.read(inputs, state)
+        return found.whole, found.hidden, found.state
+
+    def _recall_after(self, history: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Recall after each input, (B, T, K, J), and append the inputs to the history."""
+        read = torch.cat([history[0], inputs], dim=1)  # (B, L + T)
+        recalled = self._recall(read)[:, history.shape[2] :].to(inputs.device)
+        options = self.architecture.recall
+        return recalled, read[None, :, -(options.size + options.orders[-1]) :]
+
+    def _mix_steps(self, logits: Tensor, recalled: Tensor, hidden: Tensor | None) -> Tensor:
+        log_probabilities = at_least_float32(logits).log_softmax(-1).flatten(0, 1)
+        read = None if hidden is None else hidden.flatten(0, 1)
+        return self.memory.mix(log_probabilities, recalled.flatten(0, 1), read).view_as(logits)
+
+    @override
+    def recollect(self, split: Split) -> Recollection:
+        return self._count(split.sound_ids.numpy())
+
+    @override
+    def recollect_training(self) -> Recollection | None:
+        tables = self.inner.training_tables if isinstance(self.inner, HybridModel) else None
+        return None if tables is None else self._count(tables.ids, tables.blocks, tables.begin)
+
+    def _count(self, ids: Ids, blocks: Numbers | None = None, begin: int = 0) -> Recollection:
+        """Count what is recalled in a text, (N,); nothing is recalled from another block."""
+        chosen, size = self.architecture.recall, self.vocabulary_size
+        parts = divide(ids, chosen.scope, size, self.architecture.newline)
+        if blocks is not None:
+            parts = blocks * (parts[-1] + 1) + parts
+        return Recollection(count_recalled(ids, parts, size, chosen), begin)
+
+    def _recall(self, read: Tensor) -> Tensor:
+        """Recall what followed the contexts after each of the characters read, (B, L, K, J)."""
+        rows, length = read.shape
+        # one more character for each row: the character to predict
+        ids = np.zeros((rows, length + 1), dtype=np.int64)
+        ids[:, :length] = read.cpu().numpy()
+        chosen, size = self.architecture.recall, self.vocabulary_size
+        row = np.arange(rows).repeat(length + 1)
+        flat = ids.ravel()
+        parts = divide(flat, chosen.scope, size, self.architecture.newline)
+        found = np.array([list(one) for one in recall(flat, parts * rows + row, size, chosen)])
+        return torch.from_numpy(found.T.reshape(rows, length + 1, chosen.occurrences, -1))[
+            :, 1:
+        ].transpose(2, 3)
+
+    @override
+    def score(self, batch: Batch, state: State | None) -> tuple[Tensor, State]:
+        nats, _, state = self.score_parts(batch, state)
+        return nats, state
+
+    @override
+    def score_parts(
+        self, batch: Batch, state: State | None
+    ) -> tuple[Tensor, dict[str, Tensor], State]:
+        if batch.recalled is None:
+            raise RuntimeError("a model with a memory needs the counts of what is recalled")
+        hidden = None
+        if not self.reads_hidden:
+            nats, parts, state = self.inner.score_parts(batch, state)
+        else:
+            found = self.hybrid.read(batch.inputs, state)
+            nats, parts = compute_nats(found.whole, batch), self.hybrid.score_network(batch, found)
+            hidden, state = found.hidden.flatten(0, 1), found.state
+        with_memory = self.memory.nats(nats.flatten(), batch.recalled.flatten(0, 1), hidden)
+        return with_memory.view_as(nats).masked_fill(batch.targets == IGNORED, 0.0), parts, state
+
+    @override
+    def loss(
+        self, batch: Batch, state: State | None, label_smoothing: float
+    ) -> tuple[Tensor, Tensor, State]:
+        if batch.recalled is None:
+            raise RuntimeError("a model with a memory needs the counts of what is recalled")
+        nats, own_loss, hidden, state = self.hybrid.target_nats(batch, state, label_smoothing)
+        with_memory = self.memory.nats(nats, batch.recalled.flatten(0, 1), hidden)
+        total = with_memory.masked_fill(batch.targets.flatten() == IGNORED, 0.0).sum()
+        return total + own_loss, total, state
+
+    @override
+    def calibrate(self, batches: Iterable[Batch], total: Callable[[Tensor], Tensor]) -> None:
+        self.inner.calibrate(batches, total)
+
+    @override
+    def predict_parts(
+        self, batch: Batch, state: State | None
+    ) -> tuple[Tensor, dict[str, Tensor], State]:
+        before, history = self._divide(batch.inputs, state)
+        _, parts, _ = self.inner.predict_parts(batch, before)
+        logits, hidden, after = self._read(batch.inputs, before)
+        recalled, history = self._recall_after(history, batch.inputs)
+        read = None if hidden is None else hidden.flatten(0, 1)
+        passed = self.memory.passed(recalled.flatten(0, 1), read).view(batch.inputs.shape)
+        parts = {name: weight * passed for name, weight in parts.items()} or {"model": passed}
+        mixed = self._mix_steps(logits, recalled, hidden)
+        return mixed, parts | {"memory": 1 - passed}, (*after, history)
+
+    @override
+    def score_next(self, inputs: Tensor, lengths: Tensor, targets: Tensor) -> Tensor:
+        if not self.reads_hidden:
+            nats, last = self.inner.score_next(inputs, lengths, targets), None
+        else:
+            nats, last = self.hybrid.score_last(inputs, lengths, targets)
+        texts = torch.arange(len(inputs))
+        recalled = self._recall(inputs)[texts, lengths.cpu() - 1].to(nats.device)  # (B, K, J)
+        own = (recalled == targets.to(nats.device)[:, None, None]).sum(-1, dtype=nats.dtype)
+        counts = torch.cat([own[:, None], count_characters(recalled, nats.dtype)], dim=1)
+        return self.memory.nats(nats, counts, last)
+
+
+def add_memory(
+    model: Model, options: RecallOptions, vocabulary: Vocabulary, *, reads_hidden: bool = False
+) -> MemoryModel:
+    """Give a memory to a model that continues texts.
+
+    `reads_hidden` tells whether its confidence depends on the hidden states of a hybrid model.
+
+    Raises:
+        UserError: the model fills gaps, or has a memory already.
+    """
+    if not isinstance(model, NextModel) or isinstance(model, MemoryModel):
+        has = "has a memory already" if isinstance(model, MemoryModel) else "fills gaps"
+        raise UserError(f"this model {has}: leave --memory out")
+    inner: Any = model.architecture  # a model with a memory has none of its own
+    architecture = MemoryArchitecture(
+        kind="memory",
+        inner=inner,
+        recall=RecallOptions(**options.model_dump(include=set(RecallOptions.model_fields))),
+        reads_hidden=reads_hidden,
+        newline=vocabulary.characters.find("\n"),
+    )
+    return MemoryModel(architecture, model)
+
+
+def is_memory(model: Model) -> TypeIs[MemoryModel]:
+    """Whether the model has a memory."""
+    return isinstance(model, MemoryModel)
+
+
+def without_memory(model: Model) -> Model:
+    """Return the model inside a model with a memory, or any other model itself."""
+    return model.inner if isinstance(model, MemoryModel) else model

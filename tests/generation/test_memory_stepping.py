@@ -1,0 +1,41 @@
+"""A model with a memory stepped in place equals its forward."""
+
+import pytest
+import torch
+
+from lyricgen.data.options import RecallOptions, Scope
+from lyricgen.generation.steppers import MemoryStepper, stepper
+from lyricgen.models.memory_model import MemoryModel, add_memory
+from tests.helpers import checkpoints, hybrid_models
+from tests.helpers.checkpoints import VOCABULARY
+
+SYMBOLS = 3  # few, so that contexts come again
+
+
+def memory_of(cell: str, size: int, scope: Scope) -> MemoryModel:
+    network = checkpoints.model_of(cell).network if cell else hybrid_models.network_of(std=0.3)
+    options = RecallOptions(orders=(1, 2, 3, 5), occurrences=3, size=size, scope=scope)
+    return add_memory(network, options, VOCABULARY).eval()
+
+
+@pytest.mark.parametrize("cell", ["", "gru_scratch", "lstm"])
+@pytest.mark.parametrize("size", [1000, 7])
+@pytest.mark.parametrize("scope", ["split", "document", "line"])
+@pytest.mark.parametrize("texts", [1, 6])
+@torch.inference_mode()
+def test_steps_equal_forward(cell: str, size: int, scope: Scope, texts: int) -> None:
+    model = memory_of(cell, size, scope)
+    draw = torch.Generator().manual_seed(1)
+    read = [torch.randint(SYMBOLS, (1 + 4 * row,), generator=draw) for row in range(texts)]
+    fast = stepper(model, read, 40)
+    assert isinstance(fast, MemoryStepper)
+    for step in range(40):
+        expected = torch.cat([model(text[None])[0][:, -1] for text in read])
+        torch.testing.assert_close(fast.logits, expected, rtol=0, atol=1e-5)
+        if step == 20:
+            rows = torch.randint(len(read), (max(1, texts - 1),), generator=draw)
+            fast.select(rows)
+            read = [read[row] for row in rows.tolist()]
+        characters = torch.randint(SYMBOLS, (len(read),), generator=draw)
+        fast.step(characters)
+        read = [torch.cat([text, one[None]]) for text, one in zip(read, characters, strict=True)]

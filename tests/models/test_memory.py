@@ -1,0 +1,168 @@
+"""A model with a memory, against the formula worked by hand."""
+
+from collections import Counter
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from lyricgen.api import WritingModel
+from lyricgen.data.batch import BatchLoader
+from lyricgen.data.options import RecallOptions
+from lyricgen.data.samplers import evaluation_sampler
+from lyricgen.data.splits import Split
+from lyricgen.errors import UserError
+from lyricgen.models.memory_model import MemoryModel, add_memory
+from lyricgen.models.model import NextModel
+from lyricgen.models.scoring import read_split
+from tests.helpers import checkpoints, hybrid_models
+from tests.helpers.checkpoints import VOCABULARY
+from tests.helpers.fill_models import model_of as fill_model_of
+from tests.helpers.hybrid_models import random_ids
+
+V = len(VOCABULARY)
+OPTIONS = RecallOptions(orders=(1, 2, 4), occurrences=3, size=1000, scope="split")
+
+
+def memory_of(network: NextModel, options: RecallOptions = OPTIONS) -> MemoryModel:
+    model = add_memory(network, options, VOCABULARY)
+    draw = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        model.memory.bias.copy_(torch.randn(3, generator=draw))
+        model.memory.on_counts.copy_(torch.randn(3, 6, generator=draw))
+    return model.eval()
+
+
+def by_hand(model: MemoryModel, ids: list[int]) -> np.ndarray:
+    """Distributions after each character, (N, V), by dictionaries in float64."""
+    with torch.inference_mode():
+        logits, _ = model.inner(torch.tensor([ids]))
+    base = logits[0].double().softmax(-1).numpy()
+    a, big = (one.detach().double().numpy() for one in (model.memory.bias, model.memory.on_counts))
+    options = model.architecture.recall
+    found = []
+    for now in range(1, len(ids) + 1):
+        newest = []
+        for k in options.orders:
+            places = [p for p in range(k, now) if ids[p - k : p] == ids[now - k : now]]
+            newest.append([ids[p] for p in places[::-1][: options.occurrences]] if now >= k else [])
+        n = np.array([len(one) for one in newest])
+        u = np.array([len(set(one)) for one in newest])
+        features = np.concatenate([n / np.maximum(n + u, 1), u / options.occurrences])
+        trust = np.exp(a + big @ features)
+        p = base[now - 1]
+        for k, one in enumerate(newest):
+            if one:
+                counts = Counter(one)
+                own = np.array([counts[w] for w in range(V)])
+                p = (own + trust[k] * u[k] * p) / (n[k] + trust[k] * u[k])
+        found.append(p)
+    return np.array(found)
+
+
+MODELS: list[Any] = [
+    hybrid_models.network_of(),
+    checkpoints.model_of("gru").next_model,
+    hybrid_models.network_of().ngram,
+]
+
+
+@pytest.mark.parametrize("network", MODELS)
+def test_predictions_are_those_of_the_formula(network: NextModel) -> None:
+    model, ids = memory_of(network), random_ids(4, lines=False, length=90)
+    with torch.inference_mode():
+        found, _ = model(ids[None])
+        first, state = model(ids[None, :37])
+        second, _ = model(ids[None, 37:], state)
+    expected = by_hand(model, ids.tolist())
+    np.testing.assert_allclose(found[0].exp().numpy(), expected, atol=2e-6)
+    torch.testing.assert_close(torch.cat([first, second], dim=1), found, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("network", MODELS)
+def test_scores_are_those_of_the_predictions(network: NextModel) -> None:
+    model, ids = memory_of(network), random_ids(4, lines=False, length=90)
+    predicted = torch.from_numpy(by_hand(model, ids.tolist()))
+    expected = -predicted[:-1].log().gather(1, ids[1:, None])[:, 0]
+    split = Split(ids, None)
+    loader = BatchLoader(
+        *(ids, evaluation_sampler(split, V), torch.device("cpu")),
+        recollection=model.recollect(split),
+    )
+    [batch] = loader
+    with torch.inference_mode():
+        found, _ = model.score(batch, None)
+        next_nats = model.score_next(
+            torch.stack([ids[:30], ids[40:70]]), torch.tensor([30, 12]), ids[[30, 52]]
+        )
+    torch.testing.assert_close(found[0].double(), expected, rtol=0, atol=1e-5)
+    alone = [by_hand(model, text.tolist())[-1] for text in (ids[:30], ids[40:52])]
+    for nats, row, target in zip(next_nats, alone, ids[[30, 52]].tolist(), strict=True):
+        assert float(nats) == pytest.approx(-np.log(row[target]), abs=1e-5)
+
+
+def test_the_parts_of_a_prediction_have_weights_that_sum_to_one() -> None:
+    model, ids = memory_of(hybrid_models.network_of()), random_ids(4, lines=False, length=90)
+    trained = WritingModel(model, VOCABULARY, "stream", False)
+
+    def read(batch: Any, state: Any) -> Any:
+        _, parts, state = model.predict_parts(batch, state)
+        return parts, state
+
+    [(_, parts)] = read_split(trained, Split(ids, None), "reading", read)
+    assert list(parts)[-1] == "memory"
+    torch.testing.assert_close(sum(parts.values()), torch.ones(1, 89), rtol=0, atol=1e-5)
+    assert float(parts["memory"].max()) > 0.5
+
+
+def test_a_fit_finds_the_least_nats() -> None:
+    """Nats of a text that repeats itself fall; no small change of a parameter lowers them."""
+    model = memory_of(hybrid_models.network_of())
+    ids = random_ids(V, lines=False, length=150).repeat(3)
+    split = Split(ids, None)
+    recollection = model.recollect(split)
+    assert recollection is not None
+    counts = recollection.counts[1:]
+    with torch.inference_mode():
+        logits, _ = model.inner(ids[None, :-1])
+    nats = torch.nn.functional.cross_entropy(logits[0].double(), ids[1:], reduction="none").clone()
+    model.memory.fit(nats, counts)
+
+    def mean(bias: Tensor, on_counts: Tensor) -> float:
+        penalty = 1e-5 * on_counts.square().sum()
+        return float(model.memory.nats_with(nats, counts, bias, on_counts).mean() + penalty)
+
+    fitted = [one.detach().double() for one in (model.memory.bias, model.memory.on_counts)]
+    least = mean(*fitted)
+    assert least < 0.7 * float(nats.mean())
+    draw = torch.Generator().manual_seed(2)
+    for _ in range(50):
+        moved = [
+            one + 0.05 * torch.randn(one.shape, generator=draw, dtype=torch.float64)
+            for one in fitted
+        ]
+        assert mean(*moved) > least - 1e-5
+
+
+def test_a_memory_begins_anew_in_each_block_that_the_n_grams_leave_out() -> None:
+    network, ids = hybrid_models.network_of(), random_ids(3, lines=False, length=90)
+    blocks = np.repeat([0, 1, 2], 30)
+    network.training_tables = SimpleNamespace(  # type: ignore[assignment]
+        ids=ids.numpy(), blocks=blocks, begin=7
+    )
+    model = memory_of(network)
+    found = model.recollect_training()
+    assert found is not None
+    assert found.begin == 7
+    each = [model.recollect(Split(part, None)) for part in torch.split(ids, 30)]
+    assert torch.equal(found.counts, torch.cat([one.counts for one in each if one is not None]))
+
+
+def test_only_models_that_continue_texts_get_a_memory() -> None:
+    with pytest.raises(UserError, match="fills gaps"):
+        add_memory(fill_model_of("gru"), OPTIONS, VOCABULARY)
+    with pytest.raises(UserError, match="memory already"):
+        add_memory(memory_of(hybrid_models.network_of()), OPTIONS, VOCABULARY)

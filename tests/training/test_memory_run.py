@@ -1,0 +1,66 @@
+"""Runs with memory=cache."""
+
+import pytest
+import torch
+
+from lyricgen.models.checkpoint import load
+from lyricgen.models.memory_model import MemoryModel
+from tests.conftest import TINY, Train
+from tests.helpers.resuming import same_weights, send, stop_at, weights
+
+MEMORY = (*TINY, "model=hybrid", "memory=cache", "callbacks.checkpoint.every_n_steps=4")
+
+
+def test_a_run_with_memory_reports_figures_of_their_own_name(train: Train) -> None:
+    done = train(*MEMORY)
+    assert done.status == 0, done.err
+    summary = done.summary
+    for split in ("val", "test"):
+        assert f"{split}/memory_perplexity" in summary
+        assert f"{split}/perplexity" not in summary
+    assert {"val/network_perplexity", "val/ngram_perplexity"} <= summary.keys()
+    assert "with a memory of the split" in done.out
+    assert "perplexity without memory" in done.out
+
+
+@pytest.mark.parametrize("step", [0, 1, 6])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("memory.scope=line", "callbacks.average.enabled=true"),
+        ("data=dino", "model.combination=product", "memory.size=50"),
+        ("model.max_chars=300", "memory.scope=document", "memory.orders=[2,4]"),
+    ],
+)
+def test_a_stopped_run_with_memory_continues_exactly(
+    train: Train, monkeypatch: pytest.MonkeyPatch, step: int, options: tuple[str, ...]
+) -> None:
+    whole = train(*MEMORY, *options)
+    with monkeypatch.context() as patch:
+        stop_at(patch, step, send(15))
+        stopped = train(*MEMORY, *options)
+    assert stopped.status == 143
+    assert train(f"resume={stopped.directory}").status == 0
+    for name in ("last.ckpt", "best.ckpt"):
+        assert same_weights(weights(whole.directory, name), weights(stopped.directory, name))
+    assert whole.summary["val/memory_perplexity"] == stopped.summary["val/memory_perplexity"]
+
+
+def test_only_hybrid_models_train_with_a_memory(train: Train) -> None:
+    done = train(*TINY, "model=recurrent", "memory=cache")
+    assert done.status == 2
+    assert "memory=cache trains with model=hybrid" in done.err
+    assert len(done.err.splitlines()) == 1
+
+
+def test_the_network_of_a_model_with_memory_is_one_of_its_members(train: Train) -> None:
+    done = train(*MEMORY)
+    assert done.directory is not None
+    model = load(done.directory)
+    text = torch.tensor([[1, 2, 3]])
+    assert isinstance(model.network, MemoryModel)
+    whole = model.network.hybrid
+    with torch.inference_mode():
+        alone = model.member("network").next_model(text)[0]
+        assert torch.equal(alone, whole.network(text)[0])
+        assert torch.equal(model.member("ngram").next_model(text)[0], whole.ngram(text)[0])
