@@ -32,6 +32,8 @@ OPTIONS = {
     "figures": {
         "--curves": "also perplexity by position, by length of the context and by frequency of "
         "characters",
+        "--compressors": "also score held-out splits by PPMd, which learns as it reads, in a table "
+        "of its own; needs pip install 'lyricgen[compressors]'",
         "--split, --part {train,val,test}": "score only this split of the text (default: all)",
         "--resamples N": "texts drawn for each 95 %% interval (default: {resamples})",
     },
@@ -68,7 +70,7 @@ DEFAULTS = {
 }
 # Forms of the command: the options that a form needs, and the other options that go with them.
 FORMS = {
-    (): ("curves", "split", "resamples", "json", "png", "seed"),
+    (): ("curves", "compressors", "split", "resamples", "json", "png", "seed"),
     ("text",): ("resamples", "unknown", "encoding", "json", "seed"),
     ("heat",): ("split", "heat_chars"),
     ("heat", "text"): ("unknown", "encoding", "heat_chars"),
@@ -120,6 +122,7 @@ def _evaluate(options: Namespace) -> None:
 
 
 def _score_splits(options: Namespace, paths: list[Path], _: object) -> dict[str, Any]:
+    from lyricgen.evaluation.compressors import compress_splits
     from lyricgen.evaluation.curves import curves
     from lyricgen.evaluation.scores import open_checkpoints, score_splits
     from lyricgen.evaluation.tables import plain_scores, print_scores
@@ -132,15 +135,16 @@ def _score_splits(options: Namespace, paths: list[Path], _: object) -> dict[str,
             "--curves asks what the characters before are worth, and this model sees both sides: "
             "leave it out"
         )
+    with_memory = compress_splits(evaluated[0], splits) if options.compressors else {}
     scores = score_splits(evaluated, splits, resamples=options.resamples, seed=options.seed)
     found = curves(scores) if options.curves else None
     if not options.json:
-        print_scores(scores, found)
+        print_scores(scores, found, with_memory)
     if options.png is not None:
         from lyricgen.evaluation.plots import plot_scores
 
         _save_plot(options, "png", "figures", plot_scores(scores, found))
-    return plain_scores(scores, found)
+    return plain_scores(scores, found, with_memory)
 
 
 def _score_text(options: Namespace, paths: list[Path], text: "TextArgument") -> dict[str, Any]:

@@ -36,6 +36,7 @@ IMPORTED_INSIDE = {
         ),
         "heavy; few texts need the corpus",
     ),
+    ("lyricgen/evaluation/compressors.py", "pyppmd"): "an extra",
     ("lyricgen/generation/verse.py", "pypinyin"): "an extra that takes seconds",
     ("lyricgen/reporting/page.py", "optuna"): "an extra",
     ("lyricgen/runs/record_files.py", "pydantic"): "heavy; a dashboard reads records without it",

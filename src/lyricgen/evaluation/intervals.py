@@ -86,17 +86,12 @@ class Estimate(NamedTuple):
         return Estimate(function(self.value), low, high)
 
 
-class Row(NamedTuple):
-    """Figures of one model on the characters that it predicts."""
+@dataclass(frozen=True)
+class LossFigures:
+    """Loss of one model on a split, and the figures that follow from it."""
 
-    series: Series
     characters: int
-    bytes: int
     loss: Estimate
-    bits_per_byte: Estimate
-    block_length: int | None  # characters drawn together; None if lines were drawn
-    # loss minus that of the first model, on characters that both predict; None for this first model
-    difference: Estimate | None
 
     @property
     def perplexity(self) -> Estimate:
@@ -108,12 +103,34 @@ class Row(NamedTuple):
         """Bits per character, loss / ln 2."""
         return self.loss.map(lambda nats: nats / math.log(2))
 
+
+@dataclass(frozen=True)
+class Row(LossFigures):
+    """Figures of one model with fixed weights on the characters that it predicts."""
+
+    series: Series
+    bytes: int
+    bits_per_byte: Estimate
+    block_length: int | None  # characters drawn together; None if lines were drawn
+    # loss minus that of the first model, on characters that both predict; None for this first model
+    difference: Estimate | None
+
     @property
     def differs(self) -> bool | None:
         """Whether the interval of the difference excludes 0; None without this interval."""
         if self.difference is None or self.difference.low is None or self.difference.high is None:
             return None
         return not self.difference.low <= 0 <= self.difference.high
+
+
+@dataclass(frozen=True)
+class RowWithMemory(LossFigures):
+    """Figures of one model that learns as it reads the split; its loss may lack an interval."""
+
+    name: str
+    kind: Literal["compressor"]
+    order: int | None
+    note: str  # how it was scored, for people
 
 
 def row(series: Series, first: Series, text: SplitText, *, resamples: int, seed: int) -> Row:
@@ -136,10 +153,10 @@ def row(series: Series, first: Series, text: SplitText, *, resamples: int, seed:
         difference = _estimate(more_nats / number, totals[:, 0] / totals[:, 1], pairs)
     bits = 1 / math.log(2)
     return Row(
-        series,
         int(characters),
-        int(sizes),
         _estimate(nats / characters, drawn[:, 0] / drawn[:, 2], units),
+        series,
+        int(sizes),
         _estimate(bits * nats / sizes, bits * drawn[:, 0] / drawn[:, 1], units),
         length if text.lines is None else None,
         difference,

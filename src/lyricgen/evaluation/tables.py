@@ -11,12 +11,13 @@ from rich.table import Table
 from lyricgen.console import format_figure, show
 from lyricgen.errors import escape_line
 from lyricgen.evaluation.curves import Curve, Curves
-from lyricgen.evaluation.intervals import CONFIDENCE, Estimate, Row
+from lyricgen.evaluation.intervals import CONFIDENCE, Estimate, LossFigures, Row, RowWithMemory
 from lyricgen.evaluation.memorisation import Memorisation, Names
 from lyricgen.evaluation.own_text import TextArgument, TextFigures
 from lyricgen.evaluation.scores import CheckpointWithText, Scores
 from lyricgen.stacking import put_whole
 
+WithMemory = Mapping[str, Sequence[RowWithMemory]]  # by split
 FIGURES = {"loss": 3, "perplexity": 2, "bits_per_char": 3, "bits_per_byte": 3}  # decimals of each
 
 
@@ -50,8 +51,12 @@ def format_estimate(estimate: Estimate, digits: int, sign: str = "") -> str:
 # Figures on the splits of a text
 
 
-def print_scores(scores: Scores, curves: Curves | None) -> None:
-    """Print all figures on the splits of a text, and any curves."""
+def print_scores(scores: Scores, curves: Curves | None, with_memory: WithMemory) -> None:
+    """Print all figures on the splits of a text, and any curves.
+
+    The models of `with_memory` get tables of their own.
+    """
+    first = scores.evaluated[0]
     for index in range(len(scores.evaluated)):
         put_whole(_checkpoint_table(scores, index))
     lengths = {split: rows[0].block_length for split, rows in scores.splits.items()}
@@ -59,12 +64,14 @@ def print_scores(scores: Scores, curves: Curves | None) -> None:
     for split, rows in scores.splits.items():
         if any(row.series.kind != "uniform" for row in rows[1:]):
             put_whole(_comparison_table(scores, split))
+        if with_memory.get(split):
+            put_whole(_memory_table(f"{split} of {first.corpus.name}", with_memory[split]))
     if curves is not None:
         for curve in curves.curves:
-            put_whole(_curve_table(curves, curve, scores.evaluated[0].corpus.name))
+            put_whole(_curve_table(curves, curve, first.corpus.name))
 
 
-def plain_scores(scores: Scores, curves: Curves | None) -> dict[str, Any]:
+def plain_scores(scores: Scores, curves: Curves | None, with_memory: WithMemory) -> dict[str, Any]:
     """Return all figures on the splits of a text, and any curves, as plain values for JSON."""
     first, ngrams = scores.evaluated[0], scores.ngrams
     return {
@@ -90,6 +97,7 @@ def plain_scores(scores: Scores, curves: Curves | None) -> dict[str, Any]:
                 "characters": len(scores.texts[split].ids),
                 "lines": scores.texts[split].num_lines,
                 "models": [_plain_row(row, scores.prefix) for row in rows],
+                "with_memory": [_plain_row_with_memory(row) for row in with_memory.get(split, ())],
             }
             for split, rows in scores.splits.items()
         },
@@ -129,6 +137,17 @@ def _comparison_table(scores: Scores, split: str) -> Table:
     return table
 
 
+def _memory_table(split: str, rows: Sequence[RowWithMemory]) -> Table:
+    """Build the table of the models that learn as they read; `split` names split and text."""
+    heading = f"{split}, with memory (these models learn as they read)"
+    names = ("loss", "bits_per_char", "perplexity")
+    table = new_table(escape_line(heading), numbers=[_title(name, "") for name in names])
+    for row in rows:
+        table.add_row(escape_name(row.name), *(_figure(row, name) for name in names))
+    table.caption = "\n".join(escape_name(f"{row.name}: {row.note}") for row in rows)
+    return table
+
+
 def _curve_table(found: Curves, curve: Curve, text: str) -> Table:
     """Build the table of a curve.
 
@@ -158,7 +177,7 @@ def _title(name: str, prefix: str) -> str:
     return name.replace("_per_", "/")
 
 
-def _figure(row: Row, name: str) -> str:
+def _figure(row: LossFigures, name: str) -> str:
     return format_estimate(getattr(row, name), FIGURES[name])
 
 
@@ -179,6 +198,18 @@ def _plain_row(row: Row, prefix: str) -> dict[str, Any]:
         **{prefix * (name != "loss") + name: getattr(row, name)._asdict() for name in FIGURES},
         "difference": row.difference and row.difference._asdict(),
         "differs": row.differs,
+    }
+
+
+def _plain_row_with_memory(row: RowWithMemory) -> dict[str, Any]:
+    figures = {name: getattr(row, name) for name in ("loss", "bits_per_char", "perplexity")}
+    return {
+        "name": row.name,
+        "kind": row.kind,
+        "characters": row.characters,
+        **{name: estimate._asdict() for name, estimate in figures.items()},
+        "order": row.order,
+        "note": row.note,
     }
 
 
