@@ -1,4 +1,4 @@
-"""Steppers of models of all kinds, and of models with a memory.
+"""Steppers of models of all kinds, of models with a memory and of ensembles.
 
 Shapes: B texts, P prefix characters, V vocabulary, H hidden, K lengths of contexts, J occurrences,
 L remembered characters.
@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from lyricgen.data.recall import MISSING
 from lyricgen.generation.stepping import HybridStepper, ModelStepper, RecurrentStepper
+from lyricgen.models.ensemble import EnsembleModel, is_ensemble
 from lyricgen.models.hybrid_building import is_hybrid
 from lyricgen.models.memory_model import MemoryModel, is_memory
 from lyricgen.models.model import NextModel, at_least_float32
@@ -109,7 +110,41 @@ class MemoryStepper:
         return hidden
 
 
-Stepper = ModelStepper | RecurrentStepper | HybridStepper | MemoryStepper
+class EnsembleStepper:
+    """Stepper of an ensemble, whose members keep their fast steps; `stepper` explains arguments.
+
+    Attributes:
+        logits: (B, V) log-probabilities of the next character of each text.
+    """
+
+    logits: Tensor
+
+    def __init__(self, model: EnsembleModel, prefixes: Sequence[Tensor], length: int) -> None:
+        self._model = model
+        self._members = [
+            stepper(member, [model.map_ids(number, prefix) for prefix in prefixes], length)
+            for number, member in enumerate(model.models)
+        ]
+        self._combine()
+
+    def step(self, characters: Tensor) -> None:
+        """Read one more character of each text."""
+        for number, member in enumerate(self._members):
+            ids = self._model.map_ids(number, characters)
+            member.step(ids.to(member.logits.device))  # n-grams are on the CPU
+        self._combine()
+
+    def select(self, rows: Tensor) -> None:
+        """Keep only the texts at `rows`, in this order; a row may occur more than once."""
+        for member in self._members:
+            member.select(rows.to(member.logits.device))
+        self.logits = self.logits.index_select(0, rows)
+
+    def _combine(self) -> None:
+        self.logits = self._model.combine([member.logits for member in self._members])
+
+
+Stepper = ModelStepper | RecurrentStepper | HybridStepper | MemoryStepper | EnsembleStepper
 
 
 def stepper(model: NextModel, prefixes: Sequence[Tensor], length: int) -> Stepper:
@@ -125,6 +160,8 @@ def stepper(model: NextModel, prefixes: Sequence[Tensor], length: int) -> Steppe
     """
     if is_memory(model):
         return MemoryStepper(model, prefixes, stepper(model.inner, prefixes, length))
+    if is_ensemble(model):
+        return EnsembleStepper(model, prefixes, length)
     layers = model.layer_steps()
     if not layers:
         return ModelStepper(model, prefixes)

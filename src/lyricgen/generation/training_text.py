@@ -25,7 +25,7 @@ def training_names(model: TrainedModel) -> frozenset[str]:
     Raises:
         UserError: the model names no corpus, or the corpus is missing, unreadable or changed.
     """
-    text = _training_split(model, "--novel", "names").text(model.vocabulary)
+    text = find_splits(model, "--novel", "names")["train"].text(model.vocabulary)
     return frozenset(text.removesuffix("\n").split("\n"))
 
 
@@ -56,7 +56,7 @@ def final_mixture(model: T) -> T:
             "--mixture: the run has none, since it has not ended, or without "
             "callbacks.baseline.enabled=true and a validation split: leave --mixture out"
         )
-    split = _training_split(model, "--mixture", "text")
+    split = find_splits(model, "--mixture", "text")["train"]
     most = flatten(summary.options or {}).get("callbacks.baseline.max_chars")
     if most is not None and (not isinstance(most, int) or most < 1):
         raise UserError(f"--mixture: summary.json has callbacks.baseline.max_chars={most!r}")
@@ -70,12 +70,16 @@ def final_mixture(model: T) -> T:
     return replace(model, network=mixed.to(network.output.bias).eval())
 
 
-def _training_split(model: TrainedModel, option: str, kind: str) -> Split:
-    """Find the training split of a model; `option` needs it, and messages call it `kind`."""
+def find_splits(model: TrainedModel, needing: str, kind: str) -> dict[str, Split]:
+    """Find the splits of a model's text; `needing` needs them, and messages call them `kind`.
+
+    Raises:
+        UserError: the model names no corpus, or the corpus is missing, unreadable or changed.
+    """
     values = model.options.get("data")
     if not values:
-        raise UserError(f"{option}: the checkpoint does not say which {kind} it has learnt")
-    needed = f"{option} needs the {kind} that the model has learnt"
+        raise UserError(f"{needing}: the checkpoint does not say which {kind} it has learnt")
+    needed = f"{needing} needs the {kind} that the model has learnt"
     try:
         data: DataOptions = validate(DataOptions, values)
         corpus = find_corpus(data, model.corpus_digest, model.file)
@@ -83,4 +87,4 @@ def _training_split(model: TrainedModel, option: str, kind: str) -> Split:
         raise UserError(f"{needed}: {error}") from error
     if corpus.vocabulary != model.vocabulary or model.corpus_digest not in (None, corpus.digest):
         raise UserError(f"{needed}, and {corpus.name!r} has others now: bring that text back")
-    return build_splits(data, corpus, model.layout)["train"]
+    return build_splits(data, corpus, model.layout)

@@ -5,10 +5,10 @@ A card names no code; it chooses the architecture from a fixed table.
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, cast
 
 import torch
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -16,16 +16,16 @@ from lyricgen.data.faults import FORBIDDEN
 from lyricgen.data.splits import Layout
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
+from lyricgen.models.architectures import Architecture, EnsembleArchitecture, MemoryArchitecture
+from lyricgen.models.ensemble import EnsembleModel
 from lyricgen.models.hybrid import HybridModel
-from lyricgen.models.memory_model import INNER, MemoryModel
+from lyricgen.models.memory_model import MemoryModel
 from lyricgen.models.model import Model, NextModel
 from lyricgen.models.network import recurrent
 from lyricgen.models.ngram.language_model import NgramLanguageModel
 from lyricgen.models.ngram.saving import NGRAM
 from lyricgen.models.options import (
-    Architecture,
     HybridArchitecture,
-    MemoryArchitecture,
     NgramArchitecture,
     RecurrentArchitecture,
 )
@@ -66,23 +66,11 @@ def _plain(options: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
-def _complete(architecture: Any) -> Any:
-    """Add the settings that an architecture lacks because its file is older than they are."""
-    if not isinstance(architecture, dict):
-        return architecture
-    inner, network = architecture.get("inner"), architecture.get("network")
-    if isinstance(inner, dict):  # of a model with a memory
-        return architecture | {"inner": _complete(inner)}
-    if isinstance(network, dict):  # of a hybrid model
-        return {"short_list": None} | architecture | {"network": complete(network)}
-    return complete(architecture)
-
-
 class Card(Options):
     """Description of a model in plain values."""
 
     format: Literal[2]
-    architecture: Annotated[Architecture, BeforeValidator(_complete)]
+    architecture: Architecture
     vocabulary: str  # the sorted characters
     layout: Layout
     lowercase: bool  # whether the corpus was lower-cased
@@ -179,21 +167,40 @@ def _copy(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def _rebuild_model(
     architecture: Architecture, tensors: dict[str, Tensor], device: str | torch.device
 ) -> Model:
-    if isinstance(architecture, NgramArchitecture):
-        return NgramLanguageModel.from_tensors(architecture, _copy(tensors))
+    """Rebuild the model of an architecture; a composite is rebuilt from its parts."""
+    if isinstance(architecture, EnsembleArchitecture):
+        numbered = {f"members.{number}.": one for number, one in enumerate(architecture.members)}
+        members, left = _rebuild_parts(numbered, tensors, device)
+        _check_weights({}, left)
+        return EnsembleModel(architecture, members)
     if isinstance(architecture, MemoryArchitecture):
-        of_inner = {name: one for name, one in tensors.items() if name.startswith(INNER)}
-        own = {name: one for name, one in tensors.items() if name not in of_inner}
-        plain = {name.removeprefix(INNER): one for name, one in of_inner.items()}
-        inner = _rebuild_model(architecture.inner, plain, device)
-        if not isinstance(inner, NextModel):
-            raise UserError("a model with a memory continues texts")
+        [inner], left = _rebuild_parts({"inner.": architecture.inner}, tensors, device)
         model = MemoryModel(architecture, inner)
         wanted = {f"memory.{name}": one for name, one in model.memory.named_parameters()}
-        for name, weight in _check_weights(wanted, own).items():
+        for name, weight in _check_weights(wanted, left).items():
             wanted[name].data = weight.to(inner.device, torch.float32)
         return model
+    if isinstance(architecture, NgramArchitecture):
+        return NgramLanguageModel.from_tensors(architecture, _copy(tensors))
     return _rebuild_network(architecture, tensors).to(device)
+
+
+def _rebuild_parts(
+    parts: Mapping[str, Architecture], tensors: dict[str, Tensor], device: str | torch.device
+) -> tuple[list[NextModel], dict[str, Tensor]]:
+    """Rebuild the parts of a composite; also return the tensors of no part.
+
+    `parts` are the architectures by the prefixes that begin the names of their tensors.
+    """
+    models, left = [], dict(tensors)
+    for prefix, architecture in parts.items():
+        names = [name for name in left if name.startswith(prefix)]
+        own = {name.removeprefix(prefix): left.pop(name) for name in names}
+        try:
+            models.append(_rebuild_model(architecture, own, device))
+        except UserError as error:
+            raise UserError(f"{prefix}{error}") from error
+    return cast(list[NextModel], models), left
 
 
 def _check_weights(wanted: Mapping[str, Tensor], found: dict[str, Tensor]) -> dict[str, Tensor]:

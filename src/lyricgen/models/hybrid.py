@@ -199,10 +199,8 @@ class HybridModel(NextModel):
         else:
             classes = ngrams if short is None else short.fold(ngrams)
             whole = torch.addcmul(classes, logits.softmax(-1), weights[:, -1:]).log_()
-        if short is None:
-            return whole
         # the n-grams divide the classes
-        return ngrams.log_() + short.spread(whole - classes.log_())
+        return whole if short is None else ngrams.log_() + short.spread(whole - classes.log_())
 
     def weights(self, hidden: Tensor, passed: Tensor) -> Tensor:
         """Compute the weights of the orders and of the network, (M, K + 1).

@@ -25,13 +25,11 @@ from lyricgen.data.recall import (
 from lyricgen.data.splits import Split
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
+from lyricgen.models.architectures import MemoryArchitecture
 from lyricgen.models.cells.cell import State
 from lyricgen.models.hybrid import HybridModel
 from lyricgen.models.memory import Memory, count_characters
 from lyricgen.models.model import Model, NextModel, at_least_float32, compute_nats
-from lyricgen.models.options import MemoryArchitecture
-
-INNER = "inner."  # begins the names of the model's tensors
 
 
 class MemoryModel(NextModel):

@@ -5,6 +5,7 @@ Shapes: B batch, T time steps, V vocabulary, N characters in a split.
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import ClassVar
 
 import torch
@@ -14,8 +15,8 @@ from torch import Tensor, nn
 from lyricgen.data.batch import IGNORED, Batch
 from lyricgen.data.recall import Recollection
 from lyricgen.data.splits import Split
+from lyricgen.models.architectures import Architecture
 from lyricgen.models.cells.cell import LayerStep, State
-from lyricgen.models.options import Architecture
 
 
 class Model(nn.Module):
@@ -145,6 +146,13 @@ class NextModel(Model):
     A call takes ids, (B, T), and the state after earlier ids, None at the start of a stream. It
     returns the logits, (B, T, V), and the next state.
     """
+
+    @cached_property
+    def state_size(self) -> int:
+        """Number of tensors in a state, found by reading one character."""
+        with torch.inference_mode():
+            _, state = self(torch.zeros((1, 1), dtype=torch.int64, device=self.device))
+        return len(state)
 
     def score_next(self, inputs: Tensor, lengths: Tensor, targets: Tensor) -> Tensor:
         """Compute the nats of the character after each row, (B,); each row starts a stream.

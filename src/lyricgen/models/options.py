@@ -241,44 +241,8 @@ class HybridArchitecture(Options):
         return self
 
 
-class MemoryArchitecture(Options):
-    """Options from which a model with a memory can be built again."""
-
-    kind: Literal["memory"]
-    inner: Annotated[
-        RecurrentArchitecture | HybridArchitecture | NgramArchitecture, Field(discriminator="kind")
-    ]
-    recall: RecallOptions
-    reads_hidden: bool  # whether the last hidden states of a hybrid model count, too
-    newline: int = Field(ge=-1)  # id of the newline; -1: the vocabulary has none
-
-    @property
-    def vocabulary_size(self) -> int:
-        """Number of characters."""
-        return self.inner.vocabulary_size
-
-    @property
-    def start_symbol(self) -> bool:
-        """Whether lines begin with one more input symbol."""
-        return self.inner.start_symbol
-
-    @model_validator(mode="after")
-    def _check_inner(self) -> Self:
-        if isinstance(self.inner, RecurrentArchitecture) and self.inner.objective != "next":
-            raise ValueError("a model with a memory continues texts")
-        if self.reads_hidden and not isinstance(self.inner, HybridArchitecture):
-            raise ValueError("only a hybrid model has hidden states for a memory")
-        if self.newline >= self.vocabulary_size:
-            raise ValueError("the newline is outside the vocabulary")
-        return self
-
-
 ModelOptions = Annotated[
     RecurrentOptions | HybridOptions | NgramOptions, Field(discriminator="kind")
-]
-Architecture = Annotated[
-    RecurrentArchitecture | HybridArchitecture | NgramArchitecture | MemoryArchitecture,
-    Field(discriminator="kind"),
 ]
 
 

@@ -13,6 +13,7 @@ import torch
 from lyricgen.data.splits import Layout
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
+from lyricgen.models.ensemble import is_ensemble
 from lyricgen.models.hybrid import HybridModel
 from lyricgen.models.hybrid_building import extract_network, find_network
 from lyricgen.models.memory_model import without_memory
@@ -108,6 +109,7 @@ class TrainedModel:
         if isinstance(network, LanguageModel):
             return network
         what = "fills gaps from both sides" if self.fills_gaps else "counts n-grams"
+        what = "joins several models" if is_ensemble(whole) else what
         raise UserError(
             f"this model {what}: --gates shows recurrent networks that read from left to right"
         )
@@ -128,6 +130,7 @@ class TrainedModel:
                 return self.network_only()
             return replace(self, network=whole.ngram)
         what = "counts n-grams alone" if self.holds_counts else "is a network alone"
+        what = "joins several models" if is_ensemble(self.network) else what
         raise UserError(
             f"this model {what}: leave --member {name} out, or train one with model=hybrid"
         )
@@ -135,7 +138,8 @@ class TrainedModel:
     @property
     def holds_counts(self) -> bool:
         """Whether the model holds counts of n-grams, and with them much of its training text."""
-        return isinstance(without_memory(self.network), HybridModel | NgramLanguageModel)
+        parts = self.network.modules()
+        return any(isinstance(part, HybridModel | NgramLanguageModel) for part in parts)
 
     def network_only(self) -> Self:
         """Make a model of the network of a hybrid model, without the n-grams.
@@ -146,6 +150,7 @@ class TrainedModel:
         whole = without_memory(self.network)
         if not isinstance(whole, HybridModel):
             what = "is nothing but n-grams" if self.holds_counts else "has no n-grams"
+            what = "joins several models" if is_ensemble(self.network) else what
             raise UserError(f"this model {what}: leave --network-only out")
         network = extract_network(whole)
         chosen = {"model": network.architecture.model.model_dump(mode="json")}
@@ -215,8 +220,8 @@ def copy_weights(source: TrainedModel, model: Model, vocabulary: Vocabulary) -> 
         raise UserError("init_from: model=ngram has no weights to start with: leave init_from out")
     if not source.network.trains_in_steps:
         raise UserError(
-            f"init_from: that is a {source.network.description} model, which has no weights: name "
-            "the checkpoint of a network"
+            f"init_from: that is {source.network.description}, which has no weights of one "
+            "network: name the checkpoint of a network"
         )
     network, trained = find_network(model), find_network(source.network)
     _check_shapes(network.architecture, trained.architecture)
