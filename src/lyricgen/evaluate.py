@@ -35,6 +35,8 @@ OPTIONS = {
         "--compressors": "also score held-out splits by PPMd, which learns as it reads, in a table "
         "of its own; needs pip install 'lyricgen[compressors]'",
         "--split, --part {train,val,test}": "score only this split of the text (default: all)",
+        "--together": "also score the checkpoints as one model, an ensemble whose weights are best "
+        "on the validation split",
         "--resamples N": "texts drawn for each 95 %% interval (default: {resamples})",
     },
     "a text of your own": {
@@ -70,7 +72,7 @@ DEFAULTS = {
 }
 # Forms of the command: the options that a form needs, and the other options that go with them.
 FORMS = {
-    (): ("curves", "compressors", "split", "resamples", "json", "png", "seed"),
+    (): ("curves", "compressors", "together", "split", "resamples", "json", "png", "seed"),
     ("text",): ("resamples", "unknown", "encoding", "json", "seed"),
     ("heat",): ("split", "heat_chars"),
     ("heat", "text"): ("unknown", "encoding", "heat_chars"),
@@ -82,7 +84,7 @@ FORMS = {
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command; an error that the user can mend prints one line and gives status 2."""
-    parser = Parser("evaluate", "Evaluate trained models, or look into one.", several=True)
+    parser = Parser("evaluate", "Evaluate trained models, or look into one.")
     types: dict[str, Callable[[str], Any]] = {
         **{"N": number_from(1), "T": amount, "HTML": Path, "PNG": Path},
         **{"--resamples": number_from(100), "--heat-chars": number_from(2), "--layer": int},
@@ -124,9 +126,12 @@ def _evaluate(options: Namespace) -> None:
 def _score_splits(options: Namespace, paths: list[Path], _: object) -> dict[str, Any]:
     from lyricgen.evaluation.compressors import compress_splits
     from lyricgen.evaluation.curves import curves
+    from lyricgen.evaluation.ensembles import join_checkpoints
     from lyricgen.evaluation.scores import open_checkpoints, score_splits
     from lyricgen.evaluation.tables import plain_scores, print_scores
 
+    if options.together and len(paths) < 2:
+        raise UserError("--together needs two checkpoints or more")
     evaluated = open_checkpoints(paths)
     splits = list(evaluated[0].splits) if options.split is None else [options.split]
     evaluated[0].check_split(splits[0])
@@ -136,6 +141,8 @@ def _score_splits(options: Namespace, paths: list[Path], _: object) -> dict[str,
             "leave it out"
         )
     with_memory = compress_splits(evaluated[0], splits) if options.compressors else {}
+    if options.together:
+        evaluated.append(join_checkpoints(evaluated))
     scores = score_splits(evaluated, splits, resamples=options.resamples, seed=options.seed)
     found = curves(scores) if options.curves else None
     if not options.json:

@@ -1,4 +1,4 @@
-"""Write a model file to share: python -m lyricgen.export [CHECKPOINT] [--out FILE]."""
+"""Write a model file to share: python -m lyricgen.export [CHECKPOINT …] [--out FILE]."""
 
 import argparse
 import hashlib
@@ -26,7 +26,10 @@ PERSONAL = {"init_from", "resume", "path", "prefixes"}
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command; an error that the user can mend prints one line and gives status 2."""
-    parser = Parser("export", "Write a model to a safetensors file, to share.")
+    parser = Parser(
+        "export",
+        "Write a model, or several as one (an ensemble), to a safetensors file, to share.",
+    )
     parser.add_options(OPTIONS, {"FILE": Path})
     run(parser, _export, arguments)
 
@@ -35,13 +38,20 @@ def _export(options: argparse.Namespace) -> None:
     out: Path | None = options.out
     if out is not None:
         _check_path(out, options.force)
+    paths, several = options.checkpoints, len(options.checkpoints) > 1
+    if several and options.network_only:
+        raise UserError(
+            "--network-only is for a single model: leave it out, or name one checkpoint"
+        )
 
     # --help must not wait the seconds that torch takes to load
+    from lyricgen.generation.ensembles import join_models
     from lyricgen.models.card import card
     from lyricgen.models.checkpoint import load, to_bytes
     from lyricgen.runs.newest import newest_checkpoint
 
-    model = load(options.checkpoint or newest_checkpoint())
+    models = [load(path) for path in paths or [newest_checkpoint()]]
+    model = join_models(models).model if several else models[0]
     if options.network_only:
         model = model.network_only()
     if out is None:

@@ -1,4 +1,4 @@
-"""Print texts from a trained model: python -m lyricgen.generate [CHECKPOINT] [--prefix 分开]."""
+"""Print texts from a trained model: python -m lyricgen.generate [CHECKPOINT …] [--prefix 分开]."""
 
 import argparse
 from collections.abc import Callable
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 # options that only this module reads
 OWN_OPTIONS = (
-    *("checkpoint", "debug", "prefix", "fill", "format", "watch", "compare"),
+    *("checkpoints", "debug", "prefix", "fill", "format", "watch", "compare"),
     *("member", "mixture"),
 )
 
@@ -102,7 +102,10 @@ FORMS = {
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command; an error that the user can mend prints one line and gives status 2."""
-    parser = Parser("generate", "Print texts from a trained model.")
+    parser = Parser(
+        "generate",
+        "Print texts from a trained model, or from several as one (an ensemble).",
+    )
     add_all_options(parser)
     run(parser, _generate, arguments)
 
@@ -122,13 +125,17 @@ def add_all_options(parser: Parser) -> None:
 def _generate(options: argparse.Namespace) -> None:
     _check_options(options)
     # torch takes seconds, which --help need not wait for
+    from lyricgen.generation.ensembles import join_models
     from lyricgen.generation.output import headings, print_columns, print_json, print_texts
     from lyricgen.models.checkpoint import load
     from lyricgen.runs.newest import newest_checkpoint
 
-    named = [path for path in (options.checkpoint, *(options.compare or [])) if path is not None]
+    named = [*options.checkpoints, *(options.compare or [])]
     paths: list[Path] = named or [newest_checkpoint()]
-    models = _with_each(_choose_part, [load(path) for path in paths], paths, options)
+    loaded = [load(path) for path in paths]
+    if len(options.checkpoints) > 1:
+        loaded, paths = [join_models(loaded).model], paths[:1]
+    models = _with_each(_choose_part, loaded, paths, options)
     if options.watch:
         _watch_text(models[0], options)
     elif options.format == "jsonl":
@@ -209,8 +216,14 @@ def _check_options(options: argparse.Namespace) -> None:
         raise UserError("--watch shows one text as it is written: ask for one prefix, --count 1")
     if options.mixture and options.member:
         raise UserError("--mixture and --member do not go together: leave one of them out")
-    if options.compare and len(options.compare) + (options.checkpoint is not None) < 2:
+    if options.compare and len(options.compare) + len(options.checkpoints) < 2:
         raise UserError("--compare needs two checkpoints or more")
+    single = [name for name in ("fill", "member", "mixture", "compare") if getattr(options, name)]
+    if len(options.checkpoints) > 1 and single:
+        raise UserError(
+            f"several checkpoints write as one model, and --{single[0]} is for single models: "
+            "leave it out, or name one checkpoint before the options"
+        )
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The public Python functions and classes; the package loads them on demand."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,18 @@ class WritingModel(TrainedModel):
         return fill_texts(self, texts, **options)
 
 
-def load(path: str | Path, device: str | torch.device = "cpu") -> WritingModel:
-    """Load a model; `models.checkpoint.load` explains arguments and errors."""
-    return WritingModel(**vars(checkpoint.load(path, device)))
+def load(
+    path: str | Path | Sequence[str | Path], device: str | torch.device = "cpu"
+) -> WritingModel:
+    """Load a model; a list of paths gives their ensemble.
+
+    `models.checkpoint.load` and `generation.ensembles.join_models` explain arguments and errors.
+
+    >>> model = load(["outputs/runs/…/first", "outputs/runs/…/second"])
+    """
+    if isinstance(path, str | Path):
+        return WritingModel(**vars(checkpoint.load(path, device)))
+    from lyricgen.generation.ensembles import join_models  # noqa: PLC0415  heavy
+
+    models = [checkpoint.load(one, device) for one in path]
+    return WritingModel(**vars(join_models(models).model))

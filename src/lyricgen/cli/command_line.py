@@ -33,20 +33,17 @@ Forms = Mapping[tuple[str, ...], tuple[str, ...]]
 class Parser(argparse.ArgumentParser):
     """Parser of a command's options, of --debug, and of the path of a checkpoint.
 
-    The path goes into `checkpoint`, which is None without a path. With `several`, all paths go into
-    the list `checkpoints`. If the argument `checkpoint` is false, the parser takes no path. `known`
-    contains the names of all options.
+    All paths go into the list `checkpoints`. If the argument `checkpoint` is false, the parser
+    takes no path. `known` contains the names of all options.
     """
 
-    def __init__(
-        self, command: str, description: str, *, several: bool = False, checkpoint: bool = True
-    ) -> None:
+    def __init__(self, command: str, description: str, *, checkpoint: bool = True) -> None:
         self.known: list[str] = []
         super().__init__(prog=f"python -m lyricgen.{command}", description=description)
         if checkpoint:
             self.add_argument(
-                "checkpoints" if several else "checkpoint",
-                nargs="*" if several else "?",
+                "checkpoints",
+                nargs="*",
                 type=Path,
                 metavar="CHECKPOINT",
                 help="a checkpoint, a model file or a run's directory; without it, the best "

@@ -65,11 +65,14 @@ def utf8_sizes(characters: str) -> Integers:
     return (1 + (codes > 0x7F) + (codes > 0x7FF) + (codes > 0xFFFF)).astype(np.uint8)
 
 
+Kind = Literal["checkpoint", "ensemble", "mixture", "ngram", "unigram", "uniform"]
+
+
 class Series(NamedTuple):
     """Nats of one model on a split."""
 
     name: str
-    kind: Literal["checkpoint", "mixture", "ngram", "unigram", "uniform"]
+    kind: Kind
     nats: Floats  # (C,), nan where the model predicts nothing
 
 

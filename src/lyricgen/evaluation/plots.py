@@ -26,7 +26,14 @@ log = logging.getLogger(__name__)
 DPI = 120
 WIDTH = 13  # inches
 PLAIN = FuncFormatter(lambda value, _: f"{value:,g}")  # 1,000 instead of a power of ten
-COLOURS = {"checkpoint": "C0", "mixture": "C4", "ngram": "C7", "unigram": "C7", "uniform": "C7"}
+COLOURS = {
+    "checkpoint": "C0",
+    "ensemble": "C2",
+    "mixture": "C4",
+    "ngram": "C7",
+    "unigram": "C7",
+    "uniform": "C7",
+}
 TITLES = {
     "position": "by position in the {unit}",
     "context": "by characters of context",

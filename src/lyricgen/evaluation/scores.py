@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from lyricgen.data.corpus import EncodedCorpus
 from lyricgen.data.options import DataOptions
 from lyricgen.data.splits import Split
 from lyricgen.errors import UserError
-from lyricgen.evaluation.intervals import Floats, Row, Series, SplitText, row
+from lyricgen.evaluation.intervals import Floats, Kind, Row, Series, SplitText, row
 from lyricgen.models.checkpoint import load
 from lyricgen.models.metrics import best_mixture_weight, mixture_nats
 from lyricgen.models.ngram.language_model import NgramBaseline
@@ -37,6 +37,8 @@ SAME_TEXT = "only those of the same text and split compare"
 @dataclass(frozen=True)
 class Checkpoint:
     """A model from a file."""
+
+    kind: ClassVar[Kind] = "checkpoint"  # of its series
 
     label: str  # unique name in tables and plots
     path: Path
@@ -204,9 +206,8 @@ def score_splits(
     series: dict[str, list[Series]] = {split: [] for split in first.splits if split in needed}
     for split, of_split in series.items():
         for each in evaluated:
-            what = f"scoring {split} with {each.label}"
-            nats = split_nats(each.model, each.splits[split], what)
-            of_split.append(Series(each.label, "checkpoint", nats))
+            nats = split_nats(each.model, each.splits[split], f"scoring {split} with {each.label}")
+            of_split.append(Series(each.label, each.kind, nats))
     ngrams, weights = Ngrams({}, None, 0), {}
     vocabulary, unit = first.corpus.vocabulary, first.corpus.unit
     if not first.model.fills_gaps:  # no baseline sees both sides of a character
@@ -270,8 +271,7 @@ def baselines(
     `weights` holds the share of each network in its mixture, by label. The training split gets only
     the uniform distribution, because its n-grams are counted by the n-gram models.
     """
-    found = []
-    by_order = ngrams.nats.get(split, [])
+    found, by_order = [], ngrams.nats.get(split, [])
     if ngrams.best is not None and by_order:
         best = torch.from_numpy(by_order[ngrams.best - 1])
         for name, _, nats in checkpoints:

@@ -11,6 +11,7 @@ from rich.table import Table
 from lyricgen.console import format_figure, show
 from lyricgen.errors import escape_line
 from lyricgen.evaluation.curves import Curve, Curves
+from lyricgen.evaluation.ensembles import Ensemble
 from lyricgen.evaluation.intervals import CONFIDENCE, Estimate, LossFigures, Row, RowWithMemory
 from lyricgen.evaluation.memorisation import Memorisation, Names
 from lyricgen.evaluation.own_text import TextArgument, TextFigures
@@ -83,7 +84,16 @@ def plain_scores(scores: Scores, curves: Curves | None, with_memory: WithMemory)
                 "parameters": each.model.network.num_parameters,
             }
             for each in scores.evaluated
+            if not isinstance(each, Ensemble)
         ],
+        "ensemble": next(
+            (
+                {"name": each.label, "combination": each.combination, "weights": each.weights}
+                for each in scores.evaluated
+                if isinstance(each, Ensemble)
+            ),
+            None,
+        ),
         "text": first.corpus.name,
         "vocabulary_size": len(first.corpus.vocabulary),
         "confidence": CONFIDENCE,

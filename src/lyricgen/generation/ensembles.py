@@ -22,6 +22,7 @@ from lyricgen.errors import UserError
 from lyricgen.generation.training_text import find_splits
 from lyricgen.models.architectures import MOST_MEMBERS, Averaging, EnsembleArchitecture
 from lyricgen.models.ensemble import EnsembleModel, is_ensemble
+from lyricgen.models.memory_model import is_memory
 from lyricgen.models.model import compute_nats, eval_mode
 from lyricgen.models.trained_model import TrainedModel
 from lyricgen.options import validate
@@ -116,6 +117,11 @@ def _check_kinds(models: Sequence[TrainedModel]) -> None:
             raise UserError(f"{name} fills gaps, and an ensemble continues texts: leave it out")
         if is_ensemble(one.network):
             raise UserError(f"{name} is an ensemble already: name its members instead")
+        if is_memory(one.network):
+            raise UserError(
+                f"{name} has a memory, and the members of an ensemble have none: leave it out, or "
+                "give the ensemble a memory by --memory"
+            )
         if one.layout != models[0].layout:
             layouts = {"lines": "single lines", "stream": "running text"}
             raise UserError(

@@ -24,10 +24,7 @@ FIGURES = ("parameters", "chars_per_second", "wall_seconds", "best_epoch")
 # Settings that distinguish tasks on one text; runs of two tasks are never in one table.
 TASK = ("objective", "memory", "memory.scope", *(f"data.{name}" for name in SPLITTING))
 # Settings that distinguish texts and tasks where the digest is unknown.
-CORPUS = (
-    *("objective", "memory", "memory.scope", "data"),
-    *(f"data.{name}" for name in DECIDING if name != "kind"),
-)
+CORPUS = (*TASK[:3], "data", *(f"data.{name}" for name in DECIDING if name != "kind"))
 # Settings besides plumbing that make no column, unless a sweep tries several values.
 _NO_COLUMN = ("data.max_bytes", "debug")
 
@@ -189,17 +186,12 @@ def _names(texts: Sequence[Sequence[Record]]) -> list[str]:
     return [name if names.count(name) == 1 else f"{name}, {end}" for name, end in named]
 
 
-def _find_prefix(record: Record) -> str:
-    """Find the prefix of a run's perplexities in its settings; a run may have no figures yet."""
-    if record.settings.get("objective") == "fill":
-        return "pseudo_"
-    return "memory_" if record.settings.get("memory") == "cache" else ""
-
-
 def _compare(
     name: str, records: list[Record], by: Sequence[str], over: Sequence[str], metric: str | None
 ) -> Comparison:
-    prefix = _find_prefix(records[0])
+    # from the settings, since a run may have no figures yet
+    kinds = {("objective", "fill"): "pseudo_", ("memory", "cache"): "memory_"}
+    prefix = next((kinds[kind] for kind in kinds if kind in records[0].settings.items()), "")
     split, _, figure = (metric or DEFAULT_METRIC).rpartition("/")
     figure = prefix + figure if figure in ("perplexity", "bits_per_char") else figure
     ranking = f"{split}/{figure}" if split else figure

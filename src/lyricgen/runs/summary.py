@@ -189,9 +189,11 @@ class SweepSummary(Summary):
 
     Attributes:
         jobs: overrides of each job, by the number of the job.
+        ensemble: average, weights and figures of the jobs as one model, if only the seed varies.
     """
 
     jobs: dict[_JobNumber, list[str]] = {}
+    ensemble: Any = None
 
 
 def perplexity_name(figures: Mapping[str, Any]) -> str:

@@ -20,16 +20,19 @@ from lyricgen.console import show
 from lyricgen.errors import UserError, reason
 from lyricgen.files import remove_torn, write_atomically
 from lyricgen.runs.directories import (
+    BEST,
     MULTIRUN,
     SUMMARY,
     check_there,
     directory_taken,
+    has_checkpoint,
     make_directory,
     read_number,
     resume_command,
 )
 from lyricgen.runs.interruption import Interrupted, raise_if_requested
 from lyricgen.runs.summary import RunSummary, SweepSummary
+from lyricgen.settings import flatten, is_plumbing
 
 log = logging.getLogger(__name__)
 
@@ -216,6 +219,7 @@ class Sweep:
             finally:
                 gc.enable()
             report_sweep(self.directory)
+            self._join_seeds()
             raise_if_requested()
         except BaseException as error:
             if not self._recorded:
@@ -236,6 +240,41 @@ class Sweep:
                 f"{len(left)} of {number} jobs did not finish: {'; '.join(left[:LISTED])}{more}; "
                 f"to try these again: {resume_command(self.directory)}"
             )
+
+    def _join_seeds(self) -> None:
+        """Score all jobs as one model, if they have finished and differ only in their seeds.
+
+        An error becomes a warning, since the sweep itself is done.
+        """
+        there = jobs_in(self.directory)
+        settings = [
+            {name: value for name, value in flatten(one.options or {}).items() if name != "seed"}
+            for _, one in there.values()
+        ]
+        learnt = [
+            {name: value for name, value in each.items() if not is_plumbing(name)}
+            for each in settings
+        ]
+        done = all(
+            one.status == "finished" and has_checkpoint(path, (BEST,))
+            for path, one in there.values()
+        )
+        if (
+            not 1 < len(there) == len(self.summary.jobs)
+            or not done
+            or any(each != learnt[0] for each in learnt)
+            or learnt[0].get("objective") != "next"
+            or {learnt[0].get(f"data.{split}_fraction") for split in ("val", "test")} == {0}
+        ):
+            return
+        try:
+            from lyricgen.sweeps.seeds import score_ensemble  # noqa: PLC0415  heavy
+
+            self.summary.ensemble = score_ensemble([path for path, _ in there.values()])
+            self._write()
+        except Exception as error:  # the failed jobs must still be listed
+            log.warning("no ensemble of the jobs: %s", reason(error))
+            log.debug("no ensemble", exc_info=True)
 
     def unfinished_jobs(self) -> list[str]:
         """Describe the jobs that are not done, with their statuses and reasons."""
