@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from typing_extensions import override
-
 from lyricgen.evaluation.intervals import Kind
 from lyricgen.evaluation.scores import CheckpointWithText
 from lyricgen.generation.ensembles import join_models
@@ -20,13 +18,6 @@ class Ensemble(CheckpointWithText):
 
     combination: Averaging
     weights: dict[str, float]  # by the labels of the checkpoints
-
-    @property
-    @override
-    def label_and_text(self) -> str:
-        """Label, text and weights."""
-        weights = ", ".join(f"{weight:.3f} {label}" for label, weight in self.weights.items())
-        return f"{super().label_and_text}: {weights}"
 
 
 def join_checkpoints(checkpoints: Sequence[CheckpointWithText]) -> Ensemble:

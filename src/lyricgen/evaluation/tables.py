@@ -60,6 +60,9 @@ def print_scores(scores: Scores, curves: Curves | None, with_memory: WithMemory)
     first = scores.evaluated[0]
     for index in range(len(scores.evaluated)):
         put_whole(_checkpoint_table(scores, index))
+    for each in scores.evaluated:
+        if isinstance(each, Ensemble):
+            put_whole(_weight_table(each))
     lengths = {split: rows[0].block_length for split, rows in scores.splits.items()}
     show(_how_drawn(lengths, scores.resamples))
     for split, rows in scores.splits.items():
@@ -124,6 +127,13 @@ def _checkpoint_table(scores: Scores, index: int) -> Table:
     table.add_row("characters", *(f"{row.characters:,}" for row in rows))
     for name in FIGURES:
         table.add_row(_title(name, scores.prefix), *(_figure(row, name) for row in rows))
+    return table
+
+
+def _weight_table(ensemble: Ensemble) -> Table:
+    table = new_table(escape_line(ensemble.label), numbers=("weight",))
+    for label, weight in ensemble.weights.items():
+        table.add_row(escape_name(label), f"{weight:.3f}")
     return table
 
 
