@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from lyricgen.cli.command_line import (
     LARGEST_INTEGER,
+    MEMORY_NAMES,
+    MEMORY_OPTIONS,
     Parser,
     amount,
     check_forms,
     check_output,
+    choose_memory,
     number_from,
     open_output,
     run,
@@ -39,6 +42,7 @@ OPTIONS = {
         "on the validation split",
         "--resamples N": "texts drawn for each 95 %% interval (default: {resamples})",
     },
+    "memory": MEMORY_OPTIONS,
     "a text of your own": {
         "--text FILE": "score this text: a file or, if there is no such file, the text itself",
         "--unknown {refuse,skip}": "characters that the model does not know: refuse and list them, "
@@ -72,13 +76,16 @@ DEFAULTS = {
 }
 # Forms of the command: the options that a form needs, and the other options that go with them.
 FORMS = {
-    (): ("curves", "compressors", "together", "split", "resamples", "json", "png", "seed"),
-    ("text",): ("resamples", "unknown", "encoding", "json", "seed"),
-    ("heat",): ("split", "heat_chars"),
-    ("heat", "text"): ("unknown", "encoding", "heat_chars"),
+    (): (
+        *("curves", "compressors", "together", *MEMORY_NAMES),
+        *("split", "resamples", "json", "png", "seed"),
+    ),
+    ("text",): ("resamples", "unknown", "encoding", *MEMORY_NAMES, "json", "seed"),
+    ("heat",): ("split", "heat_chars", *MEMORY_NAMES),
+    ("heat", "text"): ("unknown", "encoding", "heat_chars", *MEMORY_NAMES),
     ("gates", "text"): ("encoding", "layer", "units"),
     ("heat", "gates", "text"): ("unknown", "encoding", "heat_chars", "layer", "units"),
-    ("memorisation",): ("count", "temperature", "json", "png", "seed"),
+    ("memorisation",): ("count", "temperature", *MEMORY_NAMES, "json", "png", "seed"),
 }
 
 
@@ -127,30 +134,31 @@ def _score_splits(options: Namespace, paths: list[Path], _: object) -> dict[str,
     from lyricgen.evaluation.compressors import compress_splits
     from lyricgen.evaluation.curves import curves
     from lyricgen.evaluation.ensembles import join_checkpoints
-    from lyricgen.evaluation.scores import open_checkpoints, score_splits
+    from lyricgen.evaluation.scores import check_left_to_right, open_checkpoints, score_splits
     from lyricgen.evaluation.tables import plain_scores, print_scores
+    from lyricgen.evaluation.with_memory import divide_by_memory, score_with_memory
 
     if options.together and len(paths) < 2:
         raise UserError("--together needs two checkpoints or more")
     evaluated = open_checkpoints(paths)
     splits = list(evaluated[0].splits) if options.split is None else [options.split]
     evaluated[0].check_split(splits[0])
-    if options.curves and evaluated[0].model.fills_gaps:
-        raise UserError(
-            "--curves asks what the characters before are worth, and this model sees both sides: "
-            "leave it out"
-        )
-    with_memory = compress_splits(evaluated[0], splits) if options.compressors else {}
+    if options.curves:
+        check_left_to_right("--curves", evaluated[0])
+    compressed = compress_splits(evaluated[0], splits) if options.compressors else {}
     if options.together:
         evaluated.append(join_checkpoints(evaluated))
-    scores = score_splits(evaluated, splits, resamples=options.resamples, seed=options.seed)
+    numbers = {"resamples": options.resamples, "seed": options.seed}
+    fixed, remembering = divide_by_memory(evaluated, choose_memory(options))
+    with_memory = score_with_memory(remembering, splits, compressed, **numbers)
+    scores = score_splits(fixed, splits, **numbers)
     found = curves(scores) if options.curves else None
     if not options.json:
         print_scores(scores, found, with_memory)
     if options.png is not None:
         from lyricgen.evaluation.plots import plot_scores
 
-        _save_plot(options, "png", "figures", plot_scores(scores, found))
+        _save_plot(options, "png", "figures", plot_scores(scores, found, with_memory))
     return plain_scores(scores, found, with_memory)
 
 
@@ -160,7 +168,8 @@ def _score_text(options: Namespace, paths: list[Path], text: "TextArgument") -> 
     from lyricgen.evaluation.tables import plain_text_figures, print_text_figures
 
     numbers = {"resamples": options.resamples, "seed": options.seed}
-    found = score_text(load_checkpoints(paths), text, options.unknown, **numbers)
+    loaded = load_checkpoints(paths, choose_memory(options))
+    found = score_text(loaded, text, options.unknown, **numbers)
     if not options.json:
         print_text_figures(found, text, options.resamples)
     return plain_text_figures(found, text, **numbers)
@@ -172,7 +181,7 @@ def _measure_memorisation(options: Namespace, paths: list[Path], _: object) -> d
     from lyricgen.evaluation.tables import plain_memorisation, print_memorisation
 
     numbers = {name: getattr(options, name) for name in ("count", "temperature", "seed")}
-    opened = open_checkpoints(paths)
+    opened = open_checkpoints(paths, choose_memory(options))
     found = [(each, measure(each.model, each.splits, **numbers)) for each in opened]
     if not options.json:
         print_memorisation(found)
@@ -188,11 +197,11 @@ def _write_heat(options: Namespace, paths: list[Path], text: "TextArgument | Non
     from lyricgen.evaluation.scores import load_checkpoints, open_checkpoints
 
     if text is None:
-        [evaluated] = open_checkpoints(paths)
+        [evaluated] = open_checkpoints(paths, choose_memory(options))
         model = evaluated.model
         read, source = beginning_of_split(evaluated, options.split, options.heat_chars)
     else:
-        model = load_checkpoints(paths)[0].model
+        model = load_checkpoints(paths, choose_memory(options))[0].model
         read, source = beginning_of_text(model, text, options.unknown, options.heat_chars)
     page = heat_page(model, read, str(paths[0]), source).encode()
     _save(options, "heat", f"surprisal of {source}, by {paths[0]}", page)

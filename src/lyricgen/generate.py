@@ -5,7 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lyricgen.cli.command_line import Parser, check_forms, run
+from lyricgen.cli.command_line import (
+    MEMORY_NAMES,
+    MEMORY_OPTIONS,
+    Parser,
+    check_forms,
+    choose_memory,
+    run,
+)
 from lyricgen.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,7 +24,7 @@ T = TypeVar("T")
 # options that only this module reads
 OWN_OPTIONS = (
     *("checkpoints", "debug", "prefix", "fill", "format", "watch", "compare"),
-    *("member", "mixture"),
+    *("member", "mixture", *MEMORY_NAMES),
 )
 
 # Options as --help shows them, and their meanings.
@@ -88,7 +95,7 @@ TYPES: dict[str, Callable[[str], Any]] = {**NUMBERS, "CHECKPOINT": Path}  # othe
 TEXT_OPTIONS = (
     *("prefix", "length", "count", "repetition_penalty", "no_repeat_ngram", "lines"),
     *("line_length", "acrostic", "rhyme", "ban", "only", "starts_with", "max_length", "format"),
-    *("member", "mixture"),
+    *("member", "mixture", *MEMORY_NAMES),
 )
 DRAW_OPTIONS = ("temperature", "top_k", "top_p", "min_p", "seed", "generator")
 # Forms of the command: the options that a form needs, and the other options that go with them.
@@ -115,7 +122,7 @@ def add_all_options(parser: Parser) -> None:
     for name, meaning in INPUTS.items():
         parser.add_argument(name, action="append", metavar="TEXT", help=meaning)
     parser.add_options(GENERAL, TYPES)
-    parser.add_options(MODEL, TYPES, "model", "choose what writes")
+    parser.add_options(MODEL | MEMORY_OPTIONS, TYPES, "model", "choose what writes")
     parser.add_options(STRATEGY, TYPES, "strategy", "choose the characters")
     parser.add_options(CONTROL, TYPES, "control", "choose the form of texts")
     parser.add_options(FILLING, TYPES, "with --fill")
@@ -164,9 +171,12 @@ def _with_each(
 
 
 def _choose_part(model: "TrainedModel", options: argparse.Namespace) -> "TrainedModel":
+    from lyricgen.generation.remembering import remember
     from lyricgen.generation.training_text import final_mixture
 
-    return final_mixture(model) if options.mixture else model.member(options.member or "whole")
+    part = final_mixture(model) if options.mixture else model.member(options.member or "whole")
+    memory = choose_memory(options)
+    return part if memory is None else remember(part, memory)
 
 
 def _describe_texts(model: "TrainedModel", options: argparse.Namespace) -> list["GeneratedText"]:
@@ -210,6 +220,7 @@ def _library_options(options: argparse.Namespace) -> dict[str, Any]:
 def _check_options(options: argparse.Namespace) -> None:
     """Raise a UserError for options that exclude each other, or whose values do."""
     check_forms(options, FORMS)
+    choose_memory(options)
     if options.watch and options.format == "jsonl":
         raise UserError("--watch shows a text itself: leave --format jsonl out")
     if options.watch and (len(options.prefix or [""]) > 1 or (options.count or 1) > 1):

@@ -78,6 +78,13 @@ def plain_settings() -> dict[str, Any]:
     return found
 
 
+def group_settings(group: str, choice: str) -> dict[str, Any]:
+    """Read the settings of a choice of a group, such as memory=cache, from conf/."""
+    path = CONFIG_DIRECTORY / group / f"{choice}.yaml"
+    found: dict[str, Any] = yaml.safe_load(path.read_text("utf-8"))
+    return found
+
+
 def list_auto(options: Mapping[str, Any]) -> list[str]:
     """List the settings that say `auto` and can be filled; elsewhere, as in name, it is a text."""
     flat = flatten(options)

@@ -32,6 +32,7 @@ IMPORTED_INSIDE = {
     **dict.fromkeys(
         (
             ("lyricgen/api/__init__.py", "lyricgen.generation.ensembles"),
+            ("lyricgen/api/__init__.py", "lyricgen.generation.remembering"),
             ("lyricgen/api/__init__.py", "lyricgen.generation.training_text"),
             ("lyricgen/generation/writer.py", "lyricgen.generation.training_text"),
         ),

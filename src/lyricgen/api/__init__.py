@@ -53,6 +53,17 @@ class WritingModel(TrainedModel):
 
         return final_mixture(self)
 
+    def with_memory(self, scope: str = "split", size: int | None = None) -> "WritingModel":
+        """Give the model a memory; `generation.remembering.remember` explains the errors.
+
+        Args:
+            scope: what it remembers: "split" for the whole text, "document" or "line".
+            size: how many characters it looks back at most; None as in conf/memory/cache.yaml.
+        """
+        from lyricgen.generation.remembering import remember  # noqa: PLC0415  heavy
+
+        return remember(self, {"scope": scope, "size": size})
+
     def fill_many(self, texts: list[str], **options: Any) -> list[str]:
         """Fill the gaps of texts; `generation.filling.fill_texts` explains options and errors.
 

@@ -25,6 +25,16 @@ from lyricgen.threads import wait_passively
 
 LARGEST_INTEGER = 10**6  # largest whole number that an option takes
 
+# Options of a memory, for models that were trained without one.
+MEMORY_OPTIONS = {
+    "--memory": "let the model look back at what it has read in the same text; the memory is "
+    "fitted on the validation split of its text, which is read again",
+    "--memory-scope {split,document,line}": "what --memory remembers: the whole text, the document "
+    "(up to an empty line), or the line (default: split)",
+    "--memory-size N": "characters that --memory looks back at most (default: 1000000)",
+}
+MEMORY_NAMES = tuple(name.partition(" ")[0][2:].replace("-", "_") for name in MEMORY_OPTIONS)
+
 # Forms of a command: the options that a form needs, and the other options that go with them. One
 # form needs no option.
 Forms = Mapping[tuple[str, ...], tuple[str, ...]]
@@ -93,6 +103,21 @@ class Parser(argparse.ArgumentParser):
         """End the command with one line on standard error and status 2."""
         shown = in_one_line(with_suggestions(message, self.known))
         self.exit(2, f"error: {shown} (see --help)\n")
+
+
+def choose_memory(options: argparse.Namespace) -> dict[str, Any] | None:
+    """Return the options of a memory by their names in conf/memory; None without --memory.
+
+    Raises:
+        UserError: an option of a memory is given without --memory.
+    """
+    given = {name: getattr(options, name) for name in MEMORY_NAMES[1:]}
+    for name, value in given.items():
+        if value is not None and not options.memory:
+            raise UserError(f"{as_option(name)} needs --memory")
+    return (
+        {name.partition("_")[2]: value for name, value in given.items()} if options.memory else None
+    )
 
 
 def check_forms(options: argparse.Namespace, forms: Forms) -> None:

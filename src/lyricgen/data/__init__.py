@@ -11,7 +11,8 @@ The modules, in the order in which the data flows:
 5. `cache` fetches published texts, and encodes large texts into files.
 6. `splits` cuts the ids into a training, a validation and a test split.
 7. `samplers` choose the positions of each batch. They know no characters.
-8. `batch` gathers the ids at these positions into inputs and targets, (B, T).
+8. `batch` gathers the ids at these positions into inputs and targets, (B, T). `recall` counts what
+   a reader with a memory recalls at each position.
 9. `datamodule` gives the batches to Lightning.
 
 `build` carries out steps 1 to 6 for a run, and lists the samplers. `training.build` builds the

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from lyricgen.console import progress
 from lyricgen.errors import UserError
 from lyricgen.evaluation.intervals import Estimate, RowWithMemory
-from lyricgen.evaluation.scores import CheckpointWithText
+from lyricgen.evaluation.scores import CheckpointWithText, check_left_to_right
 
 ORDERS = (2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32)  # bytes of the longest contexts
 MOST_MEMORY = 2**32 - 37  # bytes, of variant H
@@ -42,11 +42,7 @@ def compress_splits(
         UserError: pyppmd is not installed, the model fills gaps, no split is held out or a split is
             too long.
     """
-    if evaluated.model.fills_gaps:
-        raise UserError(
-            "--compressors asks what the characters before are worth, and this model sees both "
-            "sides: leave it out"
-        )
+    check_left_to_right("--compressors", evaluated)
     held_out = [split for split in splits if split != "train"]
     if not held_out:
         raise UserError("--compressors needs a held-out split: choose val or test, or leave it out")

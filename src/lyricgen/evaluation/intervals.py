@@ -131,9 +131,10 @@ class RowWithMemory(LossFigures):
     """Figures of one model that learns as it reads the split; its loss may lack an interval."""
 
     name: str
-    kind: Literal["compressor"]
+    kind: Literal["compressor", "memory"]
     order: int | None
     note: str  # how it was scored, for people
+    nats: Floats | None = None  # (C,), nan where the model predicts nothing; None if unknown
 
 
 def row(series: Series, first: Series, text: SplitText, *, resamples: int, seed: int) -> Row:

@@ -7,6 +7,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
@@ -14,10 +15,11 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from lyricgen.console import format_figure
 from lyricgen.errors import escape_line
 from lyricgen.evaluation.curves import Curve, Curves
-from lyricgen.evaluation.intervals import Row
+from lyricgen.evaluation.intervals import Floats, Row
 from lyricgen.evaluation.memorisation import LOGGED_LINES, LOGGED_NGRAMS, Memorisation, Overlap
 from lyricgen.evaluation.scores import CheckpointWithText, Scores
 from lyricgen.evaluation.style import choose_families
+from lyricgen.evaluation.tables import WithMemory
 from lyricgen.runs.directories import METRICS
 from lyricgen.runs.record_files import RecordError, read_columns
 
@@ -25,6 +27,7 @@ log = logging.getLogger(__name__)
 
 DPI = 120
 WIDTH = 13  # inches
+STRETCHES = 40  # of a split, over which nats are averaged
 PLAIN = FuncFormatter(lambda value, _: f"{value:,g}")  # 1,000 instead of a power of ten
 COLOURS = {
     "checkpoint": "C0",
@@ -43,11 +46,15 @@ TITLES = {
 Points = list[tuple[float, float]]
 
 
-def plot_scores(scores: Scores, curves: Curves | None) -> Figure:
-    """Plot the perplexities on each split as bars with intervals, and any curves below."""
+def plot_scores(scores: Scores, curves: Curves | None, with_memory: WithMemory) -> Figure:
+    """Plot the perplexities on each split as bars with intervals, and more below.
+
+    Below are any curves, and the nats along each split with and without a memory.
+    """
     names = [row.series.name for row in max(scores.splits.values(), key=len)]
     bars = 0.32 * len(names) + 1.1
-    heights = [bars] if curves is None else [bars, 3.4]
+    remembering = any(row.nats is not None for rows in with_memory.values() for row in rows)
+    heights = [bars] + [3.4] * ((curves is not None) + remembering)
     figure = Figure((WIDTH, sum(heights) + 0.5), dpi=DPI, layout="constrained")
     rows = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     text = scores.evaluated[0].corpus.name
@@ -64,7 +71,30 @@ def plot_scores(scores: Scores, curves: Curves | None) -> Figure:
         panels = rows[1].subplots(1, len(curves.curves), squeeze=False)[0]
         for each, curve in zip(panels, curves.curves, strict=True):
             _plot_curve(each, curve, TITLES[curve.name].format(unit=curves.position_in), families)
+    if remembering:
+        rows[-1].suptitle("nats per character along the split, with and without memory")
+        panels = rows[-1].subplots(1, len(scores.splits), sharey=True, squeeze=False)[0]
+        for each, (split, of_split) in zip(panels, scores.splits.items(), strict=True):
+            lines = [
+                row.series for row in of_split if row.series.kind in ("checkpoint", "ensemble")
+            ]
+            along = {name: nats for name, _, nats in lines}
+            along |= {row.name: row.nats for row in with_memory[split] if row.nats is not None}
+            _plot_along(each, split, along, families)
     return figure
+
+
+def _plot_along(axes: Axes, split: str, along: dict[str, Floats], families: list[str]) -> None:
+    """Plot means of nats, (C,) by name, over stretches of equal length."""
+    for name, nats in along.items():
+        parts = np.array_split(nats, min(STRETCHES, len(nats)))
+        ends = np.cumsum([len(part) for part in parts])
+        known = [part[~np.isnan(part)] for part in parts]
+        means = np.array([part.mean() if len(part) else np.nan for part in known])
+        axes.plot(ends, means, label=escape_line(name))
+    axes.xaxis.set_major_formatter(PLAIN)
+    axes.legend(prop={"family": families, "size": 8})
+    _finish(axes, f"{split}, by characters read")
 
 
 def _plot_bars(axes: Axes, split: str, rows: Sequence[Row], names: Sequence[str]) -> None:

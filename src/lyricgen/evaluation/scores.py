@@ -5,10 +5,10 @@ time steps.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from lyricgen.data.options import DataOptions
 from lyricgen.data.splits import Split
 from lyricgen.errors import UserError
 from lyricgen.evaluation.intervals import Floats, Kind, Row, Series, SplitText, row
+from lyricgen.generation.remembering import remember
 from lyricgen.models.checkpoint import load
 from lyricgen.models.metrics import best_mixture_weight, mixture_nats
 from lyricgen.models.ngram.language_model import NgramBaseline
@@ -64,16 +65,25 @@ class CheckpointWithText(Checkpoint):
             raise UserError(f"--split {name}: the text has only {' and '.join(self.splits)}")
 
 
-def load_checkpoints(paths: Sequence[Path]) -> list[Checkpoint]:
+def load_checkpoints(
+    paths: Sequence[Path], memory: Mapping[str, Any] | None = None
+) -> list[Checkpoint]:
     """Load models from model files or run directories, without the texts of their training.
 
     Equal labels are extended by the run's name, its directory or a number, until they differ.
 
+    Args:
+        paths: files or directories.
+        memory: options of `remember`, which gives each model a memory; None for none.
+
     Raises:
-        UserError: a model cannot be found or loaded, or only some of the models fill gaps.
+        UserError: a model cannot be found or loaded or get a memory, or the figures of the models
+            do not compare.
     """
     files = [checkpoint_in(path) for path in paths]
     models = [load(file) for file in files]
+    if memory is not None:
+        models = [remember(model, memory) for model in models]
     for file, model in zip(files, models, strict=True):
         if model.fills_gaps != models[0].fills_gaps:
             raise UserError(
@@ -91,14 +101,18 @@ def load_checkpoints(paths: Sequence[Path]) -> list[Checkpoint]:
     return [Checkpoint(*each) for each in zip(labels, files, models, strict=True)]
 
 
-def open_checkpoints(paths: Sequence[Path]) -> list[CheckpointWithText]:
+def open_checkpoints(
+    paths: Sequence[Path], memory: Mapping[str, Any] | None = None
+) -> list[CheckpointWithText]:
     """Load checkpoints and the text that all of them were trained on.
+
+    `load_checkpoints` explains the arguments.
 
     Raises:
         UserError: a checkpoint cannot be loaded, the text is unknown, missing or changed, or the
             checkpoints cannot be compared.
     """
-    checkpoints = load_checkpoints(paths)
+    checkpoints = load_checkpoints(paths, memory)
     options = [_text_options(each) for each in checkpoints]
     first = checkpoints[0]
     for each, chosen in zip(checkpoints, options, strict=True):
@@ -130,6 +144,15 @@ def open_checkpoints(paths: Sequence[Path]) -> list[CheckpointWithText]:
         )
         for each, chosen in zip(checkpoints, options, strict=True)
     ]
+
+
+def check_left_to_right(option: str, evaluated: Checkpoint) -> None:
+    """Raise a UserError for an option that is no use for a model that fills gaps."""
+    if evaluated.model.fills_gaps:
+        raise UserError(
+            f"{option} asks what the characters before are worth, and this model sees both sides: "
+            "leave it out"
+        )
 
 
 def _text_options(checkpoint: Checkpoint) -> DataOptions:

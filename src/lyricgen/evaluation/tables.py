@@ -239,8 +239,21 @@ def _plain_row_with_memory(row: RowWithMemory) -> dict[str, Any]:
 def print_text_figures(
     found: Sequence[TextFigures], argument: TextArgument, resamples: int
 ) -> None:
-    """Print the figures on the user's text, and the characters that a model leaves out."""
-    prefix = found[0].checkpoint.model.network.metric_prefix
+    """Print the figures on the user's text, and the characters that a model leaves out.
+
+    Figures with different prefixes, as those with a memory, do not compare; they get tables of
+    their own.
+    """
+    by_prefix: dict[str, list[TextFigures]] = {}
+    for each in found:
+        by_prefix.setdefault(each.checkpoint.model.network.metric_prefix, []).append(each)
+    for prefix, figures in by_prefix.items():
+        put_whole(_text_table(figures, argument, resamples, prefix))
+
+
+def _text_table(
+    found: Sequence[TextFigures], argument: TextArgument, resamples: int, prefix: str
+) -> Table:
     headings = ["characters", *(_title(name, prefix) for name in FIGURES)]
     table = new_table(escape_line(argument.name), numbers=headings)
     notes = [_how_drawn({"text": found[0].row.block_length}, resamples)]
@@ -253,7 +266,7 @@ def print_text_figures(
                 "which are left out: " + checkpoint.model.vocabulary.list_unknown(text.left_out)
             )
     table.caption = escape("\n".join(notes))
-    put_whole(table)
+    return table
 
 
 def plain_text_figures(

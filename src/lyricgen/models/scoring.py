@@ -36,11 +36,16 @@ def split_nats(model: TrainedModel, split: Split, what: str) -> Floats:
         UserError: the model gives a character the probability 0 or nan, or the ids of the split are
             damaged and cannot be restored.
     """
+    return drop_starts(position_nats(model, split, what), split, len(model.vocabulary))
+
+
+def position_nats(model: TrainedModel, split: Split, what: str) -> Tensor:
+    """Compute the same as `split_nats` with a place, nan, for the start of each line, (N,)."""
     found = torch.full((len(split.ids),), torch.nan, dtype=torch.float64)
     for batch, nats in read_split(model, split, what, model.network.score):
         write_to_positions(nats, batch, found)
         check_finite(nats, what)
-    return drop_starts(found, split, len(model.vocabulary))
+    return found
 
 
 def check_finite(nats: Tensor, what: str) -> None:

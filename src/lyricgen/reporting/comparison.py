@@ -127,8 +127,7 @@ def compare(
             there, meant = ", ".join(rankable), did_you_mean(metric, rankable)
             raise UserError(f"--metric {metric}: no run has it (there is {there}){meant}")
     texts = _group_by_text(records)
-    named = zip(_names(texts), texts, strict=True)
-    return [_compare(name, runs, by, over, metric) for name, runs in named]
+    return [_compare(*each, by, over, metric) for each in zip(_names(texts), texts, strict=True)]
 
 
 def _group_by_text(records: Sequence[Record]) -> list[list[Record]]:
@@ -175,10 +174,8 @@ def _names(texts: Sequence[Sequence[Record]]) -> list[str]:
         files.append(Path(str(path)).name if is_file else format_value(kind))
     names = []
     for each, file in zip(settings, files, strict=True):
-        alike = [other for other, name in zip(settings, files, strict=True) if name == file]
-        differing = [
-            key for key in CORPUS if len({one[key] for one in alike}) > 1 and key != "data"
-        ]
+        same = [other for other, name in zip(settings, files, strict=True) if name == file]
+        differing = [key for key in CORPUS if len({one[key] for one in same}) > 1 and key != "data"]
         names.append(", ".join([file, *(f"{key}={format_value(each[key])}" for key in differing)]))
     digests = (runs[0].summary.corpus_digest for runs in texts)
     ends = ["text without a digest" if one is None else f"text {one[:8]}" for one in digests]
@@ -189,9 +186,8 @@ def _names(texts: Sequence[Sequence[Record]]) -> list[str]:
 def _compare(
     name: str, records: list[Record], by: Sequence[str], over: Sequence[str], metric: str | None
 ) -> Comparison:
-    # from the settings, since a run may have no figures yet
-    kinds = {("objective", "fill"): "pseudo_", ("memory", "cache"): "memory_"}
-    prefix = next((kinds[kind] for kind in kinds if kind in records[0].settings.items()), "")
+    of_first = records[0].settings.items()
+    prefix = next((prefix for prefix, setting in PREFIXES.items() if setting in of_first), "")
     split, _, figure = (metric or DEFAULT_METRIC).rpartition("/")
     figure = prefix + figure if figure in ("perplexity", "bits_per_char") else figure
     ranking = f"{split}/{figure}" if split else figure

@@ -25,9 +25,8 @@ from lyricgen.settings import restore_auto
 
 log = logging.getLogger(__name__)
 
-# begin the names of perplexities that do not compare with others: of models that fill gaps, and of
-# models with a memory
-PREFIXES = ("pseudo_", "memory_")
+# begin the names of perplexities that do not compare with others; with the setting of such runs
+PREFIXES = {"pseudo_": ("objective", "fill"), "memory_": ("memory", "cache")}
 
 _Count = Annotated[int, Field(ge=0, lt=2**63)]
 _JobNumber = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]

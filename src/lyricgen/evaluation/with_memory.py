@@ -1,0 +1,85 @@
+"""Checkpoints with a memory, whose figures stand apart from those of models with fixed weights."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from lyricgen.evaluation.intervals import RowWithMemory, Series, SplitText, row
+from lyricgen.evaluation.scores import CheckpointWithText
+from lyricgen.generation.remembering import remember
+from lyricgen.models.memory_model import is_memory, without_memory
+from lyricgen.models.scoring import split_nats
+
+
+def divide_by_memory(
+    checkpoints: Sequence[CheckpointWithText], memory: Mapping[str, Any] | None
+) -> tuple[list[CheckpointWithText], list[CheckpointWithText]]:
+    """Divide checkpoints into models with fixed weights and models with a memory.
+
+    A checkpoint that was trained with a memory is among both: without its memory, too.
+
+    Args:
+        checkpoints: checkpoints of one text.
+        memory: options by which the other checkpoints get a memory, too; None: they get none.
+
+    Raises:
+        UserError: a checkpoint cannot get a memory.
+    """
+    fixed, remembering = [], []
+    for each in checkpoints:
+        if is_memory(each.model.network):
+            plain = replace(each.model, network=without_memory(each.model.network))
+            fixed.append(replace(each, model=plain, label=f"{each.label} without its memory"))
+            remembering.append(each)
+            continue
+        fixed.append(each)
+        if memory is not None:
+            model = remember(each.model, memory, each.splits)
+            remembering.append(replace(each, model=model, label=f"{each.label} with memory"))
+    return fixed, remembering
+
+
+def score_with_memory(
+    checkpoints: Sequence[CheckpointWithText],
+    splits: Sequence[str],
+    compressed: Mapping[str, Sequence[RowWithMemory]],
+    *,
+    resamples: int,
+    seed: int,
+) -> dict[str, list[RowWithMemory]]:
+    """Score checkpoints with a memory on splits.
+
+    Args:
+        checkpoints: checkpoints of one text, all with a memory.
+        splits: names of the splits.
+        compressed: rows of compressors, by split, which come last.
+        resamples: as in `intervals.row`.
+        seed: as in `intervals.row`.
+
+    Raises:
+        UserError: as for `split_nats`.
+    """
+    found: dict[str, list[RowWithMemory]] = {split: [] for split in splits}
+    for each in checkpoints:
+        network = each.model.network
+        if not is_memory(network):
+            continue
+        recall = network.architecture.recall
+        fitted = "trained" if network.reads_hidden else "fitted on val"
+        for name, of_split in found.items():
+            nats = split_nats(each.model, each.splits[name], f"scoring {name} with {each.label}")
+            series = Series(each.label, "checkpoint", nats)
+            text = SplitText.of(each.splits[name], each.corpus.vocabulary, each.corpus.unit)
+            figures = row(series, series, text, resamples=resamples, seed=seed)
+            most = min(recall.size, len(text.ids) - 1)
+            note = (
+                f"a character may look back at up to {most:,} characters of its {recall.scope}; "
+                f"the memory is {fitted}"
+            )
+            of_split.append(
+                RowWithMemory(
+                    *(figures.characters, figures.loss, each.label, "memory", None, note),
+                    nats=nats,
+                )
+            )
+    return {split: [*rows, *compressed.get(split, ())] for split, rows in found.items()}
