@@ -5,7 +5,8 @@ moment, at a random access to one of its files, or by a signal that it can handl
 it is resumed. At the end, its weights, optimizer, schedule, recurrent state, metrics.csv,
 samples.jsonl, summary.json, and TensorBoard's scalars and texts must equal bit by bit those of an
 undisturbed run. Only measured times and speeds may differ. The exit status is 1 if anything else
-differs.
+differs. Then both runs are exported as an ensemble, which is killed, too: its file must be whole or
+absent, and equal that of an undisturbed export.
 
 Each life of a run, up to its next death, is a fork of this process with all modules loaded. It
 takes about a second.
@@ -21,6 +22,7 @@ import sys
 import time
 import traceback
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +33,7 @@ import torch
 from compare_runs import differences
 
 import lyricgen.training.main  # noqa: F401
-from lyricgen import train as command
+from lyricgen import export, train
 
 # A run of about a second that uses every feature, and the settings that vary between chains.
 SMALL = (
@@ -104,6 +106,9 @@ VARIATIONS: tuple[tuple[tuple[str, ...], ...], ...] = (
         ("model=hybrid", "model.short_list=30"),
         ("model=hybrid", "model.combination=product", "model.max_chars=500"),
         ("model=hybrid", "model.combination=product", "model.short_list=10", "model.blocks=3"),
+        ("model=hybrid", "memory=cache"),
+        ("model=hybrid", "memory=cache", "memory.scope=line", "model.short_list=30"),
+        ("model=hybrid", "memory=cache", "memory.size=100", "model.combination=product"),
         ("objective=fill", "recipe=none", "effort=normal"),
         ("loss.reduction=sum", "optimizer.lr=0.001"),
         ("callbacks.smoothed_loss.enabled=true", "callbacks.samples.steps=[2,11]"),
@@ -204,7 +209,25 @@ def chain(directory: Path, number: int, seed: int) -> Outcome:
             outcome.differences.append((directory / f"life {life}.log").read_text("utf-8")[-2000:])
             return outcome
     outcome.differences += differences(undisturbed, run)
+    if not {"objective=fill", "memory=cache"} & {*configuration}:  # no members of ensembles
+        outcome.differences += export_with_deaths(directory, [undisturbed, run], drawn)
     return outcome
+
+
+def export_with_deaths(directory: Path, runs: list[Path], drawn: random.Random) -> list[str]:
+    """Export runs as an ensemble, with deaths and without; tell how the files differ."""
+    whole, killed, log = directory / "whole.safetensors", directory / "o.safetensors", directory
+    start = time.perf_counter()
+    status = live([*map(str, runs), "--out", str(whole)], log / "export.log", main=export.main)
+    span = time.perf_counter() - start
+    if status != 0:
+        return [f"export has status {status}", (log / "export.log").read_text("utf-8")[-2000:]]
+    arguments = [*map(str, runs), "--out", str(killed), "--force"]
+    for death in (*drawn.choices(["SIGKILL", "signal"], k=3), ""):
+        live(arguments, log / "killed.log", death, span * drawn.random(), drawn, main=export.main)
+        if killed.exists() and killed.read_bytes() != whole.read_bytes():
+            return [f"the exported file differs after {death or 'the last export'}"]
+    return [] if killed.exists() else ["export has written no file"]
 
 
 def live(
@@ -213,6 +236,7 @@ def live(
     cause: str = "",
     moment: float = 0.0,
     drawn: random.Random | None = None,
+    main: Callable[[], None] = train.main,
 ) -> int:
     """Run the command in a fork of this process.
 
@@ -223,6 +247,7 @@ def live(
             (killed at an access to one of its files), or "" for a life without death.
         moment: time of death, in seconds after the start; for "file", number of accesses.
         drawn: generator that draws the signal.
+        main: the command.
 
     Returns:
         The exit status, negative for a signal; HUNG if the process did not end in time.
@@ -232,7 +257,7 @@ def live(
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     process = os.fork()
     if process == 0:
-        _be_born(arguments, output, int(moment) if cause == "file" else None)
+        _be_born(arguments, output, int(moment) if cause == "file" else None, main)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     deadline = time.monotonic() + (moment if cause in ("SIGKILL", "signal") else math.inf)
     limit = time.monotonic() + LIFE_LIMIT
@@ -250,7 +275,9 @@ def live(
         time.sleep(0.002)
 
 
-def _be_born(arguments: list[str], output: Path, touches: int | None) -> NoReturn:
+def _be_born(
+    arguments: list[str], output: Path, touches: int | None, main: Callable[[], None]
+) -> NoReturn:
     """Run the command in the forked process, and exit."""
     status = 1
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # as the command does until it can answer
@@ -259,10 +286,10 @@ def _be_born(arguments: list[str], output: Path, touches: int | None) -> NoRetur
         descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
-        sys.argv = ["lyricgen.train", *arguments]
+        sys.argv = ["lyricgen", *arguments]
         if touches is not None:
             _die_at_touch(touches, str(output.parent / "run"))
-        command.main()
+        main()
         status = 0
     except SystemExit as stop:
         status = int(stop.code or 0)
