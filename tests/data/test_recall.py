@@ -13,7 +13,7 @@ V, NEWLINE = 3, 0
 
 
 def options(orders: Sequence[int] = (1, 2, 3, 5), **given: object) -> RecallOptions:
-    values = {"occurrences": 3, "size": 1000, "scope": "split", **given}
+    values = {"recent": 0, "occurrences": 3, "size": 1000, "scope": "split", **given}
     return RecallOptions(orders=tuple(orders), **values)  # type: ignore[arg-type]
 
 
@@ -81,8 +81,21 @@ def test_each_line_of_a_list_is_a_document() -> None:
     assert divide(ids, "document", V, NEWLINE).tolist() == [1, 1, 1, 2, 2, 2, 2]
 
 
+@pytest.mark.parametrize("lines", [False, True])
+@pytest.mark.parametrize("scope", ["split", "line"])
+def test_recent_characters_are_counted(lines: bool, scope: str) -> None:
+    chosen = options(scope=scope, recent=7)
+    for ids in texts(lines=lines):
+        parts = divide(ids, chosen.scope, V, NEWLINE)
+        counts = count_recalled(ids, parts, V, chosen)[:, :, 0].tolist()
+        for t, character in enumerate(ids.tolist()):
+            before = [ids[s] for s in range(t) if parts[s] == parts[t] and ids[s] < V][-7:]
+            expected = [before.count(character), len(before), len(set(before))]
+            assert counts[t] == (expected if character < V else [0, 0, 0])
+
+
 def test_what_is_recalled_does_not_depend_on_the_future() -> None:
-    chosen = options()
+    chosen = options(recent=9)
     one, *others = texts(lines=False)
     for other in others:
         for now in (10, 30, 50):

@@ -14,7 +14,7 @@ SYMBOLS = 3  # few, so that contexts come again
 
 def memory_of(cell: str, size: int, scope: Scope) -> MemoryModel:
     network = checkpoints.model_of(cell).network if cell else hybrid_models.network_of(std=0.3)
-    options = RecallOptions(orders=(1, 2, 3, 5), occurrences=3, size=size, scope=scope)
+    options = RecallOptions(recent=4, orders=(1, 2, 3, 5), occurrences=3, size=size, scope=scope)
     return add_memory(network, options, VOCABULARY).eval()
 
 

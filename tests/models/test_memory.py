@@ -24,15 +24,15 @@ from tests.helpers.fill_models import model_of as fill_model_of
 from tests.helpers.hybrid_models import random_ids
 
 V = len(VOCABULARY)
-OPTIONS = RecallOptions(orders=(1, 2, 4), occurrences=3, size=1000, scope="split")
+OPTIONS = RecallOptions(recent=5, orders=(1, 2, 4), occurrences=3, size=1000, scope="split")
 
 
 def memory_of(network: NextModel, options: RecallOptions = OPTIONS) -> MemoryModel:
     model = add_memory(network, options, VOCABULARY)
     draw = torch.Generator().manual_seed(5)
     with torch.no_grad():
-        model.memory.bias.copy_(torch.randn(3, generator=draw))
-        model.memory.on_counts.copy_(torch.randn(3, 6, generator=draw))
+        model.memory.bias.copy_(torch.randn(4, generator=draw))
+        model.memory.on_counts.copy_(torch.randn(4, 8, generator=draw))
     return model.eval()
 
 
@@ -45,13 +45,14 @@ def by_hand(model: MemoryModel, ids: list[int]) -> np.ndarray:
     options = model.architecture.recall
     found = []
     for now in range(1, len(ids) + 1):
-        newest = []
+        newest = [ids[max(0, now - options.recent) : now]]
         for k in options.orders:
             places = [p for p in range(k, now) if ids[p - k : p] == ids[now - k : now]]
             newest.append([ids[p] for p in places[::-1][: options.occurrences]] if now >= k else [])
         n = np.array([len(one) for one in newest])
         u = np.array([len(set(one)) for one in newest])
-        features = np.concatenate([n / np.maximum(n + u, 1), u / options.occurrences])
+        most = np.array([options.recent] + [options.occurrences] * len(options.orders))
+        features = np.concatenate([n / np.maximum(n + u, 1), u / most])
         trust = np.exp(a + big @ features)
         p = base[now - 1]
         for k, one in enumerate(newest):

@@ -83,12 +83,14 @@ class RecallOptions(Options):
     """Options of what a reader recalls of a text, as in `memory=cache`.
 
     Attributes:
+        recent: number of newest characters that are recalled whatever the context; 0 for none.
         orders: lengths of the contexts after which characters are recalled, rising.
         occurrences: number of newest occurrences of a context that are recalled.
         size: how many characters the reader looks back at most.
         scope: part of the text that the reader remembers.
     """
 
+    recent: int = Field(ge=0, le=255)
     orders: tuple[Annotated[int, Field(ge=1, le=32)], ...] = Field(strict=False, min_length=1)
     occurrences: int = Field(ge=1, le=255)
     size: int = Field(ge=1, le=2**31 - 1)

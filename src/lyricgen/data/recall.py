@@ -81,10 +81,14 @@ def count_recalled(
 
     Returns:
         (N, 3, K) uint8: how often the character itself is recalled, how many characters are
-        recalled, and how many distinct ones.
+        recalled, and how many distinct ones. With `options.recent` the first of the K contexts is
+        the empty one.
     """
-    counts = np.zeros((len(ids), 3, len(options.orders)), dtype=np.uint8)
-    for k, recalled in enumerate(recall(ids, parts, vocabulary_size, options)):
+    first = int(options.recent > 0)
+    counts = np.zeros((len(ids), 3, first + len(options.orders)), dtype=np.uint8)
+    if first:
+        counts[:, :, 0] = count_recent(ids, parts, vocabulary_size, options.recent).T
+    for k, recalled in enumerate(recall(ids, parts, vocabulary_size, options), start=first):
         newer: list[Numbers] = []
         for characters in recalled:
             known = characters >= 0
@@ -95,6 +99,37 @@ def count_recalled(
             for place, marks in enumerate((characters == ids, known, new)):
                 counts[:, place, k] += marks
     return torch.from_numpy(counts)
+
+
+def count_recent(ids: Ids, parts: Numbers, vocabulary_size: int, window: int) -> Numbers:
+    """Count the newest characters before each character of a text in its part, (3, N).
+
+    `count_recalled` explains the counts and the arguments. `window` is the most characters that are
+    counted; starts of lines are none.
+    """
+    places = np.flatnonzero(ids < vocabulary_size)
+    places = places[np.argsort(parts[places], kind="stable")]  # part by part
+    part, here = parts[places], np.arange(len(places))
+    begins = np.append(True, part[1:] != part[:-1]) if len(places) else np.zeros(0, np.bool_)
+    first = np.maximum.accumulate(np.where(begins, here, 0))
+    ends = np.append(here[begins][1:], len(here))[np.cumsum(begins) - 1]  # of each one's part
+    # the characters of each kind in each part, in their order
+    kind = np.unique(part * vocabulary_size + ids[places], return_inverse=True)[1]
+    order = np.argsort(kind, kind="stable")
+    keys = kind[order] * (len(here) + window + 1) + order
+    own = np.empty(len(here), dtype=np.int64)
+    own[order] = here - np.searchsorted(keys, keys - window)
+    following = np.full(len(here), len(here))  # the next of the same kind
+    same = kind[order[1:]] == kind[order[:-1]]
+    following[order[:-1][same]] = order[1:][same]
+    # a character is the newest of its kind from the next place up to this one
+    last = np.minimum(np.minimum(following, here + window), ends - 1)
+    changes = np.zeros(len(here) + 2, dtype=np.int64)
+    np.add.at(changes, here + 1, 1)
+    np.add.at(changes, last + 1, -1)
+    found = np.zeros((3, len(ids)), dtype=np.int64)
+    found[:, places] = own, np.minimum(here - first, window), changes.cumsum()[: len(here)]
+    return found
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from lyricgen.data.recall import MISSING
 from lyricgen.generation.stepping import HybridStepper, ModelStepper, RecurrentStepper
 from lyricgen.models.ensemble import EnsembleModel, is_ensemble
 from lyricgen.models.hybrid_building import is_hybrid
+from lyricgen.models.memory import Recalled
 from lyricgen.models.memory_model import MemoryModel, is_memory
 from lyricgen.models.model import NextModel, at_least_float32
 from lyricgen.models.network import LanguageModel
@@ -95,9 +96,18 @@ class MemoryStepper:
         found = torch.where(known, column[:, None], MISSING).topk(most, dim=1).values  # (B, J, K)
         following = (found + 1).flatten(1).clamp(min=0)
         characters = self._text.gather(1, following).view_as(found)
-        recalled = characters.masked_fill(found < 0, MISSING).transpose(1, 2)
+        after = characters.masked_fill(found < 0, MISSING).transpose(1, 2)
+        recalled = Recalled(self._find_recent(), after)
         logits = at_least_float32(self._inner.logits).log_softmax(-1)
         self.logits = self._model.memory.mix(logits, recalled, self._find_hidden())
+
+    def _find_recent(self) -> Tensor:
+        """Find the newest characters of the text or its part, (B, W) or fewer."""
+        first = max(0, self._end - self._options.recent)
+        recent = self._text[:, first : self._end]
+        column = torch.arange(first, self._end, device=recent.device)
+        other = (column < self._begin[:, None]) | (recent >= self._model.vocabulary_size)
+        return recent.masked_fill(other, MISSING)
 
     def _find_hidden(self) -> Tensor | None:
         """Find the last hidden states, (B, H), if the memory reads them."""

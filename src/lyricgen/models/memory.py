@@ -4,13 +4,14 @@ A model of fixed weights predicts a refrain or a name the third time as it did t
 memory raises the probabilities of the characters that have followed earlier occurrences of the last
 k characters, from short contexts to long ones:
 
-    p_k(w) = (c_k(w) + D_k u_k p_{k-1}(w)) / (n_k + D_k u_k)
+    p_k(w) = (c_k(w) + D_k u_k p(w)) / (n_k + D_k u_k)
 
-Here p_0 is the distribution of the model. After the newest J occurrences of the last k characters
-stood n_k characters, u_k of them distinct, and c_k(w) of them w. Without an occurrence p_k is
-p_{k-1}. The counts of all k at a position decide how far it trusts them: ln D = a + A f, where f
-holds n_k / (n_k + u_k) and u_k / J. A memory that is trained with a hybrid model adds B h, where h
-is the last hidden state of the network.
+Here p is the distribution of the next shorter context, and that of the model for the shortest one.
+After the newest J occurrences of the last k characters stood n_k characters, u_k of them distinct,
+and c_k(w) of them w. Without an occurrence p_k is p. The empty context, k = 0, recalls the W newest
+characters. The counts of all contexts at a position decide how far it trusts them: ln D = a + A f,
+where f holds n_k / (n_k + u_k) and u_k / J. A memory that is trained with a hybrid model adds B h,
+where h is the last hidden state of the network.
 
 Sources: Kuhn and De Mori, IEEE PAMI 12(6), 1990, for the cache; Witten and Bell, IEEE Transactions
 on Information Theory 37(4), 1991, for the number of distinct characters in the denominator.
@@ -18,6 +19,8 @@ on Information Theory 37(4), 1991, for the number of distinct characters in the 
 Shapes: B rows, T time steps, M positions, V vocabulary, H hidden, K lengths of contexts, J
 occurrences, L characters before.
 """
+
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +32,13 @@ from lyricgen.models.model import at_least_float32
 MOST = 12.0  # ln D is at most this, and at least minus this
 STEPS = 100  # of the fit
 DECAY = 1e-5  # of the fit: penalty on the squares of A
+
+
+class Recalled(NamedTuple):
+    """Characters that are recalled at each position; MISSING where there is none."""
+
+    recent: Tensor  # (M, W) the newest characters
+    after: Tensor  # (M, K, J) after the newest earlier occurrences of each context
 
 
 class Memory(nn.Module):
@@ -45,44 +55,71 @@ class Memory(nn.Module):
     """
 
     on_hidden: nn.Parameter | None
+    _most: Tensor  # (K,) most characters that are recalled after each context
 
     def __init__(self, options: RecallOptions, hidden_size: int | None) -> None:
         super().__init__()
-        self._occurrences = options.occurrences
-        lengths = torch.tensor(options.orders, dtype=torch.float32)
+        self._options = options
+        recent = [0.7] if options.recent else []  # so that D is 100
+        lengths = torch.tensor([*recent, *options.orders], dtype=torch.float32)
         self.bias = nn.Parameter((60.0 / lengths**1.5).log())  # about what fits on many texts
         self.on_counts = nn.Parameter(torch.zeros(len(lengths), 2 * len(lengths)))
+        most = [options.recent] * len(recent) + [options.occurrences] * len(options.orders)
+        self.register_buffer("_most", torch.tensor(most, dtype=torch.float32), persistent=False)
         self.on_hidden = None
         if hidden_size is not None:
             self.on_hidden = nn.Parameter(torch.zeros(len(lengths), hidden_size))
 
     def mix(
-        self, log_probabilities: Tensor, recalled: Tensor, hidden: Tensor | None = None
+        self, log_probabilities: Tensor, recalled: Recalled, hidden: Tensor | None = None
     ) -> Tensor:
         """Raise the probabilities of recalled characters.
 
         Args:
             log_probabilities: (M, V) of the model.
-            recalled: (M, K, J) ids, MISSING where there is none.
+            recalled: characters that are recalled at each position.
             hidden: (M, H) hidden states, if there is a B.
 
         Returns:
             Log-probabilities, (M, V).
         """
-        counts = count_characters(recalled, log_probabilities.dtype)  # (M, 2, K)
+        kind, size = log_probabilities.dtype, log_probabilities.shape[1]
+        counts = self._count(recalled, size, kind)  # (M, 2, K)
         passed = self._pass(counts, self._lean(hidden), self.on_counts)  # (M, K)
         shares = (1 - passed) / counts[:, 0].clamp(min=1)
-        known = recalled >= 0
-        mixed, index = log_probabilities.exp(), recalled.clamp(min=0).long()
-        for k in range(recalled.shape[1]):
+        mixed = log_probabilities.exp()
+        for k, characters in enumerate(self._by_context(recalled)):
             mixed = mixed * passed[:, k : k + 1]
-            mixed.scatter_add_(1, index[:, k], known[:, k] * shares[:, k : k + 1])
+            known = (characters >= 0) * shares[:, k : k + 1]
+            mixed.scatter_add_(1, characters.clamp(min=0).long(), known)
         return mixed.log()
 
-    def passed(self, recalled: Tensor, hidden: Tensor | None = None) -> Tensor:
+    def passed(self, recalled: Recalled, size: int, hidden: Tensor | None = None) -> Tensor:
         """Compute the weight of the model in a prediction, (M,); `mix` explains the arguments."""
-        counts = count_characters(recalled, torch.float32)
+        counts = self._count(recalled, size, torch.float32)
         return self._pass(counts, self._lean(hidden), self.on_counts).prod(-1)
+
+    def _by_context(self, recalled: Recalled) -> list[Tensor]:
+        """List the characters recalled after each context, (M, most)."""
+        after = list(recalled.after.unbind(1))
+        return [recalled.recent, *after] if self._options.recent else after
+
+    def _count(self, recalled: Recalled, size: int, kind: torch.dtype) -> Tensor:
+        """Count all and the distinct characters that are recalled, (M, 2, K)."""
+        counts = count_characters(recalled.after, kind)
+        if not self._options.recent:
+            return counts
+        known = recalled.recent >= 0
+        seen = torch.zeros(len(known), size, device=known.device)
+        seen.scatter_add_(1, recalled.recent.clamp(min=0).long(), known.to(seen))
+        recent = torch.stack([known.sum(-1), (seen > 0).sum(-1)], dim=1).to(kind)
+        return torch.cat([recent[..., None], counts], dim=2)
+
+    def count_targets(self, recalled: Recalled, targets: Tensor, size: int) -> Tensor:
+        """Count as `count_recalled` does, (M, 3, K), for characters, (M,), of V = `size`."""
+        counts = self._count(recalled, size, torch.float32)
+        own = [(each == targets[:, None]).sum(-1) for each in self._by_context(recalled)]
+        return torch.cat([torch.stack(own, dim=1).to(counts)[:, None], counts], dim=1)
 
     def nats(self, nats: Tensor, counts: Tensor, hidden: Tensor | None = None) -> Tensor:
         """Compute the nats of targets with memory.
@@ -120,7 +157,7 @@ class Memory(nn.Module):
         """
         number, distinct = counts.unbind(1)
         shares = number / (number + distinct).clamp(min=1)
-        features = torch.cat([shares, distinct / self._occurrences], dim=1)
+        features = torch.cat([shares, distinct / self._most.to(distinct)], dim=1)
         trust = torch.addmm(lean.to(features), features, on_counts.to(features).T)  # ln D
         trust = at_least_float32(trust).clamp(-MOST, MOST)
         odds = trust + distinct.clamp(min=1).log() - number.clamp(min=1).log()

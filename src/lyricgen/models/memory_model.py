@@ -9,12 +9,14 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import TypeIs, override
 
 from lyricgen.data.batch import IGNORED, Batch
 from lyricgen.data.options import RecallOptions
 from lyricgen.data.recall import (
+    MISSING,
     Ids,
     Numbers,
     Recollection,
@@ -28,7 +30,7 @@ from lyricgen.errors import UserError
 from lyricgen.models.architectures import MemoryArchitecture
 from lyricgen.models.cells.cell import State
 from lyricgen.models.hybrid import HybridModel
-from lyricgen.models.memory import Memory, count_characters
+from lyricgen.models.memory import Memory, Recalled
 from lyricgen.models.model import Model, NextModel, at_least_float32, compute_nats
 
 
@@ -109,17 +111,18 @@ class MemoryModel(NextModel):
         found = self.hybrid.read(inputs, state)
         return found.whole, found.hidden, found.state
 
-    def _recall_after(self, history: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Recall after each input, (B, T, K, J), and append the inputs to the history."""
+    def _recall_after(self, history: Tensor, inputs: Tensor) -> tuple[Recalled, Tensor]:
+        """Recall after each input, M = B · T, and append the inputs to the history."""
         read = torch.cat([history[0], inputs], dim=1)  # (B, L + T)
-        recalled = self._recall(read)[:, history.shape[2] :].to(inputs.device)
+        recalled = self._recall(read, history.shape[2])
         options = self.architecture.recall
-        return recalled, read[None, :, -(options.size + options.orders[-1]) :]
+        most = max(options.size + options.orders[-1], options.recent)
+        return recalled, read[None, :, -most:]
 
-    def _mix_steps(self, logits: Tensor, recalled: Tensor, hidden: Tensor | None) -> Tensor:
+    def _mix_steps(self, logits: Tensor, recalled: Recalled, hidden: Tensor | None) -> Tensor:
         log_probabilities = at_least_float32(logits).log_softmax(-1).flatten(0, 1)
         read = None if hidden is None else hidden.flatten(0, 1)
-        return self.memory.mix(log_probabilities, recalled.flatten(0, 1), read).view_as(logits)
+        return self.memory.mix(log_probabilities, recalled, read).view_as(logits)
 
     @override
     def recollect(self, split: Split) -> Recollection:
@@ -138,20 +141,26 @@ class MemoryModel(NextModel):
             parts = blocks * (parts[-1] + 1) + parts
         return Recollection(count_recalled(ids, parts, size, chosen), begin)
 
-    def _recall(self, read: Tensor) -> Tensor:
-        """Recall what followed the contexts after each of the characters read, (B, L, K, J)."""
+    def _recall(self, read: Tensor, first: int) -> Recalled:
+        """Recall what followed the contexts after the characters read, (B, L), from `first` on."""
         rows, length = read.shape
         # one more character for each row: the character to predict
-        ids = np.zeros((rows, length + 1), dtype=np.int64)
-        ids[:, :length] = read.cpu().numpy()
+        ids = F.pad(read.cpu(), (0, 1)).numpy()
         chosen, size = self.architecture.recall, self.vocabulary_size
         row = np.arange(rows).repeat(length + 1)
         flat = ids.ravel()
-        parts = divide(flat, chosen.scope, size, self.architecture.newline)
-        found = np.array([list(one) for one in recall(flat, parts * rows + row, size, chosen)])
-        return torch.from_numpy(found.T.reshape(rows, length + 1, chosen.occurrences, -1))[
-            :, 1:
-        ].transpose(2, 3)
+        parts = divide(flat, chosen.scope, size, self.architecture.newline) * rows + row
+        found = np.array([list(one) for one in recall(flat, parts, size, chosen)])  # (K, J, …)
+        after = np.moveaxis(found.reshape(*found.shape[:2], rows, length + 1), (0, 1), (2, 3))
+        part = torch.from_numpy(parts.reshape(rows, length + 1))
+        recent = _newest(read.cpu(), MISSING, chosen.recent)[:, first:]  # (B, T, W)
+        of_recent = _newest(part[:, :-1], MISSING, chosen.recent)[:, first:]
+        elsewhere = of_recent != part[:, first + 1 :, None]
+        recent = recent.masked_fill(elsewhere | (recent == size), MISSING)
+        return Recalled(
+            recent.flatten(0, 1).to(self.device),
+            torch.from_numpy(after[:, first + 1 :]).flatten(0, 1).to(self.device),
+        )
 
     @override
     def score(self, batch: Batch, state: State | None) -> tuple[Tensor, State]:
@@ -198,7 +207,7 @@ class MemoryModel(NextModel):
         logits, hidden, after = self._read(batch.inputs, before)
         recalled, history = self._recall_after(history, batch.inputs)
         read = None if hidden is None else hidden.flatten(0, 1)
-        passed = self.memory.passed(recalled.flatten(0, 1), read).view(batch.inputs.shape)
+        passed = self.memory.passed(recalled, self.vocabulary_size, read).view(batch.inputs.shape)
         parts = {name: weight * passed for name, weight in parts.items()} or {"model": passed}
         mixed = self._mix_steps(logits, recalled, hidden)
         return mixed, parts | {"memory": 1 - passed}, (*after, history)
@@ -209,11 +218,16 @@ class MemoryModel(NextModel):
             nats, last = self.inner.score_next(inputs, lengths, targets), None
         else:
             nats, last = self.hybrid.score_last(inputs, lengths, targets)
-        texts = torch.arange(len(inputs))
-        recalled = self._recall(inputs)[texts, lengths.cpu() - 1].to(nats.device)  # (B, K, J)
-        own = (recalled == targets.to(nats.device)[:, None, None]).sum(-1, dtype=nats.dtype)
-        counts = torch.cat([own[:, None], count_characters(recalled, nats.dtype)], dim=1)
+        rows, steps = inputs.shape
+        last_places = torch.arange(rows) * steps + lengths.cpu() - 1
+        recalled = Recalled(*(one[last_places.to(one.device)] for one in self._recall(inputs, 0)))
+        counts = self.memory.count_targets(recalled, targets, self.vocabulary_size)
         return self.memory.nats(nats, counts, last)
+
+
+def _newest(read: Tensor, before: int, count: int) -> Tensor:
+    """Find the `count` newest values after each step, (B, T) -> (B, T, count)."""
+    return F.pad(read, (count, 0), value=before).unfold(1, count, 1)[:, 1:]
 
 
 def add_memory(
