@@ -3,6 +3,7 @@
 Each builder writes a file to a path; code in the file would create `marker`.
 """
 
+import copy
 import io
 import json
 import os
@@ -23,7 +24,7 @@ import torch
 
 from lyricgen.models.card import card
 from lyricgen.models.checkpoint import MAX_BYTES, MAX_OPERATIONS
-from tests.helpers import hybrid_models
+from tests.helpers import ensembles, hybrid_models
 from tests.helpers.checkpoints import Touch, content_of, model_of
 
 Builder = Callable[[Path, Path], None]
@@ -633,12 +634,14 @@ def of_nan(described: Any, tensors: Any) -> Any:
 # files of hybrid models; the n-grams have 3 symbols, of a vocabulary of 9 and START
 
 
-def hybrid(message: str) -> Callable[[Callable[[Any, Any], Any]], None]:
+def composite(
+    kind: str, made: Callable[[], Any], message: str
+) -> Callable[[Callable[[Any, Any], Any]], None]:
     """Add a checkpoint and a model file with one change of the card or the tensors."""
 
     def keep(change: Callable[[Any, Any], Any]) -> None:
         def changed() -> tuple[Any, Any]:
-            model = hybrid_models.model_of()
+            model = made()
             tensors = {name: one.clone() for name, one in model.network.state_dict().items()}
             described = card(model)
             change(described, tensors)
@@ -654,10 +657,14 @@ def hybrid(message: str) -> Callable[[Callable[[Any, Any], Any]], None]:
             metadata = {"lyricgen": json.dumps(described)}
             path.write_bytes(safetensors.torch.save(tensors, metadata=metadata))
 
-        HOSTILE[f"hybrid_{change.__name__}"] = build_checkpoint, message
-        HOSTILE[f"shared_hybrid_{change.__name__}"] = build_model_file, message
+        HOSTILE[f"{kind}_{change.__name__}"] = build_checkpoint, message
+        HOSTILE[f"shared_{kind}_{change.__name__}"] = build_model_file, message
 
     return keep
+
+
+def hybrid(message: str) -> Callable[[Callable[[Any, Any], Any]], None]:
+    return composite("hybrid", hybrid_models.model_of, message)
 
 
 def ngram_table(name: str, change: Callable[[torch.Tensor], Any], message: str) -> None:
@@ -822,6 +829,130 @@ def network_that_fills_gaps(described: Any, tensors: Any) -> None:
 @hybrid("with Kneser-Ney n-grams")
 def ngrams_of_another_smoothing(described: Any, tensors: Any) -> None:
     described["architecture"]["ngram"]["smoothing"] = "add_k"
+
+
+# files of ensembles: a GRU that knows more characters, n-grams, and a hybrid model
+
+
+def ensemble(message: str) -> Callable[[Callable[[Any, Any], Any]], None]:
+    return composite("ensemble", lambda: ensembles.writing_model_of(mapped=True), message)
+
+
+def described_as(name: str, key: str, value: Any, message: str) -> None:
+    """Add files of an ensemble with another value on the card."""
+
+    def change(described: Any, tensors: Any) -> None:
+        described["architecture"][key] = value
+
+    change.__name__ = f"{key}_{name}"
+    ensemble(message)(change)
+
+
+MAPPED = [0, 3, 4, 5, 6, 7, 8, 11, 12]  # ids of the GRU for the nine characters
+described_as("negative", "weights", [-0.5, 0.5, 1.0], "greater than or equal to 0")
+described_as("of another sum", "weights", [0.5, 0.5, 0.5], "the weights sum to 1.5, not to 1")
+described_as("too few", "weights", [0.5, 0.5], "needs as many weights and lists of ids")
+described_as("huge", "weights", [1e300, 1e300, 1e300], "the weights sum to 3e+300")
+described_as("text", "weights", "half", "weights")
+described_as("unknown", "combination", "harmonic", "'arithmetic' or 'geometric'")
+described_as("negative", "ids", [[-1, *MAPPED[1:]], None, None], "greater than or equal to 0")
+described_as("out of range", "ids", [[*MAPPED[1:], 14], None, None], "not all in its vocabulary")
+described_as("twice", "ids", [[*MAPPED[1:], 3], None, None], "not 9 distinct ones")
+described_as("too few", "ids", [MAPPED[1:], None, None], "not 9 distinct ones")
+described_as("too many", "ids", [MAPPED, None, None, None], "as many weights and lists of ids")
+described_as("missing", "ids", [None, None, None], "other characters than the ensemble")
+described_as("none", "members", [], "at least 2 items")
+described_as("larger", "vocabulary_size", 10, "the ids of a member are not 10 distinct ones")
+
+
+@ensemble("needs as many weights and lists of ids")
+def with_a_member_less(described: Any, tensors: Any) -> None:
+    described["architecture"]["members"].pop()
+
+
+@ensemble("does not hold what it says: architecture.members=[")
+def with_many_members(described: Any, tensors: Any) -> None:
+    described["architecture"]["members"] *= 1000
+
+
+@ensemble("the weights sum to 2, not to 1")
+def with_weights_and_a_member_more(described: Any, tensors: Any) -> None:
+    for key, value in (("members", None), ("weights", 1.0), ("ids", None)):
+        described["architecture"][key].append(value or described["architecture"][key][-1])
+
+
+@ensemble("members.3.direct_1 is absent")
+def with_a_member_without_tensors(described: Any, tensors: Any) -> None:
+    for key, value in (("weights", 0.0), ("ids", None)):
+        described["architecture"][key].append(value)
+    described["architecture"]["members"].append(described["architecture"]["members"][1])
+
+
+@ensemble("is too many")
+def with_the_tensors_of_one_more(described: Any, tensors: Any) -> None:
+    for key in ("members", "weights", "ids"):
+        del described["architecture"][key][2]
+    described["architecture"]["weights"] = [0.5, 0.5]
+
+
+@ensemble("members.0.output.bias should be 14, it is absent")
+def member_without_a_tensor(described: Any, tensors: Any) -> None:
+    del tensors["members.0.output.bias"]
+
+
+@ensemble("members.0.more should be absent, it is 3")
+def member_with_one_more_tensor(described: Any, tensors: Any) -> None:
+    tensors["members.0.more"] = torch.zeros(3)
+
+
+@ensemble("more is too many")
+def tensor_of_no_member(described: Any, tensors: Any) -> None:
+    tensors["more"] = torch.zeros(3)
+
+
+@ensemble("members.0.output.bias has numbers that are not finite")
+def member_of_nan(described: Any, tensors: Any) -> None:
+    tensors["members.0.output.bias"][0] = float("nan")
+
+
+@ensemble("members.1.keys_2 should ascend")
+def member_with_wrong_ngrams(described: Any, tensors: Any) -> None:
+    tensors["members.1.keys_2"] = tensors["members.1.keys_2"].flip(0)
+
+
+@ensemble("members.0.embedding.weight should be 14x65536")
+def member_of_huge_sizes(described: Any, tensors: Any) -> None:
+    described["architecture"]["members"][0] |= {"hidden_size": 65_536, "layers": 256}
+
+
+@ensemble("the members have different layouts")
+def members_of_different_layouts(described: Any, tensors: Any) -> None:
+    described["architecture"]["members"][1]["start_symbol"] = True
+
+
+@ensemble("a member of an ensemble predicts the next character")
+def member_that_fills_gaps(described: Any, tensors: Any) -> None:
+    described["architecture"]["members"][0]["objective"] = "fill"
+
+
+@ensemble("from 'recurrent', 'hybrid', 'ngram'")
+def ensemble_in_an_ensemble(described: Any, tensors: Any) -> None:
+    described["architecture"]["members"][0] = copy.deepcopy(described["architecture"])
+
+
+@ensemble("from 'recurrent', 'hybrid', 'ngram'")
+def ensembles_in_ensembles(described: Any, tensors: Any) -> None:
+    for _ in range(200):
+        members = [described["architecture"], *described["architecture"]["members"][1:]]
+        described["architecture"] = {**described["architecture"], "members": members}
+
+
+@checkpoint("architecture.weights.0=nan", "_of_an_ensemble")
+def weights_of_nan(content: Any, marker: Path) -> Any:
+    model = ensembles.writing_model_of()
+    content = content_of(model)
+    content["lyricgen"]["architecture"]["weights"] = [float("nan"), 0.5, 0.5]
+    return content
 
 
 # paths that are no ordinary files

@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,16 @@ from lyricgen.api import load
 from lyricgen.errors import UserError
 from lyricgen.models.card import card
 from lyricgen.models.checkpoint import to_bytes
-from tests.helpers import hybrid_models
+from tests.helpers import ensembles, hybrid_models
 from tests.helpers.checkpoints import content_of, model_of, refusal, save_checkpoint
 from tests.helpers.hostile import HOSTILE
 
-KINDS = ["checkpoint", "model file", "hybrid checkpoint", "hybrid model file"]
+MODELS: dict[str, Callable[[], Any]] = {
+    "recurrent": lambda: model_of(layers=2),
+    "hybrid": hybrid_models.model_of,
+    "ensemble": ensembles.writing_model_of,
+}
+KINDS = [f"{kind} {file}" for kind in MODELS for file in ("checkpoint", "model file")]
 MOST = 200 * 1024  # KiB of memory that a command may take in addition to its imports
 
 # Runs both commands on every file; prints the output and the memory of each.
@@ -96,7 +102,7 @@ def test_the_commands_refuse_hostile_files_in_one_line_with_little_memory(tmp_pa
 
 
 def valid_file(directory: Path, kind: str) -> Path:
-    model = hybrid_models.model_of() if "hybrid" in kind else model_of(layers=2)
+    model = MODELS[kind.partition(" ")[0]]()
     if "checkpoint" in kind:
         return save_checkpoint(directory, content_of(model))
     path = directory / "some.safetensors"
@@ -158,7 +164,7 @@ def test_declared_tensors_take_no_memory_before_the_check(tmp_path: Path) -> Non
 
 
 def test_an_unreadable_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = valid_file(tmp_path, "checkpoint")
+    path = valid_file(tmp_path, "recurrent checkpoint")
 
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied", str(path))
@@ -191,10 +197,10 @@ def test_a_loaded_model_outlives_its_file(tmp_path: Path) -> None:
         assert model.generate("ab", seed=3) == text
 
 
-def places_in(value: Any, place: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    inside = (
-        [places_in(v, (*place, k)) for k, v in value.items()] if isinstance(value, dict) else []
-    )
+def places_in(value: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    entries = value.items() if isinstance(value, dict) else ()
+    entries = [*enumerate(value)][-1:] if isinstance(value, list) else entries
+    inside = [places_in(entry, (*place, key)) for key, entry in entries]
     return [place, *itertools.chain(*inside)] if place else list(itertools.chain(*inside))
 
 
@@ -206,14 +212,13 @@ STRANGE: list[Any] = [
 
 
 @pytest.mark.parametrize("strange", STRANGE, ids=lambda value: repr(value)[:20])
-@pytest.mark.parametrize("kind", ["recurrent", "hybrid"])
+@pytest.mark.parametrize("kind", MODELS)
 def test_any_value_in_a_card_gives_only_user_errors(
     tmp_path: Path, kind: str, strange: Any
 ) -> None:
     """Each entry of the card and of the checkpoint around it gets the value in turn."""
-    hybrid = kind == "hybrid"
-    honest = content_of(hybrid_models.model_of() if hybrid else model_of())
-    weight = "model.ngram.keys_2" if hybrid else "model.output.bias"
+    honest = content_of(MODELS[kind]())
+    weight = next(reversed(honest["state_dict"]))
     places = [("lyricgen",), ("state_dict",), ("state_dict", weight)]
     places += [("lyricgen", *place) for place in places_in(honest["lyricgen"])]
     assert len(places) > 25
@@ -241,5 +246,5 @@ def test_torch_loads_weights_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         return read(*arguments, **options)
 
     monkeypatch.setattr(torch, "load", record_call)
-    load(valid_file(tmp_path, "checkpoint"))
+    load(valid_file(tmp_path, "recurrent checkpoint"))
     assert [options["weights_only"] for options in calls] == [True]
