@@ -40,9 +40,7 @@ def _export(options: argparse.Namespace) -> None:
         _check_path(out, options.force)
     paths, several = options.checkpoints, len(options.checkpoints) > 1
     if several and options.network_only:
-        raise UserError(
-            "--network-only is for a single model: leave it out, or name one checkpoint"
-        )
+        raise UserError("--network-only is for single models: leave it out, or name one checkpoint")
 
     # --help must not wait the seconds that torch takes to load
     from lyricgen.generation.ensembles import join_models
