@@ -1,0 +1,68 @@
+"""The jobs of a sweep that varies only the seed, as one model."""
+
+import json
+import re
+
+import pytest
+
+from lyricgen import evaluate
+from tests.conftest import SMALL, Train, run_main, summary_of, sweep_of
+
+
+def test_jobs_of_several_seeds_as_one_model(
+    train: Train, capfd: pytest.CaptureFixture[str]
+) -> None:
+    done = train("-m", *SMALL, "model=recurrent", "optimizer.lr=0.03", "seed=1,2,3")
+    assert done.status == 0, done.err
+    sweep = sweep_of()
+    found = summary_of(sweep)["ensemble"]
+    jobs = sorted(str(path) for path in sweep.glob("*_seed=*"))
+    printed = run_main(evaluate.main, capfd, *jobs, "--together", "--json", "--resamples", "100")
+    figures = json.loads(printed.out)
+    assert found["combination"] == figures["ensemble"]["combination"]
+    assert found["weights"] == list(figures["ensemble"]["weights"].values())
+    shown = re.search(
+        r"the 3 jobs as one model .*: val perplexity (\S+), test perplexity (\S+)", done.out
+    )
+    assert shown is not None
+    for split, printed_figure in zip(("val", "test"), shown.groups(), strict=True):
+        [row] = [one for one in figures["parts"][split]["models"] if one["kind"] == "ensemble"]
+        value = row["perplexity"]["value"]
+        assert found[f"{split}/perplexity"] == pytest.approx(value, rel=1e-6)
+        assert float(printed_figure) == pytest.approx(value, abs=0.006)
+    best = min(summary_of(sweep / job)["val/perplexity"] for job in jobs)
+    assert found["val/perplexity"] < best + 1e-6
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ("seed=1,2", "cell=rnn,gru"),
+        ("seed=1,2", "objective=fill", "model=recurrent"),
+        ("seed=1",),
+        ("seed=1,2", "data.val_fraction=0", "data.test_fraction=0"),
+        ("seed=1,2", "callbacks.checkpoint.enabled=false"),
+    ],
+)
+def test_other_sweeps_have_no_ensemble(train: Train, typed: tuple[str, ...]) -> None:
+    done = train("-m", *SMALL, "trainer.max_epochs=1", *typed)
+    assert done.status == 0, done.err
+    assert "as one model" not in done.out
+    assert "ensemble" not in summary_of(sweep_of())
+
+
+def test_a_failed_job_leaves_no_ensemble(train: Train) -> None:
+    done = train("-m", *SMALL, "trainer.max_epochs=1", "seed=1,-2")
+    assert done.status != 0
+    assert "as one model" not in done.out
+
+
+def test_an_ensemble_that_fails_is_a_warning(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("no room")
+
+    monkeypatch.setattr("lyricgen.sweeps.seeds.join_checkpoints", fail)
+    done = train("-m", *SMALL, "trainer.max_epochs=1", "seed=1,2")
+    assert done.status == 0
+    assert "no ensemble of the jobs: ValueError: no room" in done.out + done.err
+    assert summary_of(sweep_of())["status"] == "finished"
