@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 
 import rich
 import torch
-from generation_speed import generation
+from generation_speed import ensemble_generation, generation
 from kernel_speed import kernel_speed
 from quality import TEXTS, choose_texts, quality
 from report_speed import report_speed
@@ -72,6 +72,7 @@ def main() -> None:
         console.print(machine_facts(Path(name)), soft_wrap=True, markup=False)
         if arguments.generation:
             console.print(generation(arguments.rounds, arguments.steps))
+            console.print(ensemble_generation(arguments.rounds, arguments.steps))
             return
         if arguments.kernels:
             console.print(kernel_speed(arguments.rounds))

@@ -8,6 +8,10 @@ call, including its random numbers.
 
 Figures are medians over the rounds. The column "ratio" is lyricgen's speed over the loop's in the
 same round; "at least" is the target of the ratio.
+
+A second table compares an ensemble of four such models with one of them. Its column "time" is the
+ensemble's time over that of its first member in the same round; its target is the number of
+members.
 """
 
 import sys
@@ -24,6 +28,9 @@ from training_speed import SYMBOLS, make_table
 from lyricgen.generation.continuing import continue_texts, draw_uniforms
 from lyricgen.generation.options import Strategy
 from lyricgen.generation.rules import strategy_rules
+from lyricgen.models.architectures import EnsembleArchitecture
+from lyricgen.models.ensemble import EnsembleModel
+from lyricgen.models.model import NextModel
 from lyricgen.models.network import LanguageModel
 from lyricgen.models.options import RecurrentArchitecture
 from lyricgen.options import validate
@@ -31,6 +38,7 @@ from lyricgen.options import validate
 LOOP = "notebooks' loop"
 TARGETS = {1: 8, 16: None, 256: 100}  # lyricgen's speed over the loop's, by texts at a time
 TEMPERATURE = 0.8
+MEMBERS = 4  # of the ensemble
 
 
 def generation(rounds: int, length: int) -> Table:
@@ -58,6 +66,43 @@ def generation(rounds: int, length: int) -> Table:
         rows.append([name, f"{median(each):,.0f}", f"{median(ratios):.1f}", str(target or "")])
     title = f"writing texts of {length} characters, median of {rounds} rounds"
     return make_table(title, ["characters a second", "ratio", "at least"], rows)
+
+
+def ensemble_generation(rounds: int, length: int) -> Table:
+    members = []
+    for seed in range(MEMBERS):
+        torch.manual_seed(seed)
+        members.append(LanguageModel(architecture()).eval())
+    plain = {
+        "kind": "ensemble",
+        "vocabulary_size": SYMBOLS,
+        "members": [member.architecture for member in members],
+        "weights": [1 / MEMBERS] * MEMBERS,
+        "ids": [None] * MEMBERS,
+    }
+    rows = []
+    for combination in ("arithmetic", "geometric"):
+        described = validate(EnsembleArchitecture, {**plain, "combination": combination})
+        ensemble = EnsembleModel(described, members).eval()
+        for count in (1, 256):
+            times = [
+                [measure(partial(write, model, count, length)) for model in (members[0], ensemble)]
+                for _ in range(rounds + 1)
+            ][1:]  # the first round is the warm-up
+            ratio = median(whole / one for one, whole in times)
+            speed = count * length / median(whole for _, whole in times)
+            rows.append([f"ensemble, {combination}, {count} at a time", f"{speed:,.0f}", f"{ratio:.2f}"])
+            print(rows[-1][0], file=sys.stderr, flush=True)
+    title = f"an ensemble of {MEMBERS}, texts of {length} characters, median of {rounds} rounds"
+    headings = ["characters a second", "time", "at most"]
+    return make_table(title, headings, [[*row, str(MEMBERS)] for row in rows])
+
+
+def measure(work: Callable[[], int]) -> float:
+    """Return the seconds that some work takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
 
 
 def architecture() -> RecurrentArchitecture:
@@ -98,7 +143,7 @@ def notebook_loop(model: LanguageModel, length: int) -> int:
     return length
 
 
-def write(model: LanguageModel, count: int, length: int) -> int:
+def write(model: NextModel, count: int, length: int) -> int:
     """Write `count` texts with lyricgen; return their number of characters."""
     texts = continue_texts(
         model,
