@@ -61,7 +61,7 @@ def test_an_ensemble_that_fails_is_a_warning(train: Train, monkeypatch: pytest.M
     def fail(*_: object) -> None:
         raise ValueError("no room")
 
-    monkeypatch.setattr("lyricgen.sweeps.seeds.join_checkpoints", fail)
+    monkeypatch.setattr("lyricgen.evaluation.ensembles.join_checkpoints", fail)
     done = train("-m", *SMALL, "trainer.max_epochs=1", "seed=1,2")
     assert done.status == 0
     assert "no ensemble of the jobs: ValueError: no room" in done.out + done.err

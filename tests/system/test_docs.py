@@ -69,6 +69,7 @@ IN_PROCESSES = ("trainer=ddp", "hydra/launcher=")
 
 NEWEST_RUN = r"from outputs/\S+: .* old\n"  # printed if a command takes the newest run
 PROGRESS = r"(?:.*: \d+ %\n)*"  # printed by a slow command
+ENSEMBLE = r"(?:ensemble of \d+ models, .*\n)?"  # printed if several checkpoints are joined
 
 
 class Result(NamedTuple):
@@ -189,6 +190,7 @@ def test_every_command_works(page: str, workplace: Workplace, run: Callable[[str
 def _check(command: str, done: Result) -> None:
     assert done.status == 0, f"{command}\n{done.err}"
     expected = (NEWEST_RUN if _takes_newest_run(command) else "") + PROGRESS
+    expected += ENSEMBLE + PROGRESS
     assert re.fullmatch(expected, done.err), f"{command}\n{done.err}"
     if "--cfg" in command:
         assert "label_smoothing" in done.out

@@ -2,12 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
 
 from lyricgen.evaluation.intervals import Kind
-from lyricgen.evaluation.scores import CheckpointWithText
+from lyricgen.evaluation.scores import CheckpointWithText, open_checkpoints, split_nats
 from lyricgen.generation.ensembles import join_models
 from lyricgen.models.architectures import Averaging
+from lyricgen.models.metrics import loss_figures
 
 
 @dataclass(frozen=True)
@@ -31,3 +35,22 @@ def join_checkpoints(checkpoints: Sequence[CheckpointWithText]) -> Ensemble:
         joined.combination,
         dict(zip(labels, joined.weights, strict=True)),
     )
+
+
+def score_together(paths: Sequence[Path]) -> dict[str, Any]:
+    """Score checkpoints of one text as one model on the held-out splits.
+
+    Returns:
+        The average, the weights in the order of the checkpoints, and the figures of the splits.
+
+    Raises:
+        UserError: a checkpoint or the text cannot be read, or the checkpoints cannot be joined.
+    """
+    ensemble = join_checkpoints(open_checkpoints(paths))
+    weights = list(ensemble.weights.values())
+    found: dict[str, Any] = {"combination": ensemble.combination, "weights": weights}
+    for name, split in ensemble.splits.items():
+        if name != "train":
+            nats = split_nats(ensemble.model, split, f"scoring {name} with the ensemble")
+            found |= loss_figures(name, float(np.nanmean(nats)))
+    return found

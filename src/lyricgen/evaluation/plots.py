@@ -29,14 +29,7 @@ DPI = 120
 WIDTH = 13  # inches
 STRETCHES = 40  # of a split, over which nats are averaged
 PLAIN = FuncFormatter(lambda value, _: f"{value:,g}")  # 1,000 instead of a power of ten
-COLOURS = {
-    "checkpoint": "C0",
-    "ensemble": "C2",
-    "mixture": "C4",
-    "ngram": "C7",
-    "unigram": "C7",
-    "uniform": "C7",
-}
+COLOURS = {"checkpoint": "C0", "ensemble": "C2", "mixture": "C4"}  # of others: C7
 TITLES = {
     "position": "by position in the {unit}",
     "context": "by characters of context",
@@ -109,7 +102,7 @@ def _plot_bars(axes: Axes, split: str, rows: Sequence[Row], names: Sequence[str]
             value - 1,
             left=1,  # the least perplexity; a logarithmic axis has no 0
             xerr=error,
-            color=COLOURS[row.series.kind],
+            color=COLOURS.get(row.series.kind, "C7"),
             height=0.7,
             error_kw={"elinewidth": 1.2, "capsize": 2.5},
         )

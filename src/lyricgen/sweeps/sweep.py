@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from lyricgen.cli.resume_arguments import drop_resume
 from lyricgen.cli.typed_values import quote_texts, quote_value
-from lyricgen.console import show
+from lyricgen.console import format_figure, show
 from lyricgen.errors import UserError, reason
 from lyricgen.files import remove_torn, write_atomically
 from lyricgen.runs.directories import (
@@ -244,35 +244,40 @@ class Sweep:
     def _join_seeds(self) -> None:
         """Score all jobs as one model, if they have finished and differ only in their seeds.
 
-        An error becomes a warning, since the sweep itself is done.
+        An error becomes a warning.
         """
-        there = jobs_in(self.directory)
-        settings = [
-            {name: value for name, value in flatten(one.options or {}).items() if name != "seed"}
-            for _, one in there.values()
-        ]
+        there = jobs_in(self.directory).values()
         learnt = [
-            {name: value for name, value in each.items() if not is_plumbing(name)}
-            for each in settings
+            {
+                name: value
+                for name, value in flatten(one.options or {}).items()
+                if name != "seed" and not is_plumbing(name)
+            }
+            for _, one in there
         ]
-        done = all(
-            one.status == "finished" and has_checkpoint(path, (BEST,))
-            for path, one in there.values()
-        )
-        if (
-            not 1 < len(there) == len(self.summary.jobs)
-            or not done
-            or any(each != learnt[0] for each in learnt)
-            or learnt[0].get("objective") != "next"
-            or {learnt[0].get(f"data.{split}_fraction") for split in ("val", "test")} == {0}
+        if not (
+            1 < len(there) == len(self.summary.jobs)
+            and all(one.status == "finished" for _, one in there)
+            and all(has_checkpoint(path, (BEST,)) for path, _ in there)
+            and all(each == learnt[0] for each in learnt)
+            and learnt[0]["objective"] == "next"
         ):
             return
         try:
-            from lyricgen.sweeps.seeds import score_ensemble  # noqa: PLC0415  heavy
+            from lyricgen.evaluation.ensembles import score_together  # noqa: PLC0415  heavy
 
-            self.summary.ensemble = score_ensemble([path for path, _ in there.values()])
-            self._write()
-        except Exception as error:  # the failed jobs must still be listed
+            found = score_together([path for path, _ in there])
+            shown = [
+                f"{split} perplexity {format_figure(found[f'{split}/perplexity'])}"
+                for split in ("val", "test")
+                if f"{split}/perplexity" in found
+            ]
+            if shown:
+                average = f"{found['combination']} average"
+                show(f"the {len(there)} jobs as one model ({average}): {', '.join(shown)}")
+                self.summary.ensemble = found
+                self._write()
+        except Exception as error:  # the sweep itself is done
             log.warning("no ensemble of the jobs: %s", reason(error))
             log.debug("no ensemble", exc_info=True)
 
