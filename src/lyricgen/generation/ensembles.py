@@ -217,18 +217,19 @@ def read_members(model: EnsembleModel, split: Split) -> tuple[Tensor, Tensor, Te
         *(split.ids, evaluation_sampler(split, size), model.device), mapping=split.mapping
     )
     own, whole, targets, state = [], [], [], None
+    room = "cpu" if model.device.type == "mps" else model.device  # mps has no float64
     with eval_mode(model), progress("fitting the ensemble", len(loader)) as moved:
         for done, batch in enumerate(loader, start=1):
             logits, state = model.read_members(batch.inputs, None if batch.starts_stream else state)
             logs = torch.stack(model.restrict(logits)).log_softmax(-1)  # (N, B, T, V)
             counted = batch.targets != IGNORED
             nats = torch.stack([compute_nats(each, batch) for each in logs])
-            own.append(-nats[:, counted].double())
+            own.append(-nats[:, counted].to(room).double())
             steps = torch.arange(1, 1 + counted.shape[1], device=counted.device)
             places = (batch.starts[:, None] + steps).clamp(max=len(chosen) - 1)
             kept = counted & chosen[places]
-            whole.append(logs[:, kept].float())
-            targets.append(batch.targets[kept])
+            whole.append(logs[:, kept].float().to(room))
+            targets.append(batch.targets[kept].to(room))
             moved(done)
     found = torch.cat(own, dim=1)
     for number, finite in enumerate(found.isfinite().all(dim=1).tolist(), start=1):
