@@ -24,7 +24,7 @@ import rich
 import torch
 from generation_speed import ensemble_generation, generation
 from kernel_speed import kernel_speed
-from quality import TEXTS, choose_texts, quality
+from quality import KINDS, TEXTS, choose_texts, quality
 from report_speed import report_speed
 from rich.console import Console
 from scale import scale
@@ -53,6 +53,9 @@ def main() -> None:
     parser.add_argument("--texts", nargs="+", type=Path, default=[], help="further running texts")
     parser.add_argument("--lists", nargs="+", type=Path, default=[], help="further lists of lines")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="of --quality")
+    parser.add_argument(
+        "--models", nargs="*", choices=KINDS, default=KINDS, help="of --quality, besides the whole"
+    )
     parser.add_argument("--overrides", nargs="+", default=[], help="settings of all its runs")
     parser.add_argument(
         "--sizes", type=float, nargs="+", default=[1, 100, 1000], help="of texts in MB"
@@ -91,7 +94,8 @@ def main() -> None:
         if arguments.quality:
             files = (arguments.corpora, arguments.texts, arguments.lists)
             texts = choose_texts(*files, Path(name))
-            console.print(quality(texts, arguments.seeds, arguments.overrides, Path(name)))
+            chosen = (arguments.seeds, arguments.models, arguments.overrides)
+            console.print(quality(texts, *chosen, Path(name)))
             return
         for table in training(arguments.cells, arguments.rounds, arguments.epochs, Path(name)):
             console.print(table)

@@ -1,12 +1,16 @@
 """Quality of the models at equal processor time; a part of benchmark.py.
 
-Three models train on each text, on one thread: `whole model` with all defaults, `network` with
+These models train on each text, on one thread: `whole model` with all defaults, `network` with
 model=recurrent, and `plain` with recipe=none. The whole model runs first. The mean of its processor
 seconds is the budget of the text, from the start of Python to the end of the run, with counting
 n-grams, validation and samples. Each of the others makes two short runs, of one epoch and of some
 more, by which trainer.max_steps is chosen so that the run uses the budget; the schedule of the
 learning rate follows. Later seeds also learn from the seconds of the seed before. The column
 `CPU s` shows how near they come; a run that callbacks.early_stopping ends takes less.
+
+`ensemble` is the whole models of all seeds as one, by evaluate --together. Figures of another kind
+stand below, since these models learn as they read: `with memory` is memory=cache, trained for as
+many steps as its recipe says, and `PPMd` the compressor at its best order.
 
 The texts are the bundled ones, those of the notebooks if LYRICGEN_DATA has them, modules of
 Python's standard library (1,000,000 and 200,000 characters), its documentation in English, and
@@ -19,6 +23,7 @@ files of the user. Columns:
 - CPU s: mean processor seconds of a run.
 """
 
+import json
 import math
 import os
 import shutil
@@ -30,6 +35,7 @@ from pathlib import Path
 from pydoc_data.topics import topics
 from resource import RUSAGE_CHILDREN, getrusage
 from statistics import mean, stdev
+from typing import Any
 
 from rich.table import Table
 
@@ -44,6 +50,7 @@ from lyricgen.training.options import parse
 NETWORK = ["model=recurrent"]
 PLAIN = ["recipe=none"]
 PYTHON = {"python": 1_000_000, "python_200k": 200_000}  # characters of the standard library
+KINDS = ("plain", "network", "ensemble", "memory", "ppmd")  # beside the whole model
 TEXTS = (*BUNDLED, *PUBLISHED, *PYTHON, "topics")
 SHORT = 0.15  # epochs of a model's second short run, as a share of the whole model's
 
@@ -63,13 +70,18 @@ class Training:
 
 
 def quality(
-    texts: dict[str, list[str]], seeds: list[int], overrides: list[str], directory: Path
+    texts: dict[str, list[str]],
+    seeds: list[int],
+    kinds: list[str],
+    overrides: list[str],
+    directory: Path,
 ) -> Table:
-    """Train the three models on each text.
+    """Train models on each text.
 
     Args:
         texts: overrides that choose each text, by its name.
         seeds: seeds of the runs.
+        kinds: names of `KINDS`; the whole model is always trained.
         overrides: overrides of all runs.
         directory: directory for their outputs.
     """
@@ -77,12 +89,15 @@ def quality(
     table = Table(*columns, title="validation at equal processor time, one thread")
     for name, of_text in texts.items():
         chosen = [*of_text, *overrides]
+        kept = directory / "whole"
         whole = [
-            train(f"{name}, whole model", [*chosen, f"seed={seed}"], directory) for seed in seeds
+            train(f"{name}, whole model", [*chosen, f"seed={seed}"], directory, kept / str(seed))
+            for seed in seeds
         ]
         found = {
             kind: train_as_long(f"{name}, {kind}", [*chosen, *own], whole, directory)
             for kind, own in (("plain", PLAIN), ("network", NETWORK))
+            if kind in kinds
         }
         summary = whole[0].summary
         perplexities = summary.ngram_perplexities["val"]["kneser_ney"]
@@ -91,8 +106,40 @@ def quality(
         characters, symbols, _ = count_sizes(summary)
         table.add_row(name, f"{characters:,}", f"{symbols:,}", *figures)
         for kind, runs in (found | {"whole model": whole}).items():
-            table.add_row("", "", "", kind, *format_figures(runs), end_section=runs is whole)
+            table.add_row("", "", "", kind, *format_figures(runs))
+        runs = [str(path) for path in sorted(kept.iterdir())]
+        if "ensemble" in kinds and len(runs) > 1:
+            models = evaluate([*runs, "--together"])["models"]
+            [joined] = [one for one in models if one["kind"] == "ensemble"]
+            add_loss(table, f"{joined['name']}", joined["loss"]["value"])
+        table.add_section()
+        if "memory" in kinds:
+            memory = [*chosen, "memory=cache"]
+            trained = [
+                train(f"{name}, with memory", [*memory, f"seed={seed}"], directory)
+                for seed in seeds
+            ]
+            table.add_row("", "", "", "with memory", *format_figures(trained))
+        if "ppmd" in kinds:
+            [ppmd] = evaluate([runs[0], "--compressors"])["with_memory"]
+            add_loss(table, ppmd["name"], ppmd["loss"]["value"])
+        table.add_section()
+        shutil.rmtree(kept)
     return table
+
+
+def evaluate(arguments: list[str]) -> dict[str, Any]:
+    """Evaluate runs on the validation split, and return the figures of this split."""
+    command = [sys.executable, "-m", "lyricgen.evaluate", *arguments, "--split", "val", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(arguments)}: {done.stderr[-2000:]}")
+    figures: dict[str, Any] = json.loads(done.stdout)["parts"]["val"]
+    return figures
+
+
+def add_loss(table: Table, name: str, nats: float) -> None:
+    table.add_row("", "", "", name, f"{nats:.3f}", "", f"{math.exp(nats):.2f}", "")
 
 
 def train_as_long(
@@ -122,8 +169,8 @@ def train_as_long(
     return runs
 
 
-def train(name: str, overrides: list[str], directory: Path) -> Training:
-    """Run the train command on one thread, and remove its outputs."""
+def train(name: str, overrides: list[str], directory: Path, kept: Path | None = None) -> Training:
+    """Run the train command on one thread; remove its outputs, or keep the run at `kept`."""
     outputs = directory / "quality"
     before = children_seconds()
     done = subprocess.run(
@@ -138,6 +185,9 @@ def train(name: str, overrides: list[str], directory: Path) -> Training:
         raise SystemExit(f"{name}, {' '.join(overrides)}: {done.stderr[-2000:]}")
     [path] = outputs.rglob(SUMMARY)
     run = Training(RunSummary.read(path.parent), seconds)
+    if kept is not None:
+        kept.parent.mkdir(exist_ok=True)
+        path.parent.rename(kept)
     shutil.rmtree(outputs)
     epochs = f"epoch {run.summary.best_epoch} of {run.summary.epochs}"
     figures = f"{run.nats:.3f} nats in {epochs}, {seconds:.1f} CPU seconds"

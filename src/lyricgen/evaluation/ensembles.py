@@ -8,10 +8,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from lyricgen.evaluation.intervals import Kind
-from lyricgen.evaluation.scores import CheckpointWithText, open_checkpoints, split_nats
+from lyricgen.evaluation.scores import CheckpointWithText, open_checkpoints
 from lyricgen.generation.ensembles import join_models
 from lyricgen.models.architectures import Averaging
 from lyricgen.models.metrics import loss_figures
+from lyricgen.models.scoring import split_nats
 
 
 @dataclass(frozen=True)
