@@ -5,20 +5,25 @@ import torch
 
 from lyricgen.data.options import RecallOptions, Scope
 from lyricgen.generation.steppers import MemoryStepper, stepper
-from lyricgen.models.memory_model import MemoryModel, add_memory
+from lyricgen.models.memory_model import MemoryModel
 from tests.helpers import checkpoints, hybrid_models
-from tests.helpers.checkpoints import VOCABULARY
+from tests.helpers.memory_models import network_of
 
 SYMBOLS = 3  # few, so that contexts come again
 
 
 def memory_of(cell: str, size: int, scope: Scope) -> MemoryModel:
-    network = checkpoints.model_of(cell).network if cell else hybrid_models.network_of(std=0.3)
+    hybrid, _, cell = cell.rpartition(" ")
+    network = (
+        hybrid_models.network_of(cell=cell, std=0.3, layers=2, residual=True)
+        if hybrid
+        else checkpoints.model_of(cell).next_model
+    )
     options = RecallOptions(recent=4, orders=(1, 2, 3, 5), occurrences=3, size=size, scope=scope)
-    return add_memory(network, options, VOCABULARY).eval()
+    return network_of(network, options, reads_hidden=bool(hybrid))
 
 
-@pytest.mark.parametrize("cell", ["", "gru_scratch", "lstm"])
+@pytest.mark.parametrize("cell", ["hybrid lstm", "hybrid gru_scratch", "gru_scratch", "lstm"])
 @pytest.mark.parametrize("size", [1000, 7])
 @pytest.mark.parametrize("scope", ["split", "document", "line"])
 @pytest.mark.parametrize("texts", [1, 6])

@@ -24,7 +24,7 @@ import torch
 
 from lyricgen.models.card import card
 from lyricgen.models.checkpoint import MAX_BYTES, MAX_OPERATIONS
-from tests.helpers import ensembles, hybrid_models
+from tests.helpers import ensembles, hybrid_models, memory_models
 from tests.helpers.checkpoints import Touch, content_of, model_of
 
 Builder = Callable[[Path, Path], None]
@@ -888,7 +888,7 @@ def with_a_member_without_tensors(described: Any, tensors: Any) -> None:
     described["architecture"]["members"].append(described["architecture"]["members"][1])
 
 
-@ensemble("is too many")
+@ensemble("should be absent, it is")
 def with_the_tensors_of_one_more(described: Any, tensors: Any) -> None:
     for key in ("members", "weights", "ids"):
         del described["architecture"][key][2]
@@ -905,7 +905,7 @@ def member_with_one_more_tensor(described: Any, tensors: Any) -> None:
     tensors["members.0.more"] = torch.zeros(3)
 
 
-@ensemble("more is too many")
+@ensemble("more should be absent, it is 3")
 def tensor_of_no_member(described: Any, tensors: Any) -> None:
     tensors["more"] = torch.zeros(3)
 
@@ -976,3 +976,65 @@ def device(path: Path, marker: Path) -> None:
 @hostile("is not there")
 def loop(path: Path, marker: Path) -> None:
     path.symlink_to(path)
+
+
+# files of models with a memory: a hybrid model whose hidden states it reads
+
+
+def memory(message: str) -> Callable[[Callable[[Any, Any], Any]], None]:
+    return composite("memory", memory_models.model_of, message)
+
+
+@memory("memory.bias should be 4, it is 3")
+def with_a_short_bias(described: Any, tensors: Any) -> None:
+    tensors["memory.bias"] = tensors["memory.bias"][:3].clone()
+
+
+@memory("memory.on_hidden should be 4x12, it is absent")
+def without_b(described: Any, tensors: Any) -> None:
+    del tensors["memory.on_hidden"]
+
+
+@memory("memory.on_counts has numbers that are not finite")
+def of_infinity(described: Any, tensors: Any) -> None:
+    tensors["memory.on_counts"][0, 0] = float("inf")
+
+
+@memory("more should be absent, it is 3")
+def with_one_more_tensor(described: Any, tensors: Any) -> None:
+    tensors["more"] = torch.zeros(3)
+
+
+@memory("inner.direct_3 is absent")
+def without_ngrams(described: Any, tensors: Any) -> None:
+    del tensors["inner.ngram.direct_3"]
+
+
+@memory("only a hybrid model has hidden states")
+def of_a_network_alone(described: Any, tensors: Any) -> None:
+    described["architecture"]["inner"] = described["architecture"]["inner"]["network"]
+
+
+@memory("the newline is outside the vocabulary")
+def with_a_newline_outside(described: Any, tensors: Any) -> None:
+    described["architecture"]["newline"] = 9
+
+
+@memory("give each length once")
+def with_falling_orders(described: Any, tensors: Any) -> None:
+    described["architecture"]["recall"]["orders"] = [2, 1, 4]
+
+
+@memory("less than or equal to 32")
+def with_long_orders(described: Any, tensors: Any) -> None:
+    described["architecture"]["recall"]["orders"] = [1, 2, 2**40]
+
+
+@memory("less than or equal to 255")
+def with_many_occurrences(described: Any, tensors: Any) -> None:
+    described["architecture"]["recall"]["occurrences"] = 10**9
+
+
+@memory("architecture.inner")
+def with_a_memory_in_it(described: Any, tensors: Any) -> None:
+    described["architecture"]["inner"] = dict(described["architecture"])

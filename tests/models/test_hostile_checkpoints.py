@@ -19,7 +19,7 @@ from lyricgen.api import load
 from lyricgen.errors import UserError
 from lyricgen.models.card import card
 from lyricgen.models.checkpoint import to_bytes
-from tests.helpers import ensembles, hybrid_models
+from tests.helpers import ensembles, hybrid_models, memory_models
 from tests.helpers.checkpoints import content_of, model_of, refusal, save_checkpoint
 from tests.helpers.hostile import HOSTILE
 
@@ -27,6 +27,7 @@ MODELS: dict[str, Callable[[], Any]] = {
     "recurrent": lambda: model_of(layers=2),
     "hybrid": hybrid_models.model_of,
     "ensemble": ensembles.writing_model_of,
+    "memory": memory_models.model_of,
 }
 KINDS = [f"{kind} {file}" for kind in MODELS for file in ("checkpoint", "model file")]
 MOST = 200 * 1024  # KiB of memory that a command may take in addition to its imports

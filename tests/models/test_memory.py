@@ -11,29 +11,18 @@ from torch import Tensor
 
 from lyricgen.api import WritingModel
 from lyricgen.data.batch import BatchLoader
-from lyricgen.data.options import RecallOptions
 from lyricgen.data.samplers import evaluation_sampler
 from lyricgen.data.splits import Split
 from lyricgen.errors import UserError
 from lyricgen.models.memory_model import MemoryModel, add_memory
-from lyricgen.models.model import NextModel
 from lyricgen.models.scoring import read_split
 from tests.helpers import checkpoints, hybrid_models
 from tests.helpers.checkpoints import VOCABULARY
 from tests.helpers.fill_models import model_of as fill_model_of
 from tests.helpers.hybrid_models import random_ids
+from tests.helpers.memory_models import RECALL, network_of
 
 V = len(VOCABULARY)
-OPTIONS = RecallOptions(recent=5, orders=(1, 2, 4), occurrences=3, size=1000, scope="split")
-
-
-def memory_of(network: NextModel, options: RecallOptions = OPTIONS) -> MemoryModel:
-    model = add_memory(network, options, VOCABULARY)
-    draw = torch.Generator().manual_seed(5)
-    with torch.no_grad():
-        model.memory.bias.copy_(torch.randn(4, generator=draw))
-        model.memory.on_counts.copy_(torch.randn(4, 8, generator=draw))
-    return model.eval()
 
 
 def by_hand(model: MemoryModel, ids: list[int]) -> np.ndarray:
@@ -43,6 +32,11 @@ def by_hand(model: MemoryModel, ids: list[int]) -> np.ndarray:
     base = logits[0].double().softmax(-1).numpy()
     a, big = (one.detach().double().numpy() for one in (model.memory.bias, model.memory.on_counts))
     options = model.architecture.recall
+    lean = np.tile(a, (len(ids), 1))
+    if model.reads_hidden:
+        with torch.inference_mode():
+            hidden = model.hybrid.read(torch.tensor([ids]), None).hidden[0].double().numpy()
+        lean = a + hidden @ model.memory.on_hidden.detach().double().numpy().T
     found = []
     for now in range(1, len(ids) + 1):
         newest = [ids[max(0, now - options.recent) : now]]
@@ -53,7 +47,7 @@ def by_hand(model: MemoryModel, ids: list[int]) -> np.ndarray:
         u = np.array([len(set(one)) for one in newest])
         most = np.array([options.recent] + [options.occurrences] * len(options.orders))
         features = np.concatenate([n / np.maximum(n + u, 1), u / most])
-        trust = np.exp(a + big @ features)
+        trust = np.exp(np.clip(lean[now - 1] + big @ features, -12, 12))
         p = base[now - 1]
         for k, one in enumerate(newest):
             if one:
@@ -64,16 +58,17 @@ def by_hand(model: MemoryModel, ids: list[int]) -> np.ndarray:
     return np.array(found)
 
 
-MODELS: list[Any] = [
-    hybrid_models.network_of(),
-    checkpoints.model_of("gru").next_model,
-    hybrid_models.network_of().ngram,
+MODELS = [
+    network_of(hybrid_models.network_of()),
+    network_of(hybrid_models.network_of(), reads_hidden=True),
+    network_of(checkpoints.model_of("gru").next_model),
+    network_of(hybrid_models.network_of().ngram),
 ]
 
 
-@pytest.mark.parametrize("network", MODELS)
-def test_predictions_are_those_of_the_formula(network: NextModel) -> None:
-    model, ids = memory_of(network), random_ids(4, lines=False, length=90)
+@pytest.mark.parametrize("model", MODELS)
+def test_predictions_are_those_of_the_formula(model: MemoryModel) -> None:
+    ids = random_ids(4, lines=False, length=90)
     with torch.inference_mode():
         found, _ = model(ids[None])
         first, state = model(ids[None, :37])
@@ -83,9 +78,9 @@ def test_predictions_are_those_of_the_formula(network: NextModel) -> None:
     torch.testing.assert_close(torch.cat([first, second], dim=1), found, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("network", MODELS)
-def test_scores_are_those_of_the_predictions(network: NextModel) -> None:
-    model, ids = memory_of(network), random_ids(4, lines=False, length=90)
+@pytest.mark.parametrize("model", MODELS)
+def test_scores_are_those_of_the_predictions(model: MemoryModel) -> None:
+    ids = random_ids(4, lines=False, length=90)
     predicted = torch.from_numpy(by_hand(model, ids.tolist()))
     expected = -predicted[:-1].log().gather(1, ids[1:, None])[:, 0]
     split = Split(ids, None)
@@ -106,7 +101,7 @@ def test_scores_are_those_of_the_predictions(network: NextModel) -> None:
 
 
 def test_the_parts_of_a_prediction_have_weights_that_sum_to_one() -> None:
-    model, ids = memory_of(hybrid_models.network_of()), random_ids(4, lines=False, length=90)
+    model, ids = network_of(hybrid_models.network_of()), random_ids(4, lines=False, length=90)
     trained = WritingModel(model, VOCABULARY, "stream", False)
 
     def read(batch: Any, state: Any) -> Any:
@@ -121,7 +116,7 @@ def test_the_parts_of_a_prediction_have_weights_that_sum_to_one() -> None:
 
 def test_a_fit_finds_the_least_nats() -> None:
     """Nats of a text that repeats itself fall; no small change of a parameter lowers them."""
-    model = memory_of(hybrid_models.network_of())
+    model = network_of(hybrid_models.network_of())
     ids = random_ids(V, lines=False, length=150).repeat(3)
     split = Split(ids, None)
     recollection = model.recollect(split)
@@ -154,7 +149,7 @@ def test_a_memory_begins_anew_in_each_block_that_the_n_grams_leave_out() -> None
     network.training_tables = SimpleNamespace(  # type: ignore[assignment]
         ids=ids.numpy(), blocks=blocks, begin=7
     )
-    model = memory_of(network)
+    model = network_of(network)
     found = model.recollect_training()
     assert found is not None
     assert found.begin == 7
@@ -164,6 +159,6 @@ def test_a_memory_begins_anew_in_each_block_that_the_n_grams_leave_out() -> None
 
 def test_only_models_that_continue_texts_get_a_memory() -> None:
     with pytest.raises(UserError, match="fills gaps"):
-        add_memory(fill_model_of("gru"), OPTIONS, VOCABULARY)
+        add_memory(fill_model_of("gru"), RECALL, VOCABULARY)
     with pytest.raises(UserError, match="memory already"):
-        add_memory(memory_of(hybrid_models.network_of()), OPTIONS, VOCABULARY)
+        add_memory(network_of(hybrid_models.network_of()), RECALL, VOCABULARY)

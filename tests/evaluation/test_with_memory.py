@@ -1,0 +1,148 @@
+"""Figures with a memory: causal, fitted on the validation split, in tables of their own."""
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+import lyricgen
+from lyricgen.data.splits import Split
+from lyricgen.evaluate import main
+from lyricgen.evaluation.scores import open_checkpoints
+from lyricgen.generation.remembering import remember
+from lyricgen.models.scoring import split_nats
+from tests.conftest import TINY, CommandOutput, Train, run_main
+
+Evaluate = Callable[..., CommandOutput]
+RUNS: dict[str, tuple[str, ...]] = {
+    "network": (),
+    "names": ("data=dino", "data.batch_size=4"),
+    "hybrid": ("model=hybrid",),
+    "n-grams": ("model=ngram", "data.max_chars=3000"),
+}
+
+
+@pytest.fixture
+def evaluate(capfd: pytest.CaptureFixture[str]) -> Evaluate:
+    """Run `python -m lyricgen.evaluate` in this process."""
+    return partial(run_main, main, capfd)
+
+
+def directory_of(trained: Train, *overrides: str) -> Path:
+    done = trained(*TINY, *overrides)
+    assert done.directory is not None, done.err
+    return done.directory
+
+
+@pytest.mark.parametrize("kind", RUNS)
+def test_figures_with_memory_have_rows_of_their_own(
+    evaluate: Evaluate, trained: Train, kind: str
+) -> None:
+    directory = directory_of(trained, *RUNS[kind])
+    plain = json.loads(evaluate(str(directory), "--json").out)["parts"]
+    done = evaluate(str(directory), "--memory", "--json")
+    assert done.status == 0, done.err
+    for split, part in json.loads(done.out)["parts"].items():
+        assert part["models"] == plain[split]["models"]
+        [row] = part["with_memory"]
+        assert row["kind"] == "memory"
+        assert row["loss"]["low"] <= row["loss"]["value"] <= row["loss"]["high"]
+        assert f"up to {part['characters'] - 1:,} characters of its split" in row["note"]
+        assert "fitted on val" in row["note"]
+    [on_val] = json.loads(done.out)["parts"]["val"]["with_memory"]
+    assert on_val["loss"]["value"] < plain["val"]["models"][0]["loss"]["value"]
+
+
+def test_the_table_says_what_the_figures_mean(evaluate: Evaluate, trained: Train) -> None:
+    done = evaluate(str(directory_of(trained)), "--memory", "--memory-scope", "line")
+    assert "val of lyrics, with memory (these models learn as they read)" in done.out
+    assert "characters of its line" in " ".join(done.out.split())
+
+
+def test_a_figure_with_memory_does_not_depend_on_the_future(trained: Train) -> None:
+    [opened] = open_checkpoints([directory_of(trained)])
+    model = remember(opened.model, {}, opened.splits)
+    ids = opened.splits["test"].sound_ids
+    now = len(ids) // 2
+    before = split_nats(model, Split(ids, None), "scoring")[:now]
+    for seed in range(5):
+        draw = torch.Generator().manual_seed(seed)
+        future = torch.randint(len(model.vocabulary), (len(ids) - now,), generator=draw)
+        changed = torch.cat([ids[:now], future.to(ids.dtype)])
+        after = split_nats(model, Split(changed, None), "scoring")[:now]
+        np.testing.assert_array_equal(after, before)
+
+
+def test_scores_are_those_of_the_model_that_writes(trained: Train) -> None:
+    [opened] = open_checkpoints([directory_of(trained, "model=hybrid")])
+    model = remember(opened.model, {"scope": "line"}, opened.splits)
+    ids = opened.splits["val"].sound_ids.long()
+    found = split_nats(model, opened.splits["val"], "scoring")[1:]
+    with torch.inference_mode():
+        logits, _ = model.next_model(ids[None, :-1])
+    expected = F.cross_entropy(logits[0], ids[1:], reduction="none")
+    np.testing.assert_allclose(found, expected.numpy(), atol=1e-4)
+
+
+def test_a_run_with_memory_is_scored_with_and_without_it(
+    evaluate: Evaluate, trained: Train
+) -> None:
+    done = trained(*TINY, "model=hybrid", "memory=cache")
+    assert done.directory is not None
+    parts = json.loads(evaluate(str(done.directory), "--json").out)["parts"]
+    for split in ("val", "test"):
+        [row] = parts[split]["with_memory"]
+        expected = done.summary[f"{split}/memory_perplexity"]
+        assert row["perplexity"]["value"] == pytest.approx(expected, rel=1e-5)
+        assert "the memory is trained" in row["note"]
+        first = parts[split]["models"][0]
+        assert first["name"].endswith("without its memory")
+        assert first["perplexity"]["value"] > row["perplexity"]["value"]
+
+
+def test_a_text_of_the_user_is_scored_with_memory(
+    evaluate: Evaluate, trained: Train, tmp_path: Path
+) -> None:
+    file = tmp_path / "歌 词.txt"
+    model = lyricgen.load(directory_of(trained))
+    line = "".join(model.vocabulary.characters[5:40])
+    file.write_text(f"{line}\n" * 8, encoding="utf-8")
+    arguments = (str(directory_of(trained)), "--text", str(file), "--json")
+    [plain] = json.loads(evaluate(*arguments).out)["models"]
+    [found] = json.loads(evaluate(*arguments, "--memory").out)["models"]
+    assert found["memory_perplexity"]["value"] < 0.5 * plain["perplexity"]["value"]
+    assert "perplexity" not in found
+
+
+def test_plots_and_pages_show_the_memory(
+    evaluate: Evaluate, trained: Train, tmp_path: Path
+) -> None:
+    run, png, page = str(directory_of(trained)), tmp_path / "a.png", tmp_path / "a.html"
+    assert evaluate(run, "--memory", "--png", str(png)).status == 0
+    assert png.read_bytes().startswith(b"\x89PNG")
+    assert evaluate(run, "--memory", "--heat", str(page)).status == 0
+    assert "memory" in page.read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "arguments", "message"),
+    [
+        (("objective=fill",), ("--memory",), "fills gaps"),
+        (("model=hybrid", "memory=cache"), ("--memory", "--memorisation"), "memory already"),
+        (("data.val_fraction=0",), ("--memory",), "--memory is fitted on the validation split"),
+        ((), ("--memory-scope", "line"), "--memory-scope needs --memory"),
+        ((), ("--memory-size", "5"), "--memory-size needs --memory"),
+    ],
+)
+def test_refusals(
+    evaluate: Evaluate, trained: Train, overrides: Any, arguments: Any, message: str
+) -> None:
+    done = evaluate(str(directory_of(trained, *overrides)), *arguments)
+    assert done.status == 2
+    assert message in done.err
