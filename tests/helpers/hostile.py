@@ -1006,7 +1006,7 @@ def with_one_more_tensor(described: Any, tensors: Any) -> None:
 
 
 @memory("inner.direct_3 is absent")
-def without_ngrams(described: Any, tensors: Any) -> None:
+def with_a_table_missing(described: Any, tensors: Any) -> None:
     del tensors["inner.ngram.direct_3"]
 
 
