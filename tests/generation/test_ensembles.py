@@ -129,6 +129,32 @@ def test_a_parabola_with_its_minimum_outside() -> None:
     np.testing.assert_allclose(minimise_on_simplex(terms, 3), [0.6, 0.4, 0], atol=1e-9)
 
 
+@pytest.mark.parametrize("combination", ["arithmetic", "geometric"])
+def test_the_terms_are_derivatives_of_the_loss(
+    combination: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ensembles, "AT_ONCE", 3 * 4 * 2)  # two characters at a time
+    draw = np.random.default_rng(0)
+    logs = torch.from_numpy(draw.normal(size=(3, 5, 4))).log_softmax(-1)
+    targets = draw.integers(0, 4, 5)
+    seen, parts = logs[:, range(5), targets], logs.exp().numpy()
+
+    def terms(weights: Floats) -> ensembles.Terms:
+        if combination == "arithmetic":
+            return ensembles.arithmetic_terms(seen, weights)
+        return ensembles.geometric_terms(logs, seen, weights)
+
+    weights, step = np.array([0.5, 0.2, 0.3]), 1e-5
+    found = terms(weights)
+    assert found.loss == pytest.approx(loss_of(parts, targets, weights, combination), rel=1e-12)
+    for number, move in enumerate(step * np.eye(3)):
+        more, less = terms(weights + move), terms(weights - move)
+        slope = (more.loss - less.loss) / (2 * step)
+        curvature = (more.slope - less.slope) / (2 * step)
+        assert found.slope[number] == pytest.approx(slope, rel=1e-6)
+        np.testing.assert_allclose(found.curvature[number], curvature, rtol=1e-6)
+
+
 def test_the_geometric_weights_are_fitted_on_spread_windows(
     runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
