@@ -91,10 +91,9 @@ def ensemble_generation(rounds: int, length: int) -> Table:
             ][1:]  # the first round is the warm-up
             ratio = median(whole / one for one, whole in times)
             speed = count * length / median(whole for _, whole in times)
-            rows.append(
-                [f"ensemble, {combination}, {count} at a time", f"{speed:,.0f}", f"{ratio:.2f}"]
-            )
-            print(rows[-1][0], file=sys.stderr, flush=True)
+            name = f"ensemble, {combination}, {count} at a time"
+            rows.append([name, f"{speed:,.0f}", f"{ratio:.2f}"])
+            print(name, file=sys.stderr, flush=True)
     title = f"an ensemble of {MEMBERS}, texts of {length} characters, median of {rounds} rounds"
     headings = ["characters a second", "time", "at most"]
     return make_table(title, headings, [[*row, str(MEMBERS)] for row in rows])

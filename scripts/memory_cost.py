@@ -7,6 +7,7 @@ side by side in one process, medians over the rounds.
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -16,6 +17,8 @@ from lyricgen.data.batch import BatchLoader
 from lyricgen.data.samplers import StreamSampler
 from lyricgen.evaluation.scores import open_checkpoints
 from lyricgen.generation.remembering import remember
+from lyricgen.generation.texts import generate_texts
+from lyricgen.models.hybrid import HybridModel
 from lyricgen.models.hybrid_building import build_hybrid
 from lyricgen.models.memory_model import MemoryModel, add_memory
 from lyricgen.models.scoring import split_nats
@@ -65,19 +68,17 @@ def main() -> None:
     )
     batch = next(iter(loader))
 
-    def step(of: torch.nn.Module) -> Callable[[], object]:
-        return lambda: of.loss(batch, None, 0.0)[0].backward()  # type: ignore[operator]
+    def step(of: HybridModel | MemoryModel) -> None:
+        of.loss(batch, None, 0.0)[0].backward()
 
     names = {
         f"a training step of {options.data.batch_size} x {options.data.num_steps} characters": (
-            step(trained), step(memory.train()),
+            partial(step, trained), partial(step, memory.train()),
         ),
         "scoring the test split": tuple(
             lambda each=each: split_nats(each, splits["test"], "scoring") for each in (plain, model)
         ),
     }  # fmt: skip
-    from lyricgen.generation.texts import generate_texts
-
     for texts, length in ((1, 500), (256, 100)):
         names[f"writing {texts} texts of {length} characters"] = tuple(
             lambda each=each, texts=texts, length=length: generate_texts(
