@@ -18,6 +18,7 @@ from training_speed import compose_options, take_turn, zipf_text
 
 import lyricgen
 from lyricgen.generation.texts import continue_prefixes, log_probabilities
+from lyricgen.runs.summary import perplexity_name
 from lyricgen.training.options import TrainOptions
 
 # Largest relative difference of a perplexity from the CPU's in 32-true. cuDNN's layers may compute
@@ -135,7 +136,7 @@ def compare_perplexities(summary: dict[str, Any], cpu: Path | None) -> tuple[boo
     if cpu is None:
         return False, "there is no run on the CPU to compare with"
     reference = read_summary(cpu)
-    key = next(key for key in summary if key in ("val/perplexity", "val/pseudo_perplexity"))
+    key = f"val/{perplexity_name(summary)}"
     one, other = summary[key], reference[key]
     difference = abs(one / other - 1)
     trainer = summary["options"]["trainer"]

@@ -2,7 +2,7 @@
 # Does lyricgen work on the GPU?
 # scripts/check_gpu.sh [--accelerator gpu] [--minutes 8] [--jobs N] [PART ...]
 #
-# All cells, samplers and precisions, hybrid models, Muon, the average of the weights, TF32, DDP
+# All cells, samplers and precisions, hybrid models, memory, Muon, averaged weights, TF32, DDP
 # with one process, filling gaps and n-grams train on the device, resume and write texts there.
 # Their perplexities must equal those of the CPU within rounding, and resumed runs must equal whole
 # runs to the bit. A run is killed and resumed, a sweep runs four jobs, and the speed is compared
@@ -18,8 +18,8 @@
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 2
 
-all="cells kernels samplers lines lines_carried precisions models product trainers fill ngram"
-all="$all stop sweep speed"
+all="cells kernels samplers lines lines_carried precisions models product memory trainers"
+all="$all fill ngram stop sweep speed"
 accelerator=gpu minutes=8 at_once=$((($(nproc) + 1) / 2)) parts=""
 while [ $# -gt 0 ]; do
     case $1 in
@@ -162,6 +162,7 @@ models() {
     train models model=recurrent,hybrid optimizer=adamw,muon callbacks.average.enabled=true
 }
 product() { train product model=hybrid model.combination=product model.short_list=null,20; }
+memory() { train memory model=hybrid model.combination=mixture,product memory=cache; }
 trainers() { train trainers trainer=gpu,ddp trainer.devices=1; }
 fill() { train fill objective=fill; }
 ngram() {
