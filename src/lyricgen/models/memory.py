@@ -86,13 +86,16 @@ class Memory(nn.Module):
         kind, size = log_probabilities.dtype, log_probabilities.shape[1]
         counts = self._count(recalled, size, kind)  # (M, 2, K)
         passed = self._pass(counts, self._lean(hidden), self.on_counts)  # (M, K)
-        shares = (1 - passed) / counts[:, 0].clamp(min=1)
-        mixed = log_probabilities.exp()
-        for k, characters in enumerate(self._by_context(recalled)):
-            mixed = mixed * passed[:, k : k + 1]
-            known = (characters >= 0) * shares[:, k : k + 1]
-            mixed.scatter_add_(1, characters.clamp(min=0).long(), known)
-        return mixed.log()
+        # what passes through all longer contexts
+        longer = F.pad(passed, (0, 1), value=1.0).flip(1).cumprod(1).flip(1)  # (M, K + 1)
+        shares = longer[:, 1:] * (1 - passed) / counts[:, 0].clamp(min=1)
+        by_context = self._by_context(recalled)
+        characters = torch.cat(by_context, dim=1)  # (M, …)
+        each = [len(one[0]) for one in by_context]
+        added = shares.repeat_interleave(torch.tensor(each, device=shares.device), dim=1)
+        mixed = log_probabilities.exp().mul_(longer[:, :1])
+        mixed.scatter_add_(1, characters.clamp(min=0).long(), (characters >= 0) * added)
+        return mixed.log_()
 
     def passed(self, recalled: Recalled, size: int, hidden: Tensor | None = None) -> Tensor:
         """Compute the weight of the model in a prediction, (M,); `mix` explains the arguments."""
@@ -187,9 +190,8 @@ class Memory(nn.Module):
 
 def count_characters(recalled: Tensor, dtype: torch.dtype) -> Tensor:
     """Count all and the distinct characters that are recalled, (M, 2, K), from (M, K, J) ids."""
-    known = recalled >= 0
-    repeated = torch.zeros_like(known)
-    for place in range(1, recalled.shape[-1]):
-        newer = recalled[..., :place] == recalled[..., place : place + 1]
-        repeated[..., place] = newer.any(-1)
-    return torch.stack([known.sum(-1), (known & ~repeated).sum(-1)], dim=1).to(dtype)
+    ordered = recalled.sort(-1).values
+    known = ordered >= 0
+    new = known.clone()
+    new[..., 1:] &= ordered[..., 1:] != ordered[..., :-1]
+    return torch.stack([known.sum(-1), new.sum(-1)], dim=1).to(dtype)
