@@ -109,7 +109,7 @@ def _evaluate(options: Namespace) -> None:
     tasks = [name for name in ("memorisation", "heat", "gates") if getattr(options, name)]
     tasks = tasks or ["figures" if options.text is None else "text"]
     missing = {name for name in DEFAULTS if getattr(options, name) is None}
-    vars(options).update((name, DEFAULTS[name]) for name in missing)
+    vars(options).update({name: DEFAULTS[name] for name in missing}, recall=choose_memory(options))
     for name, suffix in (("png", ".png"), ("heat", ".html"), ("gates", ".png")):
         path = getattr(options, name)
         if path is not None:
@@ -149,7 +149,7 @@ def _score_splits(options: Namespace, paths: list[Path], _: object) -> dict[str,
     if options.together:
         evaluated.append(join_checkpoints(evaluated))
     numbers = {"resamples": options.resamples, "seed": options.seed}
-    fixed, remembering = divide_by_memory(evaluated, choose_memory(options))
+    fixed, remembering = divide_by_memory(evaluated, options.recall)
     with_memory = score_with_memory(remembering, splits, compressed, **numbers)
     scores = score_splits(fixed, splits, **numbers)
     found = curves(scores) if options.curves else None
@@ -168,7 +168,7 @@ def _score_text(options: Namespace, paths: list[Path], text: "TextArgument") -> 
     from lyricgen.evaluation.tables import plain_text_figures, print_text_figures
 
     numbers = {"resamples": options.resamples, "seed": options.seed}
-    loaded = load_checkpoints(paths, choose_memory(options))
+    loaded = load_checkpoints(paths, options.recall)
     found = score_text(loaded, text, options.unknown, **numbers)
     if not options.json:
         print_text_figures(found, text, options.resamples)
@@ -181,7 +181,7 @@ def _measure_memorisation(options: Namespace, paths: list[Path], _: object) -> d
     from lyricgen.evaluation.tables import plain_memorisation, print_memorisation
 
     numbers = {name: getattr(options, name) for name in ("count", "temperature", "seed")}
-    opened = open_checkpoints(paths, choose_memory(options))
+    opened = open_checkpoints(paths, options.recall)
     found = [(each, measure(each.model, each.splits, **numbers)) for each in opened]
     if not options.json:
         print_memorisation(found)
@@ -197,11 +197,11 @@ def _write_heat(options: Namespace, paths: list[Path], text: "TextArgument | Non
     from lyricgen.evaluation.scores import load_checkpoints, open_checkpoints
 
     if text is None:
-        [evaluated] = open_checkpoints(paths, choose_memory(options))
+        [evaluated] = open_checkpoints(paths, options.recall)
         model = evaluated.model
         read, source = beginning_of_split(evaluated, options.split, options.heat_chars)
     else:
-        model = load_checkpoints(paths, choose_memory(options))[0].model
+        model = load_checkpoints(paths, options.recall)[0].model
         read, source = beginning_of_text(model, text, options.unknown, options.heat_chars)
     page = heat_page(model, read, str(paths[0]), source).encode()
     _save(options, "heat", f"surprisal of {source}, by {paths[0]}", page)

@@ -150,8 +150,8 @@ def test_figures_with_memory_have_a_table_and_a_place_of_their_own(
         "kind": "compressor",
         "characters": row.characters,
         "loss": {"value": row.loss.value, "low": None, "high": None},
-        "bits_per_char": {"value": row.bits_per_char.value, "low": None, "high": None},
-        "perplexity": {"value": row.perplexity.value, "low": None, "high": None},
+        "memory_bits_per_char": {"value": row.bits_per_char.value, "low": None, "high": None},
+        "memory_perplexity": {"value": row.perplexity.value, "low": None, "high": None},
         "order": row.order,
         "note": row.note,
     }

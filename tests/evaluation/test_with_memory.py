@@ -99,11 +99,11 @@ def test_a_run_with_memory_is_scored_with_and_without_it(
     for split in ("val", "test"):
         [row] = parts[split]["with_memory"]
         expected = done.summary[f"{split}/memory_perplexity"]
-        assert row["perplexity"]["value"] == pytest.approx(expected, rel=1e-5)
+        assert row["memory_perplexity"]["value"] == pytest.approx(expected, rel=1e-5)
         assert "the memory is trained" in row["note"]
         first = parts[split]["models"][0]
         assert first["name"].endswith("without its memory")
-        assert first["perplexity"]["value"] > row["perplexity"]["value"]
+        assert first["perplexity"]["value"] > row["memory_perplexity"]["value"]
 
 
 def test_a_text_of_the_user_is_scored_with_memory(
@@ -134,7 +134,7 @@ def test_plots_and_pages_show_the_memory(
     ("overrides", "arguments", "message"),
     [
         (("objective=fill",), ("--memory",), "fills gaps"),
-        (("model=hybrid", "memory=cache"), ("--memory", "--memorisation"), "memory already"),
+        (("data=dino", "data.batch_size=4"), ("--memory", "--heat", "a.html"), "reaches back"),
         (("data.val_fraction=0",), ("--memory",), "--memory is fitted on the validation split"),
         ((), ("--memory-scope", "line"), "--memory-scope needs --memory"),
         ((), ("--memory-size", "5"), "--memory-size needs --memory"),

@@ -44,3 +44,17 @@ def test_steps_equal_forward(cell: str, size: int, scope: Scope, texts: int) -> 
         characters = torch.randint(SYMBOLS, (len(read),), generator=draw)
         fast.step(characters)
         read = [torch.cat([text, one[None]]) for text, one in zip(read, characters, strict=True)]
+
+
+@torch.inference_mode()
+def test_a_text_without_a_next_character_stops_no_other() -> None:
+    """The id V stands for no character; only its own text has arbitrary logits then."""
+    model = memory_of("lstm", 1000, "split")
+    nothing = model.vocabulary_size
+    fast = stepper(model, [torch.tensor([1, 2]), torch.tensor([1, 2])], 20)
+    alone = stepper(model, [torch.tensor([1, 2])], 20)
+    for character in (1, 2, 1, 2, 1):
+        fast.step(torch.tensor([nothing, character]))
+        alone.step(torch.tensor([character]))
+        torch.testing.assert_close(fast.logits[1:], alone.logits, rtol=0, atol=1e-5)
+    fast.select(torch.empty(0, dtype=torch.int64))

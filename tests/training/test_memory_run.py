@@ -64,3 +64,20 @@ def test_the_network_of_a_model_with_memory_is_one_of_its_members(train: Train) 
         alone = model.member("network").next_model(text)[0]
         assert torch.equal(alone, whole.network(text)[0])
         assert torch.equal(model.member("ngram").next_model(text)[0], whole.ngram(text)[0])
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true", "bf16-mixed"])
+def test_a_model_of_any_precision_writes_after_loading(train: Train, precision: str) -> None:
+    done = train(*MEMORY, f"trainer.precision={precision}")
+    assert done.directory is not None, done.err
+    assert len(load(done.directory).next_model(torch.tensor([[1, 2, 1, 2]]))[0][0]) == 4
+
+
+def test_a_run_starts_with_the_memory_of_another(train: Train) -> None:
+    first = train(*MEMORY, "optimizer.lr=0.05")
+    assert first.directory is not None
+    done = train(*MEMORY, f"init_from={first.directory}", "optimizer.lr=1e-12")
+    assert done.directory is not None
+    for name, tensor in weights(first.directory, "best.ckpt").items():
+        if "memory." in name:
+            torch.testing.assert_close(tensor, weights(done.directory)[name], atol=1e-6, rtol=0)

@@ -84,6 +84,7 @@ class Parser(argparse.ArgumentParser):
             title: title of the options as a group; None for no group.
             description: description of the group.
         """
+        types = {**types, "--memory-size": number_from(1, 2**31 - 1)}
         group = self.add_argument_group(title, description) if title else None
         add = super().add_argument if group is None else group.add_argument
         for shown, meaning in options.items():

@@ -197,7 +197,9 @@ class BatchLoader:
         process: tuple[int, int] = (0, 1),
         recollection: Recollection | None = None,
     ) -> None:
-        self.ids = _copy_ids(ids, device, mapping) if _fits(ids, device) else ids
+        more = 0 if recollection is None else recollection.counts.nbytes
+        fits = _fits(ids.nbytes + more, device)
+        self.ids = _copy_ids(ids, device, mapping) if fits else ids
         self._recollection = None if recollection is None else recollection.to(self.ids.device)
         self._mapping = mapping
         self._sampler = sampler  # Lightning looks into an attribute `sampler`
@@ -223,8 +225,8 @@ class BatchLoader:
             yield _move_batch(cut(self.ids, windows, self._recollection), self.device)
 
 
-def _fits(ids: Tensor, device: torch.device) -> bool:
-    """Whether to hold a text on a device.
+def _fits(size: int, device: torch.device) -> bool:
+    """Whether to hold a text, of `size` bytes with its counts, on a device.
 
     A CPU holds any text. A CUDA GPU holds a text that takes at most a quarter of its free memory.
     Other devices hold none.
@@ -232,7 +234,7 @@ def _fits(ids: Tensor, device: torch.device) -> bool:
     if device.type != "cuda":
         return device.type == "cpu"
     free, _ = torch.cuda.mem_get_info(device)
-    return ids.nbytes <= free // 4
+    return size <= free // 4
 
 
 def _copy_ids(ids: Tensor, device: torch.device, mapping: CheckedMapping | None) -> Tensor:

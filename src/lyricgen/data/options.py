@@ -96,6 +96,11 @@ class RecallOptions(Options):
     size: int = Field(ge=1, le=2**31 - 1)
     scope: Scope
 
+    @property
+    def newest(self) -> int:
+        """Number of newest characters that are recalled whatever the context."""
+        return min(self.recent, self.size)
+
     @field_validator("orders")
     @classmethod
     def _check_orders(cls, orders: tuple[int, ...]) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lyricgen.data.options import RecallOptions, Scope
 
-MISSING = -1  # stands for an occurrence that there is not
+MISSING = -1  # marks a missing occurrence
 
 Ids: TypeAlias = npt.NDArray[np.integer[Any]]
 Numbers: TypeAlias = npt.NDArray[np.integer[Any]]
@@ -87,7 +87,7 @@ def count_recalled(
     first = int(options.recent > 0)
     counts = np.zeros((len(ids), 3, first + len(options.orders)), dtype=np.uint8)
     if first:
-        counts[:, :, 0] = count_recent(ids, parts, vocabulary_size, options.recent).T
+        counts[:, :, 0] = count_recent(ids, parts, vocabulary_size, options.newest).T
     for k, recalled in enumerate(recall(ids, parts, vocabulary_size, options), start=first):
         newer: list[Numbers] = []
         for characters in recalled:
@@ -134,7 +134,7 @@ def count_recent(ids: Ids, parts: Numbers, vocabulary_size: int, window: int) ->
 
 @dataclass(frozen=True)
 class Recollection:
-    """What a reader of a split recalls, in numbers.
+    """Counts of the characters that a reader of a split recalls.
 
     Attributes:
         counts: (n, 3, K) from `count_recalled`, of the last characters of the split.
@@ -150,7 +150,7 @@ class Recollection:
 
     def look_up(self, positions: Tensor) -> Tensor:
         """Look up the counts of characters, (B, T, 3, K), by their positions, (B, T)."""
-        places = (positions - self.begin).clamp(0, len(self.counts) - 1)  # padding is anywhere
+        places = (positions - self.begin).clamp(0, len(self.counts) - 1)  # padding may lie outside
         found = self.counts.index_select(0, places.flatten())
         found = found.view(*places.shape, *self.counts.shape[1:])
         return found if not self.begin else found * (positions >= self.begin)[..., None, None]

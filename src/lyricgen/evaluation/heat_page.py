@@ -29,6 +29,7 @@ from lyricgen.evaluation.own_text import OwnText, TextArgument, Unknown, own_tex
 from lyricgen.evaluation.scores import CheckpointWithText
 from lyricgen.evaluation.style import DARK, LIGHT, choose_level, levels
 from lyricgen.models.cells.cell import State
+from lyricgen.models.memory_model import is_memory
 from lyricgen.models.metrics import perplexity
 from lyricgen.models.model import at_least_float32
 from lyricgen.models.scoring import check_finite, read_split
@@ -147,8 +148,15 @@ def heat_page(model: TrainedModel, text: OwnText, checkpoint: str, source: str) 
     `checkpoint` and `source` describe the model and the text on the page.
 
     Raises:
-        UserError: the model gives a character the probability 0 or nan.
+        UserError: the model gives a character the probability 0 or nan, or remembers more than the
+            line where lines are read one by one.
     """
+    network, lines = model.network, model.layout == "lines"
+    if lines and is_memory(network) and network.architecture.recall.scope == "split":
+        raise UserError(
+            "--heat reads each line by itself, and this memory reaches back to other lines: use "
+            "--memory-scope line, or train with memory.scope=line"
+        )
     found = alternatives(model, text.split, f"scoring {text.name}")
     bits = text.spread(found.nats / math.log(2))  # (N,)
     guess = math.log2(len(model.vocabulary))

@@ -22,6 +22,7 @@ from lyricgen.errors import UserError
 from lyricgen.evaluation.intervals import Floats, Kind, Row, Series, SplitText, row
 from lyricgen.generation.remembering import remember
 from lyricgen.models.checkpoint import load
+from lyricgen.models.memory_model import is_memory
 from lyricgen.models.metrics import best_mixture_weight, mixture_nats
 from lyricgen.models.ngram.language_model import NgramBaseline
 from lyricgen.models.scoring import drop_starts, split_nats
@@ -74,7 +75,7 @@ def load_checkpoints(
 
     Args:
         paths: files or directories.
-        memory: options of `remember`, which gives each model a memory; None for none.
+        memory: options of `remember`, which gives a memory to each model without one; None: no.
 
     Raises:
         UserError: a model cannot be found or loaded or get a memory, or the figures of the models
@@ -83,7 +84,9 @@ def load_checkpoints(
     files = [checkpoint_in(path) for path in paths]
     models = [load(file) for file in files]
     if memory is not None:
-        models = [remember(model, memory) for model in models]
+        models = [
+            model if is_memory(model.network) else remember(model, memory) for model in models
+        ]
     for file, model in zip(files, models, strict=True):
         if model.fills_gaps != models[0].fills_gaps:
             raise UserError(

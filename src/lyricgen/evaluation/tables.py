@@ -161,7 +161,7 @@ def _memory_table(split: str, rows: Sequence[RowWithMemory]) -> Table:
     """Build the table of the models that learn as they read; `split` names split and text."""
     heading = f"{split}, with memory (these models learn as they read)"
     names = ("loss", "bits_per_char", "perplexity")
-    table = new_table(escape_line(heading), numbers=[_title(name, "") for name in names])
+    table = new_table(escape_line(heading), numbers=[_title(name, "memory_") for name in names])
     for row in rows:
         table.add_row(escape_name(row.name), *(_figure(row, name) for name in names))
     table.caption = "\n".join(escape_name(f"{row.name}: {row.note}") for row in rows)
@@ -222,12 +222,13 @@ def _plain_row(row: Row, prefix: str) -> dict[str, Any]:
 
 
 def _plain_row_with_memory(row: RowWithMemory) -> dict[str, Any]:
-    figures = {name: getattr(row, name) for name in ("loss", "bits_per_char", "perplexity")}
+    names = {"loss": "loss", "memory_bits_per_char": "bits_per_char"}
+    names |= {"memory_perplexity": "perplexity"}
     return {
         "name": row.name,
         "kind": row.kind,
         "characters": row.characters,
-        **{name: estimate._asdict() for name, estimate in figures.items()},
+        **{shown: getattr(row, name)._asdict() for shown, name in names.items()},
         "order": row.order,
         "note": row.note,
     }

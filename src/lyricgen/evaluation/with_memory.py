@@ -29,7 +29,8 @@ def divide_by_memory(
     for each in checkpoints:
         if is_memory(each.model.network):
             plain = replace(each.model, network=without_memory(each.model.network))
-            fixed.append(replace(each, model=plain, label=f"{each.label} without its memory"))
+            label = each.label.replace(" + memory", " without its memory", 1)
+            fixed.append(replace(each, model=plain, label=label))
             remembering.append(each)
             continue
         fixed.append(each)
@@ -65,16 +66,16 @@ def score_with_memory(
         if not is_memory(network):
             continue
         recall = network.architecture.recall
-        fitted = "trained" if network.reads_hidden else "fitted on val"
+        origin = "trained" if network.reads_hidden else "fitted on val"
         for name, of_split in found.items():
             nats = split_nats(each.model, each.splits[name], f"scoring {name} with {each.label}")
             series = Series(each.label, "checkpoint", nats)
             text = SplitText.of(each.splits[name], each.corpus.vocabulary, each.corpus.unit)
             figures = row(series, series, text, resamples=resamples, seed=seed)
-            most = min(recall.size, len(text.ids) - 1)
+            most = min(recall.size, network.longest_part(each.splits[name]) - 1)
             note = (
                 f"a character may look back at up to {most:,} characters of its {recall.scope}; "
-                f"the memory is {fitted}"
+                f"the memory is {origin}"
             )
             of_split.append(
                 RowWithMemory(

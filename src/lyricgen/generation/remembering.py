@@ -16,6 +16,8 @@ from lyricgen.settings import group_settings
 
 T = TypeVar("T", bound=TrainedModel)
 
+MOST_FITTED = 2**17  # most characters by which a memory is fitted, at some 3 kB each
+
 
 def remember(model: T, given: Mapping[str, Any], splits: Mapping[str, Split] | None = None) -> T:
     """Give a memory to a model; the validation split of its text decides how far it is trusted.
@@ -33,7 +35,7 @@ def remember(model: T, given: Mapping[str, Any], splits: Mapping[str, Split] | N
     defaults = group_settings("memory", "cache")
     del defaults["kind"]
     options: RecallOptions = validate(RecallOptions, defaults | chosen)
-    network = add_memory(model.next_model, options, model.vocabulary)
+    network = add_memory(model.network, options, model.vocabulary)
     if splits is None:
         splits = find_splits(model, "--memory", "text")
     if "val" not in splits:
@@ -42,7 +44,8 @@ def remember(model: T, given: Mapping[str, Any], splits: Mapping[str, Split] | N
             "have: leave it out"
         )
     nats = position_nats(model, splits["val"], "fitting the memory")
-    scored = ~nats.isnan()
+    scored = (~nats.isnan()).nonzero()[:, 0]
+    scored = scored[:: -(-len(scored) // MOST_FITTED)]
     recollection = network.recollect(splits["val"])
     network.memory.fit(nats[scored], recollection.counts[scored])
     return replace(model, network=network.to(model.network.device).eval())

@@ -96,14 +96,15 @@ class MemoryStepper:
         found = torch.where(known, column[:, None], MISSING).topk(most, dim=1).values  # (B, J, K)
         following = (found + 1).flatten(1).clamp(min=0)
         characters = self._text.gather(1, following).view_as(found)
-        after = characters.masked_fill(found < 0, MISSING).transpose(1, 2)
+        none = (found < 0) | (characters >= self._model.vocabulary_size)
+        after = characters.masked_fill(none, MISSING).transpose(1, 2)
         recalled = Recalled(self._find_recent(), after)
         logits = at_least_float32(self._inner.logits).log_softmax(-1)
         self.logits = self._model.memory.mix(logits, recalled, self._find_hidden())
 
     def _find_recent(self) -> Tensor:
         """Find the newest characters of the text or its part, (B, W) or fewer."""
-        first = max(0, self._end - self._options.recent)
+        first = max(0, self._end - self._options.newest)
         recent = self._text[:, first : self._end]
         column = torch.arange(first, self._end, device=recent.device)
         other = (column < self._begin[:, None]) | (recent >= self._model.vocabulary_size)

@@ -178,8 +178,8 @@ def _rebuild_model(
         model = MemoryModel(architecture, inner)
         wanted = {f"memory.{name}": one for name, one in model.memory.named_parameters()}
         for name, weight in _check_weights(wanted, left).items():
-            wanted[name].data = weight.to(inner.device, torch.float32)
-        return model
+            wanted[name].data = weight.to(torch.promote_types(weight.dtype, torch.float32))
+        return model.to(inner.device)
     if isinstance(architecture, NgramArchitecture):
         return NgramLanguageModel.from_tensors(architecture, _copy(tensors))
     return _rebuild_network(architecture, tensors).to(device)

@@ -323,15 +323,11 @@ class HybridModel(NextModel):
 
     @override
     def score_next(self, inputs: Tensor, lengths: Tensor, targets: Tensor) -> Tensor:
-        return self.score_last(inputs, lengths, targets)[0]
-
-    def score_last(self, inputs: Tensor, lengths: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute the same as `score_next`, and the last hidden states, (B, H)."""
         hidden, rows, _ = self._read(inputs, None)
         texts = torch.arange(len(inputs))
         last, rows = hidden[texts, lengths - 1], rows[:, texts, lengths - 1]  # (B, H), (K, B)
         mixed = self.mix(last, self._compute_class_logits(last), rows)
-        return F.nll_loss(mixed, targets.long(), reduction="none"), last
+        return F.nll_loss(mixed, targets.long(), reduction="none")
 
     @override
     def layer_steps(self) -> list[LayerStep]:

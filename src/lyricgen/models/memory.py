@@ -60,11 +60,11 @@ class Memory(nn.Module):
     def __init__(self, options: RecallOptions, hidden_size: int | None) -> None:
         super().__init__()
         self._options = options
-        recent = [0.7] if options.recent else []  # so that D is 100
+        recent = [0.7] if options.recent else []  # so that D is about 100
         lengths = torch.tensor([*recent, *options.orders], dtype=torch.float32)
         self.bias = nn.Parameter((60.0 / lengths**1.5).log())  # about what fits on many texts
         self.on_counts = nn.Parameter(torch.zeros(len(lengths), 2 * len(lengths)))
-        most = [options.recent] * len(recent) + [options.occurrences] * len(options.orders)
+        most = [options.newest] * len(recent) + [options.occurrences] * len(options.orders)
         self.register_buffer("_most", torch.tensor(most, dtype=torch.float32), persistent=False)
         self.on_hidden = None
         if hidden_size is not None:
@@ -91,11 +91,10 @@ class Memory(nn.Module):
         shares = longer[:, 1:] * (1 - passed) / counts[:, 0].clamp(min=1)
         by_context = self._by_context(recalled)
         characters = torch.cat(by_context, dim=1)  # (M, …)
-        each = [len(one[0]) for one in by_context]
-        added = shares.repeat_interleave(torch.tensor(each, device=shares.device), dim=1)
-        mixed = log_probabilities.exp().mul_(longer[:, :1])
-        mixed.scatter_add_(1, characters.clamp(min=0).long(), (characters >= 0) * added)
-        return mixed.log_()
+        each = [shares[:, k, None].expand_as(one) for k, one in enumerate(by_context)]
+        added = torch.cat(each, dim=1) * (characters >= 0)
+        mixed = log_probabilities.exp() * longer[:, :1]
+        return _log(mixed.scatter_add(1, characters.clamp(min=0).long(), added))
 
     def passed(self, recalled: Recalled, size: int, hidden: Tensor | None = None) -> Tensor:
         """Compute the weight of the model in a prediction, (M,); `mix` explains the arguments."""
@@ -118,12 +117,6 @@ class Memory(nn.Module):
         recent = torch.stack([known.sum(-1), (seen > 0).sum(-1)], dim=1).to(kind)
         return torch.cat([recent[..., None], counts], dim=2)
 
-    def count_targets(self, recalled: Recalled, targets: Tensor, size: int) -> Tensor:
-        """Count as `count_recalled` does, (M, 3, K), for characters, (M,), of V = `size`."""
-        counts = self._count(recalled, size, torch.float32)
-        own = [(each == targets[:, None]).sum(-1) for each in self._by_context(recalled)]
-        return torch.cat([torch.stack(own, dim=1).to(counts)[:, None], counts], dim=1)
-
     def nats(self, nats: Tensor, counts: Tensor, hidden: Tensor | None = None) -> Tensor:
         """Compute the nats of targets with memory.
 
@@ -142,7 +135,7 @@ class Memory(nn.Module):
         probability = (-nats).exp()
         for share, more in zip(passed.unbind(1), direct.unbind(1), strict=True):
             probability = share * probability + more
-        return -probability.log()
+        return -_log(probability)
 
     def _lean(self, hidden: Tensor | None) -> Tensor:
         """Compute a + B h, (M, K), or a, (K,)."""
@@ -186,6 +179,11 @@ class Memory(nn.Module):
         optimizer.step(loss)  # type: ignore[no-untyped-call]
         for parameter, value in zip(parameters, values, strict=True):
             parameter.data.copy_(value)
+
+
+def _log(probabilities: Tensor) -> Tensor:
+    """Compute logarithms; no probability is rounded to zero."""
+    return probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny).log()
 
 
 def count_characters(recalled: Tensor, dtype: torch.dtype) -> Tensor:

@@ -116,13 +116,19 @@ class MemoryModel(NextModel):
         read = torch.cat([history[0], inputs], dim=1)  # (B, L + T)
         recalled = self._recall(read, history.shape[2])
         options = self.architecture.recall
-        most = max(options.size + options.orders[-1], options.recent)
+        most = max(options.size + options.orders[-1], options.newest)
         return recalled, read[None, :, -most:]
 
     def _mix_steps(self, logits: Tensor, recalled: Recalled, hidden: Tensor | None) -> Tensor:
         log_probabilities = at_least_float32(logits).log_softmax(-1).flatten(0, 1)
         read = None if hidden is None else hidden.flatten(0, 1)
         return self.memory.mix(log_probabilities, recalled, read).view_as(logits)
+
+    def longest_part(self, split: Split) -> int:
+        """Count the characters of the longest part of a split that is remembered by itself."""
+        ids, chosen = split.sound_ids.numpy(), self.architecture.recall
+        parts = divide(ids, chosen.scope, self.vocabulary_size, self.architecture.newline)
+        return int(np.bincount(parts[ids < self.vocabulary_size]).max())
 
     @override
     def recollect(self, split: Split) -> Recollection:
@@ -134,12 +140,15 @@ class MemoryModel(NextModel):
         return None if tables is None else self._count(tables.ids, tables.blocks, tables.begin)
 
     def _count(self, ids: Ids, blocks: Numbers | None = None, begin: int = 0) -> Recollection:
-        """Count what is recalled in a text, (N,); nothing is recalled from another block."""
+        """Count what is recalled in a text, (N,), or in each of its blocks by itself."""
         chosen, size = self.architecture.recall, self.vocabulary_size
         parts = divide(ids, chosen.scope, size, self.architecture.newline)
-        if blocks is not None:
-            parts = blocks * (parts[-1] + 1) + parts
-        return Recollection(count_recalled(ids, parts, size, chosen), begin)
+        if blocks is None:
+            return Recollection(count_recalled(ids, parts, size, chosen), begin)
+        order = np.argsort(blocks, kind="stable")  # the characters of a block stand together
+        parts = (blocks * (parts[-1] + 1) + parts)[order]
+        counts = count_recalled(ids[order], parts, size, chosen)
+        return Recollection(counts[torch.from_numpy(np.argsort(order))], begin)
 
     def _recall(self, read: Tensor, first: int) -> Recalled:
         """Recall what followed the contexts after the characters read, (B, L), from `first` on."""
@@ -147,14 +156,14 @@ class MemoryModel(NextModel):
         # one more character for each row: the character to predict
         ids = F.pad(read.cpu(), (0, 1)).numpy()
         chosen, size = self.architecture.recall, self.vocabulary_size
-        row = np.arange(rows).repeat(length + 1)
-        flat = ids.ravel()
-        parts = divide(flat, chosen.scope, size, self.architecture.newline) * rows + row
+        newline, flat = self.architecture.newline, ids.ravel()
+        of_rows = [divide(row, chosen.scope, size, newline) for row in ids]
+        parts = np.concatenate([part * rows + row for row, part in enumerate(of_rows)])
         found = np.array([list(one) for one in recall(flat, parts, size, chosen)])  # (K, J, …)
         after = np.moveaxis(found.reshape(*found.shape[:2], rows, length + 1), (0, 1), (2, 3))
         part = torch.from_numpy(parts.reshape(rows, length + 1))
-        recent = _newest(read.cpu(), MISSING, chosen.recent)[:, first:]  # (B, T, W)
-        of_recent = _newest(part[:, :-1], MISSING, chosen.recent)[:, first:]
+        recent = _newest(read.cpu(), MISSING, chosen.newest)[:, first:]  # (B, T, W)
+        of_recent = _newest(part[:, :-1], MISSING, chosen.newest)[:, first:]
         elsewhere = of_recent != part[:, first + 1 :, None]
         recent = recent.masked_fill(elsewhere | (recent == size), MISSING)
         return Recalled(
@@ -171,8 +180,6 @@ class MemoryModel(NextModel):
     def score_parts(
         self, batch: Batch, state: State | None
     ) -> tuple[Tensor, dict[str, Tensor], State]:
-        if batch.recalled is None:
-            raise RuntimeError("a model with a memory needs the counts of what is recalled")
         hidden = None
         if not self.reads_hidden:
             nats, parts, state = self.inner.score_parts(batch, state)
@@ -180,17 +187,15 @@ class MemoryModel(NextModel):
             found = self.hybrid.read(batch.inputs, state)
             nats, parts = compute_nats(found.whole, batch), self.hybrid.score_network(batch, found)
             hidden, state = found.hidden.flatten(0, 1), found.state
-        with_memory = self.memory.nats(nats.flatten(), batch.recalled.flatten(0, 1), hidden)
+        with_memory = self.memory.nats(nats.flatten(), _counts_of(batch), hidden)
         return with_memory.view_as(nats).masked_fill(batch.targets == IGNORED, 0.0), parts, state
 
     @override
     def loss(
         self, batch: Batch, state: State | None, label_smoothing: float
     ) -> tuple[Tensor, Tensor, State]:
-        if batch.recalled is None:
-            raise RuntimeError("a model with a memory needs the counts of what is recalled")
         nats, own_loss, hidden, state = self.hybrid.target_nats(batch, state, label_smoothing)
-        with_memory = self.memory.nats(nats, batch.recalled.flatten(0, 1), hidden)
+        with_memory = self.memory.nats(nats, _counts_of(batch), hidden)
         total = with_memory.masked_fill(batch.targets.flatten() == IGNORED, 0.0).sum()
         return total + own_loss, total, state
 
@@ -203,8 +208,10 @@ class MemoryModel(NextModel):
         self, batch: Batch, state: State | None
     ) -> tuple[Tensor, dict[str, Tensor], State]:
         before, history = self._divide(batch.inputs, state)
-        _, parts, _ = self.inner.predict_parts(batch, before)
-        logits, hidden, after = self._read(batch.inputs, before)
+        logits, parts, after = self.inner.predict_parts(batch, before)
+        hidden = None
+        if self.reads_hidden:
+            logits, hidden, after = self._read(batch.inputs, before)
         recalled, history = self._recall_after(history, batch.inputs)
         read = None if hidden is None else hidden.flatten(0, 1)
         passed = self.memory.passed(recalled, self.vocabulary_size, read).view(batch.inputs.shape)
@@ -212,17 +219,12 @@ class MemoryModel(NextModel):
         mixed = self._mix_steps(logits, recalled, hidden)
         return mixed, parts | {"memory": 1 - passed}, (*after, history)
 
-    @override
-    def score_next(self, inputs: Tensor, lengths: Tensor, targets: Tensor) -> Tensor:
-        if not self.reads_hidden:
-            nats, last = self.inner.score_next(inputs, lengths, targets), None
-        else:
-            nats, last = self.hybrid.score_last(inputs, lengths, targets)
-        rows, steps = inputs.shape
-        last_places = torch.arange(rows) * steps + lengths.cpu() - 1
-        recalled = Recalled(*(one[last_places.to(one.device)] for one in self._recall(inputs, 0)))
-        counts = self.memory.count_targets(recalled, targets, self.vocabulary_size)
-        return self.memory.nats(nats, counts, last)
+
+def _counts_of(batch: Batch) -> Tensor:
+    """Take the counts of what is recalled at a batch's targets, (M, 3, K)."""
+    if batch.recalled is None:
+        raise RuntimeError("a model with a memory needs the counts of what is recalled")
+    return batch.recalled.flatten(0, 1)
 
 
 def _newest(read: Tensor, before: int, count: int) -> Tensor:

@@ -16,7 +16,7 @@ from lyricgen.errors import UserError
 from lyricgen.models.ensemble import is_ensemble
 from lyricgen.models.hybrid import HybridModel
 from lyricgen.models.hybrid_building import extract_network, find_network
-from lyricgen.models.memory_model import without_memory
+from lyricgen.models.memory_model import is_memory, without_memory
 from lyricgen.models.model import Model, NextModel
 from lyricgen.models.network import FillModel, LanguageModel
 from lyricgen.models.ngram.language_model import NgramLanguageModel
@@ -218,7 +218,7 @@ def copy_weights(source: TrainedModel, model: Model, vocabulary: Vocabulary) -> 
     """
     if not model.trains_in_steps:
         raise UserError("init_from: model=ngram has no weights to start with: leave init_from out")
-    if not source.network.trains_in_steps:
+    if not without_memory(source.network).trains_in_steps:
         raise UserError(
             f"init_from: that is {source.network.description}, which has no weights of one "
             "network: name the checkpoint of a network"
@@ -248,7 +248,16 @@ def copy_weights(source: TrainedModel, model: Model, vocabulary: Vocabulary) -> 
     whole, given = without_memory(model), without_memory(source.network)
     if isinstance(whole, HybridModel) and isinstance(given, HybridModel):
         _copy_weighing(given, whole)
+        _copy_memory(source.network, model)
     return CopiedWeights(kept, len(vocabulary) - kept, len(source.vocabulary) - kept)
+
+
+def _copy_memory(source: Model, model: Model) -> None:
+    """Copy a memory, if both models have one with the same options."""
+    if is_memory(source) and is_memory(model):
+        kinds = [(one.architecture.recall, one.reads_hidden) for one in (source, model)]
+        if kinds[0] == kinds[1]:
+            model.memory.load_state_dict(source.memory.state_dict())
 
 
 def _copy_weighing(source: HybridModel, model: HybridModel) -> None:

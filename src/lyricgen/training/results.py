@@ -209,7 +209,7 @@ def _new_table(heading: str, splits: list[str]) -> Table:
 
 def _describe_memory(summary: RunSummary) -> str:
     settings = flatten(summary.options or {})
-    scope, size = settings.get("memory.scope"), settings.get("memory.size")
+    scope, size = settings.get("memory.scope"), int(settings.get("memory.size") or 0)
     return (
         f"with a memory of the {scope}: a character may look back at up to {size:,} characters "
         "before it, so these figures do not compare with those without memory"
