@@ -37,6 +37,7 @@ OPTIONS = {
         "characters",
         "--compressors": "also score held-out splits by PPMd, which learns as it reads, in a table "
         "of its own; needs pip install 'lyricgen[compressors]'",
+        "--dynamic": "also score held-out splits while the network learns what it reads",
         "--split, --part {train,val,test}": "score only this split of the text (default: all)",
         "--together": "also score the checkpoints as one model, an ensemble whose weights are best "
         "on the validation split",
@@ -56,8 +57,7 @@ OPTIONS = {
         "{heat_chars})",
         "--gates PNG": "plot a layer's gates and states while the model reads --text",
         "--layer N": "layer of --gates; 1 is next to the input (default: {layer})",
-        "--units N": "units of --gates: the N units whose hidden state varies most, or all "
-        "(default: {units})",
+        "--units N": "units of --gates whose hidden state varies most, or all (default: {units})",
     },
     "memorisation": {
         "--memorisation": "measure how much of the model's samples occurs in its training split",
@@ -77,7 +77,7 @@ DEFAULTS = {
 # Forms of the command: the options that a form needs, and the other options that go with them.
 FORMS = {
     (): (
-        *("curves", "compressors", "together", *MEMORY_NAMES),
+        *("curves", "compressors", "dynamic", "together", *MEMORY_NAMES),
         *("split", "resamples", "json", "png", "seed"),
     ),
     ("text",): ("resamples", "unknown", "encoding", *MEMORY_NAMES, "json", "seed"),
@@ -133,24 +133,24 @@ def _evaluate(options: Namespace) -> None:
 def _score_splits(options: Namespace, paths: list[Path], _: object) -> dict[str, Any]:
     from lyricgen.evaluation.compressors import compress_splits
     from lyricgen.evaluation.curves import curves
+    from lyricgen.evaluation.dynamic import score_dynamically
     from lyricgen.evaluation.ensembles import join_checkpoints
     from lyricgen.evaluation.scores import check_left_to_right, open_checkpoints, score_splits
     from lyricgen.evaluation.tables import plain_scores, print_scores
     from lyricgen.evaluation.with_memory import divide_by_memory, score_with_memory
 
-    if options.together and len(paths) < 2:
-        raise UserError("--together needs two checkpoints or more")
     evaluated = open_checkpoints(paths)
-    splits = list(evaluated[0].splits) if options.split is None else [options.split]
-    evaluated[0].check_split(splits[0])
+    splits = evaluated[0].choose_splits(options.split)
     if options.curves:
         check_left_to_right("--curves", evaluated[0])
-    compressed = compress_splits(evaluated[0], splits) if options.compressors else {}
+    further = [compress_splits(evaluated[0], splits)] if options.compressors else []
     if options.together:
         evaluated.append(join_checkpoints(evaluated))
     numbers = {"resamples": options.resamples, "seed": options.seed}
     fixed, remembering = divide_by_memory(evaluated, options.recall)
-    with_memory = score_with_memory(remembering, splits, compressed, **numbers)
+    if options.dynamic:
+        further.insert(0, score_dynamically(fixed, remembering, splits, **numbers))
+    with_memory = score_with_memory(remembering, splits, further, **numbers)
     scores = score_splits(fixed, splits, **numbers)
     found = curves(scores) if options.curves else None
     if not options.json:

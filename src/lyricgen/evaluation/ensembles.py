@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from lyricgen.errors import UserError
 from lyricgen.evaluation.intervals import Kind
 from lyricgen.evaluation.scores import CheckpointWithText, open_checkpoints
 from lyricgen.generation.ensembles import join_models
@@ -26,7 +27,13 @@ class Ensemble(CheckpointWithText):
 
 
 def join_checkpoints(checkpoints: Sequence[CheckpointWithText]) -> Ensemble:
-    """Join checkpoints of one text; `generation.ensembles.join_models` explains the errors."""
+    """Join checkpoints of one text.
+
+    Raises:
+        UserError: there is only one checkpoint; or as for `generation.ensembles.join_models`.
+    """
+    if len(checkpoints) < 2:
+        raise UserError("--together needs two checkpoints or more")
     first = checkpoints[0]
     joined = join_models([each.model for each in checkpoints], first.splits)
     labels = [each.label for each in checkpoints]

@@ -66,6 +66,7 @@ def utf8_sizes(characters: str) -> Integers:
 
 
 Kind = Literal["checkpoint", "ensemble", "mixture", "ngram", "unigram", "uniform"]
+KindWithMemory = Literal["compressor", "memory", "dynamic", "dynamic_memory"]
 
 
 class Series(NamedTuple):
@@ -131,7 +132,7 @@ class RowWithMemory(LossFigures):
     """Figures of one model that learns as it reads the split; its loss may lack an interval."""
 
     name: str
-    kind: Literal["compressor", "memory"]
+    kind: KindWithMemory
     order: int | None
     note: str  # how it was scored, for people
     nats: Floats | None = None  # (C,), nan where the model predicts nothing; None if unknown

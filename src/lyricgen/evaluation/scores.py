@@ -60,6 +60,13 @@ class CheckpointWithText(Checkpoint):
         """Label and text, as in "lstm 1x256 on dino"."""
         return f"{self.label} on {self.corpus.name}"
 
+    def choose_splits(self, name: str | None) -> list[str]:
+        """List the names of all splits, or of one of them; `check_split` explains the errors."""
+        if name is None:
+            return list(self.splits)
+        self.check_split(name)
+        return [name]
+
     def check_split(self, name: str) -> None:
         """Raise a UserError if the text does not have the split `name`."""
         if name not in self.splits:

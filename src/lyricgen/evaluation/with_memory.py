@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from lyricgen.evaluation.intervals import RowWithMemory, Series, SplitText, row
+from lyricgen.evaluation.intervals import KindWithMemory, RowWithMemory, Series, SplitText, row
 from lyricgen.evaluation.scores import CheckpointWithText
 from lyricgen.generation.remembering import remember
 from lyricgen.models.memory_model import is_memory, without_memory
@@ -43,7 +43,7 @@ def divide_by_memory(
 def score_with_memory(
     checkpoints: Sequence[CheckpointWithText],
     splits: Sequence[str],
-    compressed: Mapping[str, Sequence[RowWithMemory]],
+    further: Sequence[Mapping[str, Sequence[RowWithMemory]]],
     *,
     resamples: int,
     seed: int,
@@ -53,7 +53,7 @@ def score_with_memory(
     Args:
         checkpoints: checkpoints of one text, all with a memory.
         splits: names of the splits.
-        compressed: rows of compressors, by split, which come last.
+        further: rows of other models that learn as they read, by split, which come last.
         resamples: as in `intervals.row`.
         seed: as in `intervals.row`.
 
@@ -69,18 +69,39 @@ def score_with_memory(
         origin = "trained" if network.reads_hidden else "fitted on val"
         for name, of_split in found.items():
             nats = split_nats(each.model, each.splits[name], f"scoring {name} with {each.label}")
-            series = Series(each.label, "checkpoint", nats)
-            text = SplitText.of(each.splits[name], each.corpus.vocabulary, each.corpus.unit)
-            figures = row(series, series, text, resamples=resamples, seed=seed)
             most = min(recall.size, network.longest_part(each.splits[name]) - 1)
             note = (
                 f"a character may look back at up to {most:,} characters of its {recall.scope}; "
                 f"the memory is {origin}"
             )
+            series = Series(each.label, "checkpoint", nats)
             of_split.append(
-                RowWithMemory(
-                    *(figures.characters, figures.loss, each.label, "memory", None, note),
-                    nats=nats,
-                )
+                row_with_memory(each, name, series, "memory", note, resamples=resamples, seed=seed)
             )
-    return {split: [*rows, *compressed.get(split, ())] for split, rows in found.items()}
+    for rows in further:
+        for split, of_split in found.items():
+            of_split.extend(rows.get(split, ()))
+    return found
+
+
+def row_with_memory(
+    checkpoint: CheckpointWithText,
+    split: str,
+    series: Series,
+    kind: KindWithMemory,
+    note: str,
+    *,
+    resamples: int,
+    seed: int,
+) -> RowWithMemory:
+    """Compute the figures of a series on a split of the checkpoint's text.
+
+    `RowWithMemory` explains `kind` and `note`, and `intervals.row` the numbers.
+    """
+    text = SplitText.of(
+        checkpoint.splits[split], checkpoint.corpus.vocabulary, checkpoint.corpus.unit
+    )
+    found = row(series, series, text, resamples=resamples, seed=seed)
+    return RowWithMemory(
+        *(found.characters, found.loss, series.name, kind, None, note), nats=series.nats
+    )

@@ -79,6 +79,7 @@ class Distributions:
         classes: (V,) class of each character, which then take the place of characters; or None.
     """
 
+    @torch.inference_mode(mode=False)  # gradients of a network are computed through the tables, too
     def __init__(
         self,
         levels: Sequence[Level],
