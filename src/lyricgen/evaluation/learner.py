@@ -87,14 +87,13 @@ class Learner:
         train: the training split.
 
     Attributes:
-        scales: r + mean r of each parameter; None for a parameter without gradient, as that of the
-            weights of the n-grams.
+        scales: r + mean r of the parameters by their places in the network; the weights of n-grams
+            have no gradient and no scale.
     """
 
     def __init__(self, network: Model, train: Split) -> None:
         self._network, self._parameters = network, list(network.parameters())
-        segments = Segments.of(train)
-        segments = segments.spread(SEGMENTS)
+        segments = Segments.of(train).spread(SEGMENTS)
         squares: dict[int, Tensor] = {}  # by place among the parameters
         for batch in self._load(train, segments):
             for place, gradient in self._differentiate(batch, None)[0].items():
