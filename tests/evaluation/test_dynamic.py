@@ -294,7 +294,7 @@ def test_a_table_shows_the_figures(trained: Train, evaluate: Evaluate) -> None:
     assert "dynamic" not in before
     [line, *_] = [line for line in table.splitlines() if ", dynamic" in line]
     assert line.split()[:3] == ["lstm", "1x16,", "dynamic"]
-    assert "the network learns each 20 characters after scoring it" in " ".join(table.split())
+    assert "learns each segment of 20 characters after scoring it" in " ".join(table.split())
 
 
 @pytest.mark.parametrize(
