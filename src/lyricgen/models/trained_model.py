@@ -245,27 +245,22 @@ def copy_weights(source: TrainedModel, model: Model, vocabulary: Vocabulary) -> 
         held = (to < tensor.shape[dimension]) & (origin < old[name].shape[dimension])
         rows = old[name].index_select(dimension, origin[held])
         tensor.index_copy_(dimension, to[held], rows)
-    whole, given = without_memory(model), without_memory(source.network)
-    if isinstance(whole, HybridModel) and isinstance(given, HybridModel):
-        _copy_weighing(given, whole)
-        _copy_memory(source.network, model)
+    _copy_weighing(source.network, model)
     return CopiedWeights(kept, len(vocabulary) - kept, len(source.vocabulary) - kept)
 
 
-def _copy_memory(source: Model, model: Model) -> None:
-    """Copy a memory, if both models have one with the same options."""
+def _copy_weighing(source: Model, model: Model) -> None:
+    """Copy the layers that weigh n-grams or a memory, if those of both models are alike."""
+    given, whole = without_memory(source), without_memory(model)
+    if isinstance(given, HybridModel) and isinstance(whole, HybridModel):
+        parts = [(one.ngram_order, one.architecture.combination) for one in (given, whole)]
+        if parts[0] == parts[1]:
+            whole.on_hidden.load_state_dict(given.on_hidden.state_dict())
+            whole.on_passed.load_state_dict(given.on_passed.state_dict())
     if is_memory(source) and is_memory(model):
         kinds = [(one.architecture.recall, one.reads_hidden) for one in (source, model)]
         if kinds[0] == kinds[1]:
             model.memory.load_state_dict(source.memory.state_dict())
-
-
-def _copy_weighing(source: HybridModel, model: HybridModel) -> None:
-    """Copy the layers that weigh the n-grams, if order and combination are the same."""
-    parts = [(one.ngram_order, one.architecture.combination) for one in (source, model)]
-    if parts[0] == parts[1]:
-        model.on_hidden.load_state_dict(source.on_hidden.state_dict())
-        model.on_passed.load_state_dict(source.on_passed.state_dict())
 
 
 def _check_shapes(new: RecurrentArchitecture, trained: RecurrentArchitecture) -> None:
