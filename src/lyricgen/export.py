@@ -49,7 +49,7 @@ def _export(options: argparse.Namespace) -> None:
     from lyricgen.runs.newest import newest_checkpoint
 
     models = [load(path) for path in paths or [newest_checkpoint()]]
-    model = join_models(models).model if several else models[0]
+    model = join_models(models) if several else models[0]
     if options.network_only:
         model = model.network_only()
     if out is None:

@@ -141,7 +141,7 @@ def _generate(options: argparse.Namespace) -> None:
     paths: list[Path] = named or [newest_checkpoint()]
     loaded = [load(path) for path in paths]
     if len(options.checkpoints) > 1:
-        loaded, paths = [join_models(loaded).model], paths[:1]
+        loaded, paths = [join_models(loaded)], paths[:1]
     models = _with_each(_choose_part, loaded, paths, options)
     if options.watch:
         _watch_text(models[0], options)

@@ -3,13 +3,8 @@
 import pytest
 import torch
 
-from lyricgen.generation.stepping import (
-    EnsembleStepper,
-    HybridStepper,
-    ModelStepper,
-    RecurrentStepper,
-    stepper,
-)
+from lyricgen.generation.steppers import EnsembleStepper, stepper
+from lyricgen.generation.stepping import HybridStepper, ModelStepper, RecurrentStepper
 from lyricgen.models.architectures import Averaging
 from tests.helpers.checkpoints import VOCABULARY
 from tests.helpers.ensembles import network_of

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 import lyricgen
 from lyricgen import evaluate, export, generate
@@ -19,6 +20,7 @@ from lyricgen.evaluation.scores import open_checkpoints, split_nats
 from lyricgen.generation import ensembles
 from lyricgen.generation.ensembles import fit_weights, join_models, minimise_on_simplex
 from lyricgen.generation.training_text import find_splits
+from lyricgen.models.architectures import EnsembleArchitecture
 from lyricgen.models.model import eval_mode
 from tests.conftest import CommandOutput, run_main
 from tests.helpers import fill_models
@@ -75,6 +77,12 @@ def distributions_of(runs: list[Path], split: str) -> tuple[Floats, Floats]:
     return np.stack(found), ids[1:].numpy()
 
 
+def chosen_of(model: Any) -> EnsembleArchitecture:
+    """Average and weights of an ensemble."""
+    architecture: EnsembleArchitecture = model.network.architecture
+    return architecture
+
+
 def loss_of(parts: Floats, targets: Any, weights: Any, combination: str) -> float:
     mixed = average(list(parts), weights, combination)
     return float(-np.log(mixed[np.arange(len(targets)), targets]).mean())
@@ -83,7 +91,7 @@ def loss_of(parts: Floats, targets: Any, weights: Any, combination: str) -> floa
 @pytest.mark.parametrize("names", [("first", "second"), ("first", "ngram"), ("second", "ngram")])
 def test_the_fit_is_the_best_of_a_grid(runs: dict[str, Path], names: tuple[str, str]) -> None:
     paths = [runs[name] for name in names]
-    joined = join_models([lyricgen.load(path) for path in paths])
+    joined = chosen_of(join_models([lyricgen.load(path) for path in paths]))
     parts, targets = distributions_of(paths, "val")
     grid = [
         (loss_of(parts, targets, (w, 1 - w), combination), combination, w)
@@ -101,7 +109,7 @@ def test_the_fit_is_the_best_of_a_grid(runs: dict[str, Path], names: tuple[str, 
 
 def test_no_move_between_three_members_is_better(runs: dict[str, Path]) -> None:
     paths = [runs[name] for name in ("first", "second", "ngram")]
-    joined = join_models([lyricgen.load(path) for path in paths])
+    joined = chosen_of(join_models([lyricgen.load(path) for path in paths]))
     parts, targets = distributions_of(paths, "val")
     best = loss_of(parts, targets, joined.weights, joined.combination)
     assert sum(joined.weights) == pytest.approx(1, abs=1e-12)
@@ -112,21 +120,50 @@ def test_no_move_between_three_members_is_better(runs: dict[str, Path]) -> None:
                 tried = np.array(joined.weights)
                 tried[low] += min(step, tried[high])
                 tried[high] -= min(step, tried[high])
-                assert loss_of(parts, targets, tried, combination) > best - 1e-8
+                assert loss_of(parts, targets, tried, combination) > best - 1e-6
     assert best < min(loss_of(parts, targets, row, "arithmetic") for row in np.eye(3))
 
 
 def test_a_parabola_with_its_minimum_outside() -> None:
     """The minimum over the simplex of |w - (2, -1, 0)|² is (1, 0, 0), by its geometry."""
-    centre = np.array([2.0, -1.0, 0.0])
+    centre = torch.tensor([2.0, -1.0, 0.0], dtype=torch.float64)
 
-    def terms(weights: Floats) -> ensembles.Terms:
+    def terms(weights: Tensor) -> ensembles.Terms:
         apart = weights - centre
-        return ensembles.Terms(float(apart @ apart), 2 * apart, 2 * np.eye(3))
+        return apart @ apart, 2 * apart, 2 * torch.eye(3).double()
 
-    np.testing.assert_allclose(minimise_on_simplex(terms, 3), [1, 0, 0], atol=1e-12)
-    centre = np.array([0.7, 0.5, -0.5])  # moved to the plane, then clipped: (0.6, 0.4, 0)
-    np.testing.assert_allclose(minimise_on_simplex(terms, 3), [0.6, 0.4, 0], atol=1e-9)
+    equal = torch.full_like(centre, 1 / 3)
+    np.testing.assert_allclose(minimise_on_simplex(terms, equal), [1, 0, 0], atol=1e-9)
+    centre = torch.tensor([0.7, 0.5, -0.5]).double()  # to the plane, then clipped: (0.6, 0.4, 0)
+    np.testing.assert_allclose(minimise_on_simplex(terms, equal), [0.6, 0.4, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize("combination", ["arithmetic", "geometric"])
+def test_equal_and_useless_members(combination: str) -> None:
+    """The fit of a good member, two equal ones and two useless ones is that of a fine grid."""
+    draw = np.random.default_rng(0)
+    base = 2 * draw.normal(size=(600, 6))
+    noise = draw.normal(size=(5, 600, 6)) * np.array([0.5, 1, 1, 8, 8])[:, None, None]
+    noise[2] = noise[1]
+    logs = torch.from_numpy(base + noise).log_softmax(-1)
+    shares = np.exp(base) / np.exp(base).sum(-1, keepdims=True)
+    targets = (draw.random((600, 1)) > shares.cumsum(-1)).sum(-1)
+    seen, parts = logs[:, range(600), targets], logs.exp().numpy()
+
+    def terms(weights: Tensor) -> ensembles.Terms:
+        if combination == "arithmetic":
+            return ensembles.arithmetic_terms(seen, weights)
+        return ensembles.geometric_terms(logs, seen, weights)
+
+    found = minimise_on_simplex(terms, torch.full((5,), 0.2, dtype=torch.float64)).numpy()
+    loss = loss_of(parts, targets, found, combination)
+    moves = [(low, high, step) for low, high in itertools.permutations(range(5), 2)
+             for step in np.geomspace(1e-6, 1, 25)]  # fmt: skip
+    for low, high, step in moves:
+        tried = found.copy()
+        tried[low] += min(step, tried[high])
+        tried[high] -= min(step, tried[high])
+        assert loss_of(parts, targets, tried, combination) > loss - 1e-6
 
 
 @pytest.mark.parametrize("combination", ["arithmetic", "geometric"])
@@ -139,40 +176,39 @@ def test_the_terms_are_derivatives_of_the_loss(
     targets = draw.integers(0, 4, 5)
     seen, parts = logs[:, range(5), targets], logs.exp().numpy()
 
-    def terms(weights: Floats) -> ensembles.Terms:
+    def terms(weights: Floats) -> list[Floats]:
+        given = torch.from_numpy(weights)
         if combination == "arithmetic":
-            return ensembles.arithmetic_terms(seen, weights)
-        return ensembles.geometric_terms(logs, seen, weights)
+            return [each.numpy() for each in ensembles.arithmetic_terms(seen, given)]
+        return [each.numpy() for each in ensembles.geometric_terms(logs, seen, given)]
 
     weights, step = np.array([0.5, 0.2, 0.3]), 1e-5
-    found = terms(weights)
-    assert found.loss == pytest.approx(loss_of(parts, targets, weights, combination), rel=1e-12)
+    loss, slopes, curvatures = terms(weights)
+    assert loss == pytest.approx(loss_of(parts, targets, weights, combination), rel=1e-12)
     for number, move in enumerate(step * np.eye(3)):
         more, less = terms(weights + move), terms(weights - move)
-        slope = (more.loss - less.loss) / (2 * step)
-        curvature = (more.slope - less.slope) / (2 * step)
-        assert found.slope[number] == pytest.approx(slope, rel=1e-6)
-        np.testing.assert_allclose(found.curvature[number], curvature, rtol=1e-6)
+        assert slopes[number] == pytest.approx((more[0] - less[0]) / (2 * step), rel=1e-6)
+        np.testing.assert_allclose(curvatures[number], (more[1] - less[1]) / (2 * step), rtol=1e-6)
 
 
 def test_the_geometric_weights_are_fitted_on_spread_windows(
     runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models = [lyricgen.load(runs[name]) for name in ("first", "second")]
-    network: Any = join_models(models).model.network
+    joined: Any = join_models(models)
     split = find_splits(models[0], "the test", "text")["val"]
-    own, whole, targets = ensembles.read_members(network, split)
+    own, whole, targets = ensembles.read_members(joined, split)
     assert own.shape[1] == whole.shape[1] == len(split.ids) - 1
-    most = 2 * network.vocabulary_size * 3 * ensembles.WINDOW
+    most = 2 * len(joined.vocabulary) * 3 * ensembles.WINDOW
     monkeypatch.setattr(ensembles, "MOST_NUMBERS", most)
-    again, some, chosen = ensembles.read_members(network, split)
+    again, some, chosen = ensembles.read_members(joined, split)
     assert torch.equal(again, own)
-    assert whole.shape[1] > some.shape[1] > 2 * ensembles.WINDOW
+    assert whole.shape[1] / 3 > some.shape[1] > 2 * ensembles.WINDOW
     assert some.numel() <= most
     places = [16 * k + j for k in (0,) for j in range(ensembles.WINDOW - 1)]  # of the first window
     torch.testing.assert_close(some[:, : len(places)], whole[:, places])
     assert torch.equal(chosen[: len(places)], targets[places])
-    assert fit_weights(network, split)[0] in ("arithmetic", "geometric")
+    assert fit_weights(joined, split)[0] in ("arithmetic", "geometric")
 
 
 def test_together_is_the_ensemble_that_the_others_write_with(
@@ -216,9 +252,10 @@ def test_an_arithmetic_ensemble_of_its_nats(runs: dict[str, Path]) -> None:
     opened = open_checkpoints([runs["first"], runs["second"]])
     joined = join_models([each.model for each in opened], opened[0].splits)
     nats = [split_nats(each.model, each.splits["test"], "scoring") for each in opened]
-    found = split_nats(joined.model, opened[0].splits["test"], "scoring")
-    if joined.combination == "arithmetic":
-        shares = [w * np.exp(-each) for w, each in zip(joined.weights, nats, strict=True)]
+    found = split_nats(joined, opened[0].splits["test"], "scoring")
+    chosen = chosen_of(joined)
+    if chosen.combination == "arithmetic":
+        shares = [w * np.exp(-each) for w, each in zip(chosen.weights, nats, strict=True)]
         np.testing.assert_allclose(found, -np.log(sum(shares)), rtol=1e-5)
 
 
@@ -263,8 +300,11 @@ def test_equal_weights_where_no_text_is_shared(
             + next(line.partition("weights: ")[2] for line in said)
         ]
         assert why in said[0]
-        assert (joined.combination, joined.weights) == ("arithmetic", [0.5, 0.5])
-        assert (joined.model.options, joined.model.corpus_digest) == ({}, None)
+        assert (chosen_of(joined).combination, chosen_of(joined).weights) == (
+            "arithmetic",
+            (0.5, 0.5),
+        )
+        assert (joined.options, joined.corpus_digest) == ({}, None)
     whole = lyricgen.load(runs["whole"])
     assert "the text has no validation split" in log_of(caplog, [whole, whole])[1][0]
     text = Path(first.options["data"]["path"])
@@ -274,7 +314,7 @@ def test_equal_weights_where_no_text_is_shared(
     finally:
         hidden.rename(text)
     assert "a fit of the weights needs the text that the model has learnt: " in said[-1]
-    assert joined.weights == [0.5, 0.5]
+    assert chosen_of(joined).weights == (0.5, 0.5)
 
 
 def test_members_of_other_characters(caplog: pytest.LogCaptureFixture) -> None:
@@ -282,16 +322,16 @@ def test_members_of_other_characters(caplog: pytest.LogCaptureFixture) -> None:
     models = [model_of("gru", vocabulary=MORE), model_of("lstm", vocabulary=VOCABULARY)]
     joined, said = log_of(caplog, models)
     assert said[0] == "the ensemble knows 9 characters, those of all models (14, 9)"
-    assert joined.model.vocabulary == VOCABULARY
+    assert joined.vocabulary == VOCABULARY
     ids = torch.tensor([[0, 1, 2, 8]])
     places = [MORE.characters.index(one) for one in VOCABULARY.characters]
     with torch.no_grad():
         wide = models[0].next_model(torch.tensor(places)[ids])[0].double().numpy()[..., places]
         narrow = models[1].next_model(ids)[0].double().numpy()
-        found = joined.model.network(ids)[0].double().exp().numpy()
+        found = joined.network(ids)[0].double().exp().numpy()
     parts = [np.exp(each) / np.exp(each).sum(-1, keepdims=True) for each in (wide, narrow)]
     np.testing.assert_allclose(found, (parts[0] + parts[1]) / 2, rtol=1e-5, atol=1e-7)
-    assert set(joined.model.generate("ab", length=50)) <= set(VOCABULARY.characters)
+    assert set(joined.generate("ab", length=50)) <= set(VOCABULARY.characters)
 
 
 def test_models_that_do_not_go_together() -> None:
@@ -312,14 +352,14 @@ def test_models_that_do_not_go_together() -> None:
     for number in (0, 1, 33):
         with pytest.raises(UserError, match="has 2 to 32 models"):
             join_models([stream] * number)
-    assert len(join_models([stream] * 10).weights) == 10
+    assert len(chosen_of(join_models([stream] * 10)).weights) == 10
 
 
 def test_a_diverged_member_is_named(runs: dict[str, Path]) -> None:
     models = [lyricgen.load(runs[name]) for name in ("first", "second")]
     with torch.no_grad():
         models[1].next_model.output.bias.fill_(torch.nan)
-    with pytest.raises(UserError, match="model 2 of the ensemble predicts no probabilities"):
+    with pytest.raises(UserError, match="model 2 of the ensemble: it predicts no probabilities"):
         join_models(models)
 
 

@@ -86,4 +86,4 @@ def load(
     from lyricgen.generation.ensembles import join_models  # noqa: PLC0415  heavy
 
     models = [checkpoint.load(one, device) for one in path]
-    return WritingModel(**vars(join_models(models).model))
+    return WritingModel(**vars(join_models(models)))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from lyricgen.evaluation.intervals import Kind
 from lyricgen.evaluation.scores import CheckpointWithText, open_checkpoints
 from lyricgen.generation.ensembles import join_models
 from lyricgen.models.architectures import Averaging
+from lyricgen.models.ensemble import EnsembleModel
 from lyricgen.models.metrics import loss_figures
 from lyricgen.models.scoring import split_nats
 
@@ -35,14 +36,11 @@ def join_checkpoints(checkpoints: Sequence[CheckpointWithText]) -> Ensemble:
     if len(checkpoints) < 2:
         raise UserError("--together needs two checkpoints or more")
     first = checkpoints[0]
-    joined = join_models([each.model for each in checkpoints], first.splits)
-    labels = [each.label for each in checkpoints]
-    return Ensemble(
-        *(joined.model.network.description, first.path, joined.model),
-        *(first.options, first.corpus, first.splits),
-        joined.combination,
-        dict(zip(labels, joined.weights, strict=True)),
-    )
+    model = join_models([each.model for each in checkpoints], first.splits)
+    chosen = cast(EnsembleModel, model.network).architecture
+    weights = {each.label: one for each, one in zip(checkpoints, chosen.weights, strict=True)}
+    known = vars(first) | {"label": model.network.description, "model": model}
+    return Ensemble(**known, combination=chosen.combination, weights=weights)
 
 
 def score_together(paths: Sequence[Path]) -> dict[str, Any]:
@@ -55,8 +53,10 @@ def score_together(paths: Sequence[Path]) -> dict[str, Any]:
         UserError: a checkpoint or the text cannot be read, or the checkpoints cannot be joined.
     """
     ensemble = join_checkpoints(open_checkpoints(paths))
-    weights = list(ensemble.weights.values())
-    found: dict[str, Any] = {"combination": ensemble.combination, "weights": weights}
+    found: dict[str, Any] = {
+        "combination": ensemble.combination,
+        "weights": list(ensemble.weights.values()),
+    }
     for name, split in ensemble.splits.items():
         if name != "train":
             nats = split_nats(ensemble.model, split, f"scoring {name} with the ensemble")

@@ -1,6 +1,6 @@
 """Architectures: descriptions from which models of all kinds can be built again."""
 
-from typing import Annotated, Any, Literal, Self, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar
 
 from pydantic import BeforeValidator, Field, NonNegativeFloat, NonNegativeInt, model_validator
 
@@ -23,11 +23,9 @@ def _complete(architecture: Any) -> Any:
     return complete(architecture)
 
 
-SingleArchitecture = Annotated[
-    RecurrentArchitecture | HybridArchitecture | NgramArchitecture,
-    Field(discriminator="kind"),
-    BeforeValidator(_complete),
-]
+T = TypeVar("T")
+OneOf = Annotated[T, Field(discriminator="kind"), BeforeValidator(_complete)]
+SingleArchitecture = OneOf[RecurrentArchitecture | HybridArchitecture | NgramArchitecture]
 
 
 class EnsembleArchitecture(Options):
@@ -65,7 +63,7 @@ class EnsembleArchitecture(Options):
             if ids is None and member.vocabulary_size != size:
                 raise ValueError("a member has other characters than the ensemble")
             listed = range(size) if ids is None else ids
-            if len(set(listed)) != size or len(listed) != size:
+            if not len(set(listed)) == len(listed) == size:
                 raise ValueError(f"the ids of a member are not {size} distinct ones")
             if max(listed) >= member.vocabulary_size:
                 raise ValueError("the ids of a member are not all in its vocabulary")
@@ -76,11 +74,7 @@ class MemoryArchitecture(Options):
     """Options from which a model with a memory can be built again."""
 
     kind: Literal["memory"]
-    inner: Annotated[
-        RecurrentArchitecture | HybridArchitecture | NgramArchitecture | EnsembleArchitecture,
-        Field(discriminator="kind"),
-        BeforeValidator(_complete),
-    ]
+    inner: OneOf[SingleArchitecture | EnsembleArchitecture]
     recall: RecallOptions
     reads_hidden: bool  # whether the last hidden states of a hybrid model count, too
     newline: int = Field(ge=-1)  # id of the newline; -1: the vocabulary has none
@@ -106,12 +100,4 @@ class MemoryArchitecture(Options):
         return self
 
 
-Architecture = Annotated[
-    RecurrentArchitecture
-    | HybridArchitecture
-    | NgramArchitecture
-    | EnsembleArchitecture
-    | MemoryArchitecture,
-    Field(discriminator="kind"),
-    BeforeValidator(_complete),
-]
+Architecture = OneOf[SingleArchitecture | EnsembleArchitecture | MemoryArchitecture]

@@ -27,17 +27,10 @@ MOST_LOGITS = 2**24  # most logits of the rows that `score_next` reads at a time
 
 
 class EnsembleModel(NextModel):
-    """Members whose distributions are averaged.
+    """Members whose distributions are averaged, in the order of the architecture.
 
     A state holds the states of the members, one after another. Members that count n-grams stay on
     the CPU.
-
-    Args:
-        architecture: the weights and the characters of the members.
-        members: the models, in the order of the architecture.
-
-    Attributes:
-        members: the models.
     """
 
     trains_in_steps: ClassVar[Literal[False]] = False
@@ -94,12 +87,13 @@ class EnsembleModel(NextModel):
 
     def read_members(self, inputs: Tensor, state: State | None) -> tuple[list[Tensor], State]:
         """Compute the logits of each member, (B, T, V_i); `forward` explains the arguments."""
-        read = [
-            member(self.map_ids(number, inputs), before)
-            for number, (member, before) in enumerate(self._divide(state))
-        ]
-        state = tuple(part for _, after in read for part in after)
-        return [logits for logits, _ in read], state
+        found, after = [], ()
+        for number, member in enumerate(self.models):
+            before = None if state is None else state[len(after) : len(after) + member.state_size]
+            logits, own = member(self.map_ids(number, inputs), before)
+            found.append(logits)
+            after = (*after, *own)
+        return found, after
 
     @override
     def score_next(self, inputs: Tensor, lengths: Tensor, targets: Tensor) -> Tensor:
@@ -117,10 +111,7 @@ class EnsembleModel(NextModel):
         return ids if table is None else table.to(ids.device)[ids.long()]
 
     def restrict(self, logits: Sequence[Tensor]) -> list[Tensor]:
-        """Take the logits of the ensemble's characters, (…, V) on its device.
-
-        `logits` are those of each member, (…, V_i), on any device.
-        """
+        """Take those of the ensemble's characters, (…, V) on its device, from logits, (…, V_i)."""
         first = next(self.parameters(), torch.empty(0, dtype=torch.float64))  # n-grams have none
         kind = torch.promote_types(first.dtype, torch.float32)
         known = (
@@ -130,11 +121,7 @@ class EnsembleModel(NextModel):
         return [part.to(first.device, kind) for part in known]
 
     def combine(self, logits: Sequence[Tensor]) -> Tensor:
-        """Average the distributions of the members; `restrict` explains the argument.
-
-        Returns:
-            Log-probabilities, (…, V).
-        """
+        """Compute log-probabilities, (…, V), from the logits of the members, (…, V_i) each."""
         geometric, total = self.architecture.combination == "geometric", None
         for weight, part in zip(self.architecture.weights, self.restrict(logits), strict=True):
             term = part if geometric else part.softmax(-1)
@@ -144,15 +131,6 @@ class EnsembleModel(NextModel):
             return average.log_softmax(-1)
         # no probability is rounded to zero
         return average.clamp_(min=torch.finfo(average.dtype).tiny).log_()
-
-    def _divide(self, state: State | None) -> list[tuple[NextModel, State | None]]:
-        """Return each member with its part of a state."""
-        found, begin = [], 0
-        for member in self.models:
-            end = begin + member.state_size
-            found.append((member, None if state is None else state[begin:end]))
-            begin = end
-        return found
 
 
 def is_ensemble(model: Model) -> TypeIs[EnsembleModel]:
