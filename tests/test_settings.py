@@ -48,8 +48,9 @@ def test_older_runs_had_one_kernel(cell: str, kernel: str) -> None:
 
 
 def test_a_whole_configuration_of_an_older_run_had_no_recipe() -> None:
-    assert complete({"seed": 1}) == {"seed": 1, "recipe": "none", "effort": "normal"}
-    recorded = {"seed": 1, "recipe": "auto", "effort": "high"}
+    added = {"recipe": "none", "effort": "normal", "memory": {"kind": "none"}}
+    assert complete({"seed": 1}) == {"seed": 1, **added}
+    recorded = {"seed": 1, "recipe": "auto", "effort": "high", "memory": {"kind": "cache"}}
     assert complete(recorded) == recorded
     assert "recipe" not in complete({"cell": {"kind": "gru"}})  # of a network
 

@@ -14,12 +14,23 @@ import torch.nn.functional as F
 import lyricgen
 from lyricgen.data.splits import Split
 from lyricgen.evaluate import main
-from lyricgen.evaluation.scores import open_checkpoints
+from lyricgen.evaluation.intervals import Estimate, Series, SplitText, row
+from lyricgen.evaluation.scores import CheckpointWithText, open_checkpoints
+from lyricgen.evaluation.with_memory import divide_by_memory, score_with_memory
 from lyricgen.generation.remembering import remember
 from lyricgen.models.scoring import split_nats
 from tests.conftest import TINY, CommandOutput, Train, run_main
 
 Evaluate = Callable[..., CommandOutput]
+
+
+def row_of_series(series: Series, opened: CheckpointWithText, *, lines: bool) -> Estimate:
+    text = SplitText.of(opened.splits["train"], opened.corpus.vocabulary, opened.corpus.unit)
+    if not lines:
+        text = SplitText(text.ids, text.sizes, None)
+    return row(series, series, text, resamples=300, seed=1).loss
+
+
 RUNS: dict[str, tuple[str, ...]] = {
     "network": (),
     "names": ("data=dino", "data.batch_size=4"),
@@ -104,6 +115,29 @@ def test_a_run_with_memory_is_scored_with_and_without_it(
         first = parts[split]["models"][0]
         assert first["name"].endswith("without its memory")
         assert first["perplexity"]["value"] > row["memory_perplexity"]["value"]
+
+
+def test_a_model_with_a_memory_of_its_own_takes_no_other(
+    evaluate: Evaluate, trained: Train
+) -> None:
+    run = str(directory_of(trained, "model=hybrid", "memory=cache"))
+    for more in ((), ("--text", "的的")):
+        done = evaluate(run, "--memory", "--memory-scope", "line", *more)
+        assert done.status == 2
+        assert "has a memory of its own" in done.err
+
+
+def test_lines_that_remember_each_other_are_drawn_in_blocks(trained: Train) -> None:
+    """Lines are drawn one by one only if the memory begins anew at each of them."""
+    [opened] = open_checkpoints([directory_of(trained, *RUNS["names"])])
+    found = {}
+    for scope in ("split", "line"):
+        _, remembering = divide_by_memory([opened], {"scope": scope})
+        [row] = score_with_memory(remembering, ["train"], [], resamples=300, seed=1)["train"]
+        alone = row_of_series(Series("", "checkpoint", row.nats), opened, lines=scope == "line")
+        assert row.loss == alone
+        found[scope] = row.loss
+    assert found["split"] != found["line"]
 
 
 def test_a_text_of_the_user_is_scored_with_memory(

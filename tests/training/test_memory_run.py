@@ -1,11 +1,14 @@
 """Runs with memory=cache."""
 
+import csv
+
 import pytest
 import torch
 
 from lyricgen.models.checkpoint import load
 from lyricgen.models.memory_model import MemoryModel
-from tests.conftest import TINY, Train
+from lyricgen.report import main as report
+from tests.conftest import TINY, Train, run_main
 from tests.helpers.resuming import same_weights, send, stop_at, weights
 
 MEMORY = (*TINY, "model=hybrid", "memory=cache", "callbacks.checkpoint.every_n_steps=4")
@@ -81,3 +84,32 @@ def test_a_run_starts_with_the_memory_of_another(train: Train) -> None:
     for name, tensor in weights(first.directory, "best.ckpt").items():
         if "memory." in name:
             torch.testing.assert_close(tensor, weights(done.directory)[name], atol=1e-6, rtol=0)
+
+
+def test_reports_keep_runs_with_memory_apart(
+    train: Train, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for memory in ("none", "cache"):
+        for size in (8, 16):
+            done = train(*TINY, "model=hybrid", f"memory={memory}", f"hidden_size={size}")
+            assert done.status == 0, done.err
+    shown = run_main(report, capfd).out
+    assert "lyrics, memory=cache" in shown
+    assert "lyrics, memory=none" in shown
+    assert "val memory-perplexity" in " ".join(shown.split())
+    assert "memory.scope=–" not in shown
+
+
+def test_a_search_does_not_choose_among_memories(train: Train) -> None:
+    done = train("-m", *TINY, "model=hybrid", "memory=none,cache", "sweep=optuna")
+    assert done.status == 2
+    assert "memory=none,cache: figures with different memories do not compare" in done.err
+
+
+def test_the_best_checkpoint_is_the_best_with_memory(train: Train) -> None:
+    done = train(*MEMORY, "optimizer.lr=0.05", "trainer.max_epochs=6")
+    assert done.directory is not None
+    with (done.directory / "metrics.csv").open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    best = min(rows, key=lambda row: float(row["val/memory_perplexity"]))
+    assert done.summary["best_epoch"] == int(best["epoch"])

@@ -68,7 +68,12 @@ def score_dynamically(
                 of_text = drop_starts(nats[name], one.splits[name], len(one.model.vocabulary))
                 series = Series(f"{one.label}, dynamic", "checkpoint", of_text)
                 of_split.append(
-                    row_with_memory(one, name, series, kind, note, resamples=resamples, seed=seed)
+                    row_with_memory(
+                        *(one, name, series, kind, note),
+                        ends_at_lines=False,
+                        resamples=resamples,
+                        seed=seed,
+                    )
                 )
     return found
 

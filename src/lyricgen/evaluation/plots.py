@@ -79,14 +79,20 @@ def plot_scores(scores: Scores, curves: Curves | None, with_memory: WithMemory) 
 
 def _plot_along(axes: Axes, split: str, along: dict[str, Floats], families: list[str]) -> None:
     """Plot means of nats, (C,) by name, over stretches of equal length."""
+    names = list(along)
     for name, nats in along.items():
+        # a model has one colour, with memory and without
+        base = max((one for one in names if name.startswith(one) and one != name), default=name)
         parts = np.array_split(nats, min(STRETCHES, len(nats)))
         ends = np.cumsum([len(part) for part in parts])
         known = [part[~np.isnan(part)] for part in parts]
         means = np.array([part.mean() if len(part) else np.nan for part in known])
-        axes.plot(ends, means, label=escape_line(name))
+        style = "-" if base == name else "--"
+        axes.plot(ends, means, style, color=f"C{names.index(base)}", label=escape_line(name))
     axes.xaxis.set_major_formatter(PLAIN)
-    axes.legend(prop={"family": families, "size": 8})
+    below = (0.5, -0.1)  # a legend inside would hide the lowest nats
+    font = {"family": families, "size": 8}
+    axes.legend(prop=font, loc="upper center", bbox_to_anchor=below)
     _finish(axes, f"{split}, by characters read")
 
 

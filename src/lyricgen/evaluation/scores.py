@@ -20,7 +20,7 @@ from lyricgen.data.options import DataOptions
 from lyricgen.data.splits import Split
 from lyricgen.errors import UserError
 from lyricgen.evaluation.intervals import Floats, Kind, Row, Series, SplitText, row
-from lyricgen.generation.remembering import remember
+from lyricgen.generation.remembering import check_own_memory, remember
 from lyricgen.models.checkpoint import load
 from lyricgen.models.memory_model import is_memory
 from lyricgen.models.metrics import best_mixture_weight, mixture_nats
@@ -90,6 +90,8 @@ def load_checkpoints(
     """
     files = [checkpoint_in(path) for path in paths]
     models = [load(file) for file in files]
+    for model in models:
+        check_own_memory(model, memory)
     if memory is not None:
         models = [
             model if is_memory(model.network) else remember(model, memory) for model in models

@@ -6,7 +6,7 @@ from typing import Any
 
 from lyricgen.evaluation.intervals import KindWithMemory, RowWithMemory, Series, SplitText, row
 from lyricgen.evaluation.scores import CheckpointWithText
-from lyricgen.generation.remembering import remember
+from lyricgen.generation.remembering import check_own_memory, remember
 from lyricgen.models.memory_model import is_memory, without_memory
 from lyricgen.models.scoring import split_nats
 
@@ -27,6 +27,7 @@ def divide_by_memory(
     """
     fixed, remembering = [], []
     for each in checkpoints:
+        check_own_memory(each.model, memory)
         if is_memory(each.model.network):
             plain = replace(each.model, network=without_memory(each.model.network))
             label = each.label.replace(" + memory", " without its memory", 1)
@@ -76,7 +77,12 @@ def score_with_memory(
             )
             series = Series(each.label, "checkpoint", nats)
             of_split.append(
-                row_with_memory(each, name, series, "memory", note, resamples=resamples, seed=seed)
+                row_with_memory(
+                    *(each, name, series, "memory", note),
+                    ends_at_lines=recall.scope != "split",
+                    resamples=resamples,
+                    seed=seed,
+                )
             )
     for rows in further:
         for split, of_split in found.items():
@@ -91,16 +97,20 @@ def row_with_memory(
     kind: KindWithMemory,
     note: str,
     *,
+    ends_at_lines: bool,
     resamples: int,
     seed: int,
 ) -> RowWithMemory:
     """Compute the figures of a series on a split of the checkpoint's text.
 
-    `RowWithMemory` explains `kind` and `note`, and `intervals.row` the numbers.
+    `RowWithMemory` explains `kind` and `note`, and `intervals.row` the numbers. `ends_at_lines`
+    tells whether the model begins anew at each line.
     """
     text = SplitText.of(
         checkpoint.splits[split], checkpoint.corpus.vocabulary, checkpoint.corpus.unit
     )
+    if not ends_at_lines:
+        text = replace(text, lines=None)  # lines depend on each other, so blocks are drawn
     found = row(series, series, text, resamples=resamples, seed=seed)
     return RowWithMemory(
         *(found.characters, found.loss, series.name, kind, None, note), nats=series.nats

@@ -8,7 +8,7 @@ from lyricgen.data.options import RecallOptions
 from lyricgen.data.splits import Split
 from lyricgen.errors import UserError
 from lyricgen.generation.training_text import find_splits
-from lyricgen.models.memory_model import add_memory
+from lyricgen.models.memory_model import add_memory, is_memory
 from lyricgen.models.scoring import position_nats
 from lyricgen.models.trained_model import TrainedModel
 from lyricgen.options import validate
@@ -17,6 +17,16 @@ from lyricgen.settings import group_settings
 T = TypeVar("T", bound=TrainedModel)
 
 MOST_FITTED = 2**17  # most characters by which a memory is fitted, at some 3 kB each
+
+
+def check_own_memory(model: TrainedModel, given: Mapping[str, Any] | None) -> None:
+    """Raise a UserError for options of a memory if a model has a memory of its own."""
+    named = [name for name, value in (given or {}).items() if value is not None]
+    if named and is_memory(model.network):
+        raise UserError(
+            f"--memory-{named[0]}: {str(model.file)!r} has a memory of its own, trained with "
+            f"memory.{named[0]}: leave it out"
+        )
 
 
 def remember(model: T, given: Mapping[str, Any], splits: Mapping[str, Split] | None = None) -> T:

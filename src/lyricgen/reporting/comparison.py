@@ -21,10 +21,11 @@ SMALLEST_BEST = ("loss", "perplexity", "bits_per_char", "parameters", "wall_seco
 LARGEST_BEST = ("chars_per_second",)
 # Figures whose means stand beside the ranking figure.
 FIGURES = ("parameters", "chars_per_second", "wall_seconds", "best_epoch")
-# Settings that distinguish tasks on one text; runs of two tasks are never in one table.
-TASK = ("objective", "memory", "memory.scope", *(f"data.{name}" for name in SPLITTING))
-# Settings that distinguish texts and tasks where the digest is unknown.
-CORPUS = (*TASK[:3], "data", *(f"data.{name}" for name in DECIDING if name != "kind"))
+# Settings that distinguish tasks on one text, which are never in one table; all of them; and those
+# that distinguish texts and tasks where the digest is unknown.
+LEARNT = ("objective", "memory", "memory.scope", "memory.size")
+TASK = (*LEARNT, *(f"data.{name}" for name in SPLITTING))
+CORPUS = (*LEARNT, "data", *(f"data.{name}" for name in DECIDING if name != "kind"))
 # Settings besides plumbing that make no column, unless a sweep tries several values.
 _NO_COLUMN = ("data.max_bytes", "debug")
 
@@ -91,8 +92,7 @@ class Comparison:
         """Write the settings of a group for a legend, shortened to the parts that differ."""
         columns = zip(*(each.settings for each in self.groups), strict=True)
         texts = [shorten(list(map(format_value, column))) for column in columns]
-        index = self.groups.index(group)
-        return self._label(column[index] for column in texts)
+        return self._label(column[self.groups.index(group)] for column in texts)
 
     def _label(self, texts: Iterable[str]) -> str:
         return ", ".join(f"{key} {text}" for key, text in zip(self.keys, texts, strict=True))
@@ -176,7 +176,8 @@ def _names(texts: Sequence[Sequence[Record]]) -> list[str]:
     for each, file in zip(settings, files, strict=True):
         same = [other for other, name in zip(settings, files, strict=True) if name == file]
         differing = [key for key in CORPUS if len({one[key] for one in same}) > 1 and key != "data"]
-        names.append(", ".join([file, *(f"{key}={format_value(each[key])}" for key in differing)]))
+        found = [(key, format_value(each[key])) for key in differing]
+        names.append(", ".join([file, *(f"{key}={value}" for key, value in found if value != "–")]))
     digests = (runs[0].summary.corpus_digest for runs in texts)
     ends = ["text without a digest" if one is None else f"text {one[:8]}" for one in digests]
     named = zip(names, ends, strict=True)

@@ -211,8 +211,8 @@ def _describe_memory(summary: RunSummary) -> str:
     settings = flatten(summary.options or {})
     scope, size = settings.get("memory.scope"), int(settings.get("memory.size") or 0)
     return (
-        f"with a memory of the {scope}: a character may look back at up to {size:,} characters "
-        "before it, so these figures do not compare with those without memory"
+        f"with a memory of the {scope}: a character may look back at all characters before it "
+        f"there, at most {size:,}, so these figures do not compare with those without memory"
     )
 
 

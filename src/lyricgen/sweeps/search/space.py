@@ -145,6 +145,11 @@ def _dimension(override: Override) -> Dimension:
         raise UserError(f"{override.input_line}: the only tag that a search reads is log")
     if log and not isinstance(value, IntervalSweep):
         raise UserError(f"{override.input_line}: only an interval can be logarithmic")
+    if override.get_key_element().lstrip("+") in ("memory", "memory.scope", "memory.size"):
+        raise UserError(
+            f"{override.input_line}: figures with different memories do not compare, so a search "
+            "cannot choose among them: give one value"
+        )
     try:
         if isinstance(value, IntervalSweep):
             low: Any = value.start  # float by its annotation; int within int(...)
