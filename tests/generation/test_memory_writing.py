@@ -80,6 +80,8 @@ def test_the_probability_of_a_text_is_that_of_the_model_with_memory(
         logits, _ = model.next_model(ids[None, :-1])
     nats = torch.nn.functional.cross_entropy(logits[0].double(), ids[1:], reduction="sum")
     assert written["log_probability"] == pytest.approx(-float(nats), abs=1e-3)
+    assert written["memory_perplexity"] == pytest.approx(float((nats / 60).exp()), rel=1e-4)
+    assert "perplexity" not in written
 
 
 def test_an_exported_model_keeps_its_memory(

@@ -60,9 +60,8 @@ def print_scores(scores: Scores, curves: Curves | None, with_memory: WithMemory)
     first = scores.evaluated[0]
     for index in range(len(scores.evaluated)):
         put_whole(_checkpoint_table(scores, index))
-    for each in scores.evaluated:
-        if isinstance(each, Ensemble):
-            put_whole(_weight_table(each))
+    for each in (one for one in scores.evaluated if isinstance(one, Ensemble)):
+        put_whole(_weight_table(each))
     lengths = {split: rows[0].block_length for split, rows in scores.splits.items()}
     show(_how_drawn(lengths, scores.resamples))
     for split, rows in scores.splits.items():
@@ -222,8 +221,7 @@ def _plain_row(row: Row, prefix: str) -> dict[str, Any]:
 
 
 def _plain_row_with_memory(row: RowWithMemory) -> dict[str, Any]:
-    names = {"loss": "loss", "memory_bits_per_char": "bits_per_char"}
-    names |= {"memory_perplexity": "perplexity"}
+    names = {"loss": "loss"} | {f"memory_{one}": one for one in ("bits_per_char", "perplexity")}
     return {
         "name": row.name,
         "kind": row.kind,
@@ -258,6 +256,8 @@ def _text_table(
     headings = ["characters", *(_title(name, prefix) for name in FIGURES)]
     table = new_table(escape_line(argument.name), numbers=headings)
     notes = [_how_drawn({"text": found[0].row.block_length}, resamples)]
+    if prefix == "memory_":
+        notes.append("with memory: characters may look back, so only these figures compare")
     for checkpoint, text, row in found:
         figures = (_figure(row, name) for name in FIGURES)
         table.add_row(escape_name(checkpoint.label), f"{row.characters:,}", *figures)

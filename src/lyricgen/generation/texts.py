@@ -37,7 +37,8 @@ class GeneratedText:
     strategy: str
     seed: int
     log_probability: float  # nats, ln p
-    perplexity: float  # infinite if it is too large for a float
+    perplexity: float | None = None  # infinite if it is too large for a float
+    memory_perplexity: float | None = None  # in its place, of a model with a memory
     score: float | None = None  # the score by which a beam search orders texts; None: no search
     # whether the text reached the end of its last line; False: it was cut off; None: running text
     # has no end
@@ -54,6 +55,7 @@ def generate(
     written, writer = continue_prefixes(model, prefixes, seed=seed, **options)
     inputs = [model.encode_prefix(one.prefix) for one in written]
     nats = log_probabilities(writer.network, inputs, [one.scored for one in written]).tolist()
+    name = f"{writer.network.metric_prefix}perplexity"
     return [
         GeneratedText(
             prefix=one.prefix,
@@ -61,7 +63,7 @@ def generate(
             strategy=writer.strategy.name,
             seed=seed,
             log_probability=log_probability,
-            perplexity=perplexity(-log_probability / max(1, len(one.scored))),
+            **{name: perplexity(-log_probability / max(1, len(one.scored)))},
             score=one.score,
             ended=one.ended,
         )
