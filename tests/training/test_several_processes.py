@@ -126,6 +126,7 @@ def test_two_processes_follow_the_curve_of_one(train: Train) -> None:
         (2, ("sampler.carry_state=false", "callbacks.early_stopping.patience=1")),
         (2, ("objective=fill",)),
         (2, ("model=hybrid",)),
+        (2, ("model=hybrid", "memory=cache")),
         (3, ("model=hybrid", "model.combination=product", "data=dino", "model.short_list=10")),
     ],
 )
