@@ -25,7 +25,9 @@ def _complete(architecture: Any) -> Any:
 
 T = TypeVar("T")
 OneOf = Annotated[T, Field(discriminator="kind"), BeforeValidator(_complete)]
-SingleArchitecture = OneOf[RecurrentArchitecture | HybridArchitecture | NgramArchitecture]
+# a union of its own, since messages name the kinds of nested unions twice
+Single: TypeAlias = RecurrentArchitecture | HybridArchitecture | NgramArchitecture
+SingleArchitecture = OneOf[Single]
 
 
 class EnsembleArchitecture(Options):
@@ -74,7 +76,7 @@ class MemoryArchitecture(Options):
     """Options from which a model with a memory can be built again."""
 
     kind: Literal["memory"]
-    inner: OneOf[SingleArchitecture | EnsembleArchitecture]
+    inner: OneOf[Single | EnsembleArchitecture]
     recall: RecallOptions
     reads_hidden: bool  # whether the last hidden states of a hybrid model count, too
     newline: int = Field(ge=-1)  # id of the newline; -1: the vocabulary has none
@@ -100,4 +102,4 @@ class MemoryArchitecture(Options):
         return self
 
 
-Architecture = OneOf[SingleArchitecture | EnsembleArchitecture | MemoryArchitecture]
+Architecture = OneOf[Single | EnsembleArchitecture | MemoryArchitecture]

@@ -261,7 +261,7 @@ class Sweep:
             and all(has_checkpoint(path, (BEST,)) for path, _ in there)
             and all(each == learnt[0] for each in learnt)
             and learnt[0]["objective"] == "next"
-            and learnt[0]["memory"] == "none"
+            and learnt[0].get("memory", "none") == "none"
         ):
             return
         try:
