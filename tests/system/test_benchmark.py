@@ -109,7 +109,7 @@ def test_the_benchmark_of_quality_fills_its_table(tmp_path: Path) -> None:
     drawn = random.Random(0)  # no model does better than the number of symbols
     (tmp_path / "a.txt").write_text("".join(drawn.choices("abcdefgh", k=3000)), "utf-8")
     few = ["--seeds", "1", "2", "--threads", "1", "--overrides", "hidden_size=8"]
-    few += ["trainer.max_epochs=3", "callbacks.samples=false"]
+    few += ["trainer.max_epochs=3", "callbacks.samples=false", "--models", "plain", "network"]
     out = benchmark(tmp_path, "--quality", "--corpora", "--texts", "a.txt", *few)
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines()]
     ngram, *models = [row for row in rows if len(row) == 8]
