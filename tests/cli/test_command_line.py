@@ -14,9 +14,10 @@ import pytest
 import lyricgen
 from lyricgen import evaluate, generate
 from lyricgen.__main__ import COMMANDS
-from lyricgen.cli.command_line import Forms, Parser, check_forms, run
+from lyricgen.cli.command_line import MEMORY_OPTIONS, Forms, Parser, check_forms, run
 from lyricgen.errors import UserError, as_option
 from lyricgen.files import replace_file
+from lyricgen.settings import group_settings
 from lyricgen.threads import WAITING
 
 WRITES = """
@@ -194,3 +195,12 @@ def test_the_package_lists_its_commands() -> None:
     for listed in (done.stdout, wrong.stderr):
         assert set(COMMANDS) <= set(re.findall(r"\w+", listed))
         assert listed.count("\n") == 1
+
+
+def test_the_help_names_the_defaults_of_a_memory() -> None:
+    defaults = group_settings("memory", "cache")
+    for option, meaning in MEMORY_OPTIONS.items():
+        named = re.search(r"\(default: (.+)\)$", meaning)
+        if option != "--memory":
+            assert named is not None
+            assert named[1] == str(defaults[option.partition(" ")[0].removeprefix("--memory-")])

@@ -53,12 +53,13 @@ class WritingModel(TrainedModel):
 
         return final_mixture(self)
 
-    def with_memory(self, scope: str = "split", size: int | None = None) -> "WritingModel":
+    def with_memory(self, scope: str | None = None, size: int | None = None) -> "WritingModel":
         """Give the model a memory; `generation.remembering.remember` explains the errors.
 
         Args:
-            scope: what it remembers: "split" for the whole text, "document" or "line".
-            size: how many characters it looks back at most; None as in conf/memory/cache.yaml.
+            scope: what it remembers: "split" for the whole text, "document" or "line". None is as
+                for `memory=cache`.
+            size: how many characters it looks back at most. None is as for `memory=cache`.
         """
         from lyricgen.generation.remembering import remember  # noqa: PLC0415  heavy
 
