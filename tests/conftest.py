@@ -18,6 +18,7 @@ from typing import Any, NoReturn, TypeVar
 import pytest
 import torch
 
+from lyricgen import evaluate as evaluate_command
 from lyricgen import train as command
 from lyricgen.data.options import PUBLISHED
 from lyricgen.reporting import sweep_report
@@ -184,6 +185,7 @@ class CommandOutput:
 
 
 Main = Callable[[list[str]], None]
+Evaluate = Callable[..., CommandOutput]
 
 
 def messages(err: str) -> list[str]:
@@ -246,6 +248,12 @@ def train(
     return run
 
 
+@pytest.fixture
+def evaluate(capfd: pytest.CaptureFixture[str]) -> Evaluate:
+    """Run `python -m lyricgen.evaluate` in this process."""
+    return functools.partial(run_main, evaluate_command.main, capfd)
+
+
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Train:
     """Train each command line once for all tests; tests must not change its run."""
@@ -261,6 +269,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Train:
         return TrainingResult(status, out.getvalue(), err.getvalue(), directory)
 
     return run
+
+
+def directory_of(trained: Train, *overrides: str) -> Path:
+    """Return the directory of a tiny run, which tests must not change."""
+    done = trained(*TINY, *overrides)
+    assert done.directory is not None, done.err
+    return done.directory
 
 
 def copy_run(run: TrainingResult, outputs: str = "outputs") -> TrainingResult:

@@ -137,7 +137,7 @@ def _score_splits(options: Namespace, paths: list[Path], _: object) -> dict[str,
     from lyricgen.evaluation.ensembles import join_checkpoints
     from lyricgen.evaluation.scores import check_left_to_right, open_checkpoints, score_splits
     from lyricgen.evaluation.tables import plain_scores, print_scores
-    from lyricgen.evaluation.with_memory import divide_by_memory, score_with_memory
+    from lyricgen.evaluation.with_memory import score_with_memory, separate_with_memory
 
     evaluated = open_checkpoints(paths)
     splits = evaluated[0].choose_splits(options.split)
@@ -147,7 +147,7 @@ def _score_splits(options: Namespace, paths: list[Path], _: object) -> dict[str,
     if options.together:
         evaluated.append(join_checkpoints(evaluated))
     numbers = {"resamples": options.resamples, "seed": options.seed}
-    fixed, remembering = divide_by_memory(evaluated, options.recall)
+    fixed, remembering = separate_with_memory(evaluated, options.recall)
     if options.dynamic:
         further.insert(0, score_dynamically(fixed, remembering, splits, **numbers))
     with_memory = score_with_memory(remembering, splits, further, **numbers)

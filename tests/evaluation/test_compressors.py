@@ -4,35 +4,18 @@ import json
 import math
 import random
 import sys
-from collections.abc import Callable
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pyppmd
 import pytest
 
-from lyricgen.evaluate import main
 from lyricgen.evaluation import compressors
 from lyricgen.evaluation.compressors import ORDERS, compress_splits, compressed_loss, memory_size
 from lyricgen.evaluation.scores import CheckpointWithText, open_checkpoints
-from tests.conftest import TINY, CommandOutput, Train, messages, refusal, run_main
+from tests.conftest import Evaluate, Train, directory_of, messages, refusal
 
-Evaluate = Callable[..., CommandOutput]
 LINES = ("data=dino", "data.batch_size=4")
 WHOLE = ("model=ngram", "data.max_chars=null")  # the whole text, without training
-
-
-@pytest.fixture
-def evaluate(capfd: pytest.CaptureFixture[str]) -> Evaluate:
-    """Run `python -m lyricgen.evaluate` in this process."""
-    return partial(run_main, main, capfd)
-
-
-def directory_of(trained: Train, *overrides: str) -> Path:
-    done = trained(*TINY, *overrides)
-    assert done.directory is not None, done.err
-    return done.directory
 
 
 def opened(trained: Train, *overrides: str) -> CheckpointWithText:

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from lyricgen.data.options import RecallOptions
 from lyricgen.data.splits import Split
-from lyricgen.evaluate import main
 from lyricgen.evaluation import dynamic, learner
 from lyricgen.evaluation.dynamic import RATES
 from lyricgen.evaluation.learner import STEPS, Learner, Segments
@@ -24,11 +23,10 @@ from lyricgen.models.memory_model import MemoryModel, add_memory, without_memory
 from lyricgen.models.network import LanguageModel
 from lyricgen.models.scoring import position_nats
 from lyricgen.settings import group_settings
-from tests.conftest import TINY, CommandOutput, Train, messages, refusal, run_main
+from tests.conftest import TINY, Evaluate, Train, messages, refusal
 from tests.helpers import checkpoints, hybrid_models
 from tests.helpers.hybrid_models import random_ids
 
-Evaluate = Callable[..., CommandOutput]
 V = len(checkpoints.VOCABULARY)
 MODELS: dict[str, Callable[..., Any]] = {
     "lstm": checkpoints.model_of,
@@ -37,12 +35,6 @@ MODELS: dict[str, Callable[..., Any]] = {
     "product": partial(hybrid_models.model_of, combination="product"),
     "short_list": partial(hybrid_models.model_of, short_list=4),
 }
-
-
-@pytest.fixture
-def evaluate(capfd: pytest.CaptureFixture[str]) -> Evaluate:
-    """Run `python -m lyricgen.evaluate` in this process."""
-    return partial(run_main, main, capfd)
 
 
 def split_of(layout: str, length: int, seed: int = 0) -> Split:

@@ -2,9 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +14,12 @@ import torch
 from lyricgen import export
 from lyricgen.data import samplers
 from lyricgen.data.batch import IGNORED
-from lyricgen.evaluate import main
 from lyricgen.evaluation.intervals import Series, SplitText, row, utf8_sizes
 from lyricgen.evaluation.scores import open_checkpoints
 from lyricgen.models.scoring import read_split
-from tests.conftest import ROOT, TINY, CommandOutput, Train, copy_run, messages, refusal, run_main
+from tests.conftest import ROOT, TINY, Evaluate, Train, copy_run, messages, refusal, run_main
 
-Evaluate = Callable[..., CommandOutput]
 LINES = ("data=dino", "data.batch_size=4")
-
-
-@pytest.fixture
-def evaluate(capfd: pytest.CaptureFixture[str]) -> Evaluate:
-    """Run `python -m lyricgen.evaluate` in this process."""
-    return partial(run_main, main, capfd)
 
 
 @dataclass(frozen=True)

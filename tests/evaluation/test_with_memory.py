@@ -1,8 +1,6 @@
 """Figures with a memory: causal, fitted on the validation split, in tables of their own."""
 
 import json
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +11,12 @@ import torch.nn.functional as F
 
 import lyricgen
 from lyricgen.data.splits import Split
-from lyricgen.evaluate import main
 from lyricgen.evaluation.intervals import Estimate, Series, SplitText, row
 from lyricgen.evaluation.scores import CheckpointWithText, open_checkpoints
-from lyricgen.evaluation.with_memory import divide_by_memory, score_with_memory
+from lyricgen.evaluation.with_memory import score_with_memory, separate_with_memory
 from lyricgen.generation.remembering import remember
 from lyricgen.models.scoring import split_nats
-from tests.conftest import TINY, CommandOutput, Train, run_main
-
-Evaluate = Callable[..., CommandOutput]
+from tests.conftest import TINY, Evaluate, Train, directory_of
 
 
 def row_of_series(series: Series, opened: CheckpointWithText, *, lines: bool) -> Estimate:
@@ -37,18 +32,6 @@ RUNS: dict[str, tuple[str, ...]] = {
     "hybrid": ("model=hybrid",),
     "n-grams": ("model=ngram", "data.max_chars=3000"),
 }
-
-
-@pytest.fixture
-def evaluate(capfd: pytest.CaptureFixture[str]) -> Evaluate:
-    """Run `python -m lyricgen.evaluate` in this process."""
-    return partial(run_main, main, capfd)
-
-
-def directory_of(trained: Train, *overrides: str) -> Path:
-    done = trained(*TINY, *overrides)
-    assert done.directory is not None, done.err
-    return done.directory
 
 
 @pytest.mark.parametrize("kind", RUNS)
@@ -132,7 +115,7 @@ def test_lines_that_remember_each_other_are_drawn_in_blocks(trained: Train) -> N
     [opened] = open_checkpoints([directory_of(trained, *RUNS["names"])])
     found = {}
     for scope in ("split", "line"):
-        _, remembering = divide_by_memory([opened], {"scope": scope})
+        _, remembering = separate_with_memory([opened], {"scope": scope})
         [row] = score_with_memory(remembering, ["train"], [], resamples=300, seed=1)["train"]
         alone = row_of_series(Series("", "checkpoint", row.nats), opened, lines=scope == "line")
         assert row.loss == alone

@@ -24,7 +24,7 @@ Numbers: TypeAlias = npt.NDArray[np.integer[Any]]
 Places: TypeAlias = npt.NDArray[np.int32]
 
 
-def divide(ids: Ids, scope: Scope, vocabulary_size: int, newline: int) -> Numbers:
+def number_parts(ids: Ids, scope: Scope, vocabulary_size: int, newline: int) -> Numbers:
     """Number the parts of a text that a reader remembers by themselves, (N,).
 
     Args:

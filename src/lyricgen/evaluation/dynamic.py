@@ -38,8 +38,8 @@ def score_dynamically(
 
     Args:
         fixed: checkpoints of one text, without memories.
-        remembering: checkpoints of `divide_by_memory`. Their memories are fitted to the networks
-            that learn, also memories that were trained.
+        remembering: checkpoints of `separate_with_memory`. Their memories are fitted to the
+            networks that learn, also memories that were trained.
         splits: names of the splits; the training split is left out.
         resamples: as in `intervals.row`.
         seed: as in `intervals.row`.

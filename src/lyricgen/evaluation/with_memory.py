@@ -1,20 +1,23 @@
-"""Checkpoints with a memory, whose figures stand apart from those of models with fixed weights."""
+"""Scores of checkpoints with a memory.
+
+They have tables of their own, because they learn from the text that they are scored on.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from lyricgen.evaluation.intervals import KindWithMemory, RowWithMemory, Series, SplitText, row
 from lyricgen.evaluation.scores import CheckpointWithText
 from lyricgen.generation.remembering import check_own_memory, remember
-from lyricgen.models.memory_model import is_memory, without_memory
+from lyricgen.models.memory_model import MemoryModel, is_memory, without_memory
 from lyricgen.models.scoring import split_nats
 
 
-def divide_by_memory(
+def separate_with_memory(
     checkpoints: Sequence[CheckpointWithText], memory: Mapping[str, Any] | None
 ) -> tuple[list[CheckpointWithText], list[CheckpointWithText]]:
-    """Divide checkpoints into models with fixed weights and models with a memory.
+    """Separate models with fixed weights from models with a memory.
 
     A checkpoint that was trained with a memory is among both: without its memory, too.
 
@@ -63,9 +66,7 @@ def score_with_memory(
     """
     found: dict[str, list[RowWithMemory]] = {split: [] for split in splits}
     for each in checkpoints:
-        network = each.model.network
-        if not is_memory(network):
-            continue
+        network = cast(MemoryModel, each.model.network)
         recall = network.architecture.recall
         origin = "trained" if network.reads_hidden else "fitted on val"
         for name, of_split in found.items():

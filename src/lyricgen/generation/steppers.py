@@ -18,7 +18,7 @@ from lyricgen.models.ensemble import EnsembleModel, is_ensemble
 from lyricgen.models.hybrid_building import is_hybrid
 from lyricgen.models.memory import Recalled
 from lyricgen.models.memory_model import MemoryModel, is_memory
-from lyricgen.models.model import NextModel, at_least_float32
+from lyricgen.models.model import NextModel
 from lyricgen.models.network import LanguageModel
 
 
@@ -99,8 +99,7 @@ class MemoryStepper:
         none = (found < 0) | (characters >= self._model.vocabulary_size)
         after = characters.masked_fill(none, MISSING).transpose(1, 2)
         recalled = Recalled(self._find_recent(), after)
-        logits = at_least_float32(self._inner.logits).log_softmax(-1)
-        self.logits = self._model.memory.mix(logits, recalled, self._find_hidden())
+        self.logits = self._model.memory.mix(self._inner.logits, recalled, self._find_hidden())
 
     def _find_recent(self) -> Tensor:
         """Find the newest characters of the text or its part, (B, W) or fewer."""

@@ -204,7 +204,7 @@ def _rebuild_parts(
 
 
 def _check_weights(wanted: Mapping[str, Tensor], found: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Copy weights whose names and shapes are those of `wanted`, and whose numbers are finite."""
+    """Copy weights; raise a UserError unless they fit `wanted` and their numbers are finite."""
     expected, present = (
         {name: "x".join(map(str, tensor.shape)) for name, tensor in named.items()}
         for named in (wanted, found)

@@ -21,7 +21,7 @@ from typing_extensions import TypeIs, override
 
 from lyricgen.models.architectures import EnsembleArchitecture
 from lyricgen.models.cells.cell import State
-from lyricgen.models.model import Model, NextModel
+from lyricgen.models.model import Model, NextModel, safe_log
 
 MOST_LOGITS = 2**24  # most logits of the rows that `score_next` reads at a time
 
@@ -73,15 +73,7 @@ class EnsembleModel(NextModel):
 
     @override
     def forward(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """Predict the character after each input.
-
-        Args:
-            inputs: (B, T) int64 character ids, V for the start of a line.
-            state: after earlier characters; None at the start of a stream.
-
-        Returns:
-            Log-probabilities, (B, T, V), and the state after the last character.
-        """
+        """Predict the character after each input; `NextModel` explains arguments and result."""
         logits, state = self.read_members(inputs, state)
         return self.combine(logits), state
 
@@ -111,14 +103,14 @@ class EnsembleModel(NextModel):
         return ids if table is None else table.to(ids.device)[ids.long()]
 
     def restrict(self, logits: Sequence[Tensor]) -> list[Tensor]:
-        """Take those of the ensemble's characters, (…, V) on its device, from logits, (…, V_i)."""
+        """Select the ensemble's characters, (…, V), in the logits of each member, (…, V_i)."""
         first = next(self.parameters(), torch.empty(0, dtype=torch.float64))  # n-grams have none
-        kind = torch.promote_types(first.dtype, torch.float32)
+        dtype = torch.promote_types(first.dtype, torch.float32)
         known = (
             part if ids is None else part.index_select(-1, ids[:-1].to(part.device))
             for ids, part in zip(self._ids, logits, strict=True)
         )
-        return [part.to(first.device, kind) for part in known]
+        return [part.to(first.device, dtype) for part in known]
 
     def combine(self, logits: Sequence[Tensor]) -> Tensor:
         """Compute log-probabilities, (…, V), from the logits of the members, (…, V_i) each."""
@@ -129,8 +121,7 @@ class EnsembleModel(NextModel):
         average = cast(Tensor, total)
         if geometric:
             return average.log_softmax(-1)
-        # no probability is rounded to zero
-        return average.clamp_(min=torch.finfo(average.dtype).tiny).log_()
+        return safe_log(average)
 
 
 def is_ensemble(model: Model) -> TypeIs[EnsembleModel]:

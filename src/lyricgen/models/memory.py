@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lyricgen.data.options import RecallOptions
-from lyricgen.models.model import at_least_float32
+from lyricgen.models.model import at_least_float32, safe_log
 
 MOST = 12.0  # ln D is at most this, and at least minus this
 STEPS = 100  # of the fit
@@ -70,22 +70,20 @@ class Memory(nn.Module):
         if hidden_size is not None:
             self.on_hidden = nn.Parameter(torch.zeros(len(lengths), hidden_size))
 
-    def mix(
-        self, log_probabilities: Tensor, recalled: Recalled, hidden: Tensor | None = None
-    ) -> Tensor:
+    def mix(self, logits: Tensor, recalled: Recalled, hidden: Tensor | None = None) -> Tensor:
         """Raise the probabilities of recalled characters.
 
         Args:
-            log_probabilities: (M, V) of the model.
+            logits: (M, V) of the model.
             recalled: characters that are recalled at each position.
             hidden: (M, H) hidden states, if there is a B.
 
         Returns:
             Log-probabilities, (M, V).
         """
-        kind, size = log_probabilities.dtype, log_probabilities.shape[1]
-        counts = self._count(recalled, size, kind)  # (M, 2, K)
-        passed = self._pass(counts, self._lean(hidden), self.on_counts)  # (M, K)
+        probabilities = at_least_float32(logits).softmax(-1)
+        counts = self._count(recalled, logits.shape[1], probabilities.dtype)  # (M, 2, K)
+        passed = self._pass(counts, self._base_trust(hidden), self.on_counts)  # (M, K)
         # what passes through all longer contexts
         longer = F.pad(passed, (0, 1), value=1.0).flip(1).cumprod(1).flip(1)  # (M, K + 1)
         shares = longer[:, 1:] * (1 - passed) / counts[:, 0].clamp(min=1)
@@ -93,28 +91,28 @@ class Memory(nn.Module):
         characters = torch.cat(by_context, dim=1)  # (M, …)
         each = [shares[:, k, None].expand_as(one) for k, one in enumerate(by_context)]
         added = torch.cat(each, dim=1) * (characters >= 0)
-        mixed = log_probabilities.exp() * longer[:, :1]
-        return _log(mixed.scatter_add(1, characters.clamp(min=0).long(), added))
+        mixed = probabilities * longer[:, :1]
+        return safe_log(mixed.scatter_add(1, characters.clamp(min=0).long(), added))
 
-    def passed(self, recalled: Recalled, size: int, hidden: Tensor | None = None) -> Tensor:
+    def model_weight(self, recalled: Recalled, size: int, hidden: Tensor | None = None) -> Tensor:
         """Compute the weight of the model in a prediction, (M,); `mix` explains the arguments."""
         counts = self._count(recalled, size, torch.float32)
-        return self._pass(counts, self._lean(hidden), self.on_counts).prod(-1)
+        return self._pass(counts, self._base_trust(hidden), self.on_counts).prod(-1)
 
     def _by_context(self, recalled: Recalled) -> list[Tensor]:
         """List the characters recalled after each context, (M, most)."""
         after = list(recalled.after.unbind(1))
         return [recalled.recent, *after] if self._options.recent else after
 
-    def _count(self, recalled: Recalled, size: int, kind: torch.dtype) -> Tensor:
+    def _count(self, recalled: Recalled, size: int, dtype: torch.dtype) -> Tensor:
         """Count all and the distinct characters that are recalled, (M, 2, K)."""
-        counts = count_characters(recalled.after, kind)
+        counts = count_characters(recalled.after, dtype)
         if not self._options.recent:
             return counts
         known = recalled.recent >= 0
         seen = torch.zeros(len(known), size, device=known.device)
         seen.scatter_add_(1, recalled.recent.clamp(min=0).long(), known.to(seen))
-        recent = torch.stack([known.sum(-1), (seen > 0).sum(-1)], dim=1).to(kind)
+        recent = torch.stack([known.sum(-1), (seen > 0).sum(-1)], dim=1).to(dtype)
         return torch.cat([recent[..., None], counts], dim=2)
 
     def nats(self, nats: Tensor, counts: Tensor, hidden: Tensor | None = None) -> Tensor:
@@ -125,36 +123,38 @@ class Memory(nn.Module):
             counts: (M, 3, K) from `count_recalled`.
             hidden: (M, H) hidden states, if there is a B.
         """
-        return self.nats_with(nats, counts, self._lean(hidden), self.on_counts)
+        return self.nats_with(nats, counts, self._base_trust(hidden), self.on_counts)
 
-    def nats_with(self, nats: Tensor, counts: Tensor, lean: Tensor, on_counts: Tensor) -> Tensor:
-        """Compute the same as `nats`, with `lean` for a + B h, (K,) or (M, K), and another A."""
+    def nats_with(
+        self, nats: Tensor, counts: Tensor, base_trust: Tensor, on_counts: Tensor
+    ) -> Tensor:
+        """Compute the same as `nats`, with another a + B h, (K,) or (M, K), and another A."""
         numbers = counts.to(nats.dtype)
-        passed = self._pass(numbers[:, 1:], lean, on_counts)  # (M, K)
+        passed = self._pass(numbers[:, 1:], base_trust, on_counts)  # (M, K)
         direct = (1 - passed) * numbers[:, 0] / numbers[:, 1].clamp(min=1)
         probability = (-nats).exp()
         for share, more in zip(passed.unbind(1), direct.unbind(1), strict=True):
             probability = share * probability + more
-        return -_log(probability)
+        return -safe_log(probability)
 
-    def _lean(self, hidden: Tensor | None) -> Tensor:
+    def _base_trust(self, hidden: Tensor | None) -> Tensor:
         """Compute a + B h, (M, K), or a, (K,)."""
         if self.on_hidden is None or hidden is None:
             return self.bias
         return F.linear(hidden, self.on_hidden, self.bias)
 
-    def _pass(self, counts: Tensor, lean: Tensor, on_counts: Tensor) -> Tensor:
+    def _pass(self, counts: Tensor, base_trust: Tensor, on_counts: Tensor) -> Tensor:
         """Compute the share that each context passes on to the next shorter one, (M, K).
 
         Args:
             counts: (M, 2, K) n and u of each context.
-            lean: a + B h.
+            base_trust: a + B h.
             on_counts: A.
         """
         number, distinct = counts.unbind(1)
         shares = number / (number + distinct).clamp(min=1)
         features = torch.cat([shares, distinct / self._most.to(distinct)], dim=1)
-        trust = torch.addmm(lean.to(features), features, on_counts.to(features).T)  # ln D
+        trust = torch.addmm(base_trust.to(features), features, on_counts.to(features).T)  # ln D
         trust = at_least_float32(trust).clamp(-MOST, MOST)
         odds = trust + distinct.clamp(min=1).log() - number.clamp(min=1).log()
         return torch.where(number > 0, odds.sigmoid(), 1.0)
@@ -179,11 +179,6 @@ class Memory(nn.Module):
         optimizer.step(loss)  # type: ignore[no-untyped-call]
         for parameter, value in zip(parameters, values, strict=True):
             parameter.data.copy_(value)
-
-
-def _log(probabilities: Tensor) -> Tensor:
-    """Compute logarithms; no probability is rounded to zero."""
-    return probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny).log()
 
 
 def count_characters(recalled: Tensor, dtype: torch.dtype) -> Tensor:

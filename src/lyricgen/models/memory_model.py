@@ -21,7 +21,7 @@ from lyricgen.data.recall import (
     Numbers,
     Recollection,
     count_recalled,
-    divide,
+    number_parts,
     recall,
 )
 from lyricgen.data.splits import Split
@@ -31,7 +31,7 @@ from lyricgen.models.architectures import MemoryArchitecture
 from lyricgen.models.cells.cell import State
 from lyricgen.models.hybrid import HybridModel
 from lyricgen.models.memory import Memory, Recalled
-from lyricgen.models.model import Model, NextModel, at_least_float32, compute_nats
+from lyricgen.models.model import Model, NextModel, compute_nats
 
 
 class MemoryModel(NextModel):
@@ -94,12 +94,12 @@ class MemoryModel(NextModel):
     @override
     def forward(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Predict the character after each input; `NextModel` explains arguments and result."""
-        before, history = self._divide(inputs, state)
+        before, history = self._split_state(inputs, state)
         logits, hidden, after = self._read(inputs, before)
         recalled, history = self._recall_after(history, inputs)
         return self._mix_steps(logits, recalled, hidden), (*after, history)
 
-    def _divide(self, inputs: Tensor, state: State | None) -> tuple[State | None, Tensor]:
+    def _split_state(self, inputs: Tensor, state: State | None) -> tuple[State | None, Tensor]:
         """Divide a state into that of the model, and the characters read, (1, B, L)."""
         return (None, inputs[None, :, :0]) if state is None else (state[:-1], state[-1])
 
@@ -120,14 +120,13 @@ class MemoryModel(NextModel):
         return recalled, read[None, :, -most:]
 
     def _mix_steps(self, logits: Tensor, recalled: Recalled, hidden: Tensor | None) -> Tensor:
-        log_probabilities = at_least_float32(logits).log_softmax(-1).flatten(0, 1)
         read = None if hidden is None else hidden.flatten(0, 1)
-        return self.memory.mix(log_probabilities, recalled, read).view_as(logits)
+        return self.memory.mix(logits.flatten(0, 1), recalled, read).view_as(logits)
 
     def longest_part(self, split: Split) -> int:
         """Count the characters of the longest part of a split that is remembered by itself."""
         ids, chosen = split.sound_ids.numpy(), self.architecture.recall
-        parts = divide(ids, chosen.scope, self.vocabulary_size, self.architecture.newline)
+        parts = number_parts(ids, chosen.scope, self.vocabulary_size, self.architecture.newline)
         return int(np.bincount(parts[ids < self.vocabulary_size]).max())
 
     @override
@@ -142,7 +141,7 @@ class MemoryModel(NextModel):
     def _count(self, ids: Ids, blocks: Numbers | None = None, begin: int = 0) -> Recollection:
         """Count what is recalled in a text, (N,), or in each of its blocks by itself."""
         chosen, size = self.architecture.recall, self.vocabulary_size
-        parts = divide(ids, chosen.scope, size, self.architecture.newline)
+        parts = number_parts(ids, chosen.scope, size, self.architecture.newline)
         if blocks is None:
             return Recollection(count_recalled(ids, parts, size, chosen), begin)
         order = np.argsort(blocks, kind="stable")  # the characters of a block stand together
@@ -157,7 +156,7 @@ class MemoryModel(NextModel):
         ids = F.pad(read.cpu(), (0, 1)).numpy()
         chosen, size = self.architecture.recall, self.vocabulary_size
         newline, flat = self.architecture.newline, ids.ravel()
-        of_rows = [divide(row, chosen.scope, size, newline) for row in ids]
+        of_rows = [number_parts(row, chosen.scope, size, newline) for row in ids]
         parts = np.concatenate([part * rows + row for row, part in enumerate(of_rows)])
         found = np.array([list(one) for one in recall(flat, parts, size, chosen)])  # (K, J, …)
         after = np.moveaxis(found.reshape(*found.shape[:2], rows, length + 1), (0, 1), (2, 3))
@@ -207,17 +206,18 @@ class MemoryModel(NextModel):
     def predict_parts(
         self, batch: Batch, state: State | None
     ) -> tuple[Tensor, dict[str, Tensor], State]:
-        before, history = self._divide(batch.inputs, state)
+        before, history = self._split_state(batch.inputs, state)
         logits, parts, after = self.inner.predict_parts(batch, before)
         hidden = None
         if self.reads_hidden:
             logits, hidden, after = self._read(batch.inputs, before)
         recalled, history = self._recall_after(history, batch.inputs)
         read = None if hidden is None else hidden.flatten(0, 1)
-        passed = self.memory.passed(recalled, self.vocabulary_size, read).view(batch.inputs.shape)
-        parts = {name: weight * passed for name, weight in parts.items()} or {"model": passed}
+        weight = self.memory.model_weight(recalled, self.vocabulary_size, read)
+        weight = weight.view(batch.inputs.shape)
+        parts = {name: part * weight for name, part in parts.items()} or {"model": weight}
         mixed = self._mix_steps(logits, recalled, hidden)
-        return mixed, parts | {"memory": 1 - passed}, (*after, history)
+        return mixed, parts | {"memory": 1 - weight}, (*after, history)
 
 
 def _counts_of(batch: Batch) -> Tensor:

@@ -203,6 +203,11 @@ def at_least_float32(logits: Tensor) -> Tensor:
     return logits if logits.dtype.itemsize > 2 else logits.float()
 
 
+def safe_log(probabilities: Tensor) -> Tensor:
+    """Compute finite logarithms; zero counts as the smallest normal number."""
+    return probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny).log()
+
+
 def write_to_positions(nats: Tensor, batch: Batch, room: Tensor) -> None:
     """Write the nats of a batch, (B, T), to the positions of its targets in `room`.
 

@@ -250,7 +250,7 @@ def copy_weights(source: TrainedModel, model: Model, vocabulary: Vocabulary) -> 
 
 
 def _copy_weighing(source: Model, model: Model) -> None:
-    """Copy the layers that weigh n-grams or a memory, if those of both models are alike."""
+    """Copy the layers that weigh n-grams or a memory, if both models have the same ones."""
     given, whole = without_memory(source), without_memory(model)
     if isinstance(given, HybridModel) and isinstance(whole, HybridModel):
         parts = [(one.ngram_order, one.architecture.combination) for one in (given, whole)]
