@@ -18,8 +18,8 @@
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 2
 
-all="cells kernels samplers lines lines_carried precisions models product memory trainers"
-all="$all fill ngram stop sweep speed"
+all="cells kernels samplers lines lines_carried precisions models mixture product memory"
+all="$all trainers fill ngram stop default sweep speed"
 accelerator=gpu minutes=8 at_once=$((($(nproc) + 1) / 2)) parts=""
 while [ $# -gt 0 ]; do
     case $1 in
@@ -161,7 +161,11 @@ precisions() { train precisions trainer.precision=32-true,16-mixed,bf16-mixed,bf
 models() {
     train models model=recurrent,hybrid optimizer=adamw,muon callbacks.average.enabled=true
 }
-product() { train product model=hybrid model.combination=product model.short_list=null,20; }
+mixture() { train mixture model=hybrid trainer.precision=32-true,bf16-mixed,bf16-true,64-true; }
+product() {
+    train product model=hybrid model.combination=product model.short_list=20 \
+        trainer.precision=32-true,bf16-mixed,bf16-true,64-true
+}
 memory() { train memory model=hybrid model.combination=mixture,product memory=cache; }
 trainers() { train trainers trainer=gpu,ddp trainer.devices=1; }
 fill() { train fill objective=fill; }
@@ -171,33 +175,41 @@ ngram() {
 }
 
 # Stop a run that draws at random by SIGTERM and resume it; it must equal an undisturbed run.
-stop() {
-    # shellcheck disable=SC2086
-    set -- -m lyricgen.train $small layers=2 depth.dropout=0.2 model.dropout=0.3 \
-        model.embedding_dropout=0.1 model.weight_drop=0.1 model.noise=0.1 scheduler=cosine \
-        trainer.max_epochs=12 callbacks.early_stopping=false trainer.accelerator=$accelerator
-    local run=$work/stop/stopped process status
-    call stop "$@" "hydra.run.dir=$work/stop/whole"
+# resume PART OVERRIDE ...
+resume() {
+    local part=$1
+    shift
+    set -- -m lyricgen.train trainer.max_epochs=12 callbacks.early_stopping=false \
+        trainer.deterministic=true trainer.accelerator=$accelerator "$@"
+    local run=$work/$part/stopped process status
+    call "$part" "$@" "hydra.run.dir=$work/$part/whole"
     # not by `timeout`, which would send the signal twice
-    python3 "$@" "hydra.run.dir=$run" >>"$work/log/stop" 2>&1 &
+    python3 "$@" "hydra.run.dir=$run" >>"$work/log/$part" 2>&1 &
     process=$!
     while [ ! -f "$run/metrics.csv" ] || [ "$(wc -l <"$run/metrics.csv")" -lt 3 ]; do
         kill -0 $process && [ $SECONDS -lt $((minutes * 60)) ] || break
         sleep 0.05
-    done 2>>"$work/log/stop"
-    kill -TERM $process 2>>"$work/log/stop"
-    (sleep 60 && kill -KILL $process) >>"$work/log/stop" 2>&1 &
+    done 2>>"$work/log/$part"
+    kill -TERM $process 2>>"$work/log/$part"
+    (sleep 60 && kill -KILL $process) >>"$work/log/$part" 2>&1 &
     wait $process
     status=$?
-    kill $! 2>>"$work/log/stop"
-    call stop -m lyricgen.train "resume=$run"
-    if call stop -m lyricgen.generate "$run" --length 20 --count 64; then
-        row stop "generate RUN --length 20 --count 64" ok "on the CPU, as the command always does"
+    kill $! 2>>"$work/log/$part"
+    call "$part" -m lyricgen.train "resume=$run"
+    if call "$part" -m lyricgen.generate "$run" --length 20 --count 64; then
+        row "$part" "generate RUN --length 20 --count 64" ok "on the CPU, as the command always does"
     else
-        row stop "generate RUN --length 20 --count 64" failed "$(tail -n 1 "$work/log/stop")"
+        row "$part" "generate RUN --length 20 --count 64" failed "$(tail -n 1 "$work/log/$part")"
     fi
-    judge stop stopped "$work/stop" --status $status
+    judge "$part" stopped "$work/$part" --status $status
 }
+
+stop() {
+    # shellcheck disable=SC2086
+    resume stop ${small/trainer.max_epochs=2/} layers=2 depth.dropout=0.2 model.dropout=0.3 \
+        model.embedding_dropout=0.1 model.weight_drop=0.1 model.noise=0.1 scheduler=cosine
+}
+default() { resume default callbacks.samples=false; }  # sizes and all as users get them
 
 # Four jobs, each in a process of its own.
 sweep() {

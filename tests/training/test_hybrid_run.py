@@ -53,8 +53,9 @@ def test_a_diverging_network_leaves_the_n_gram(train: Train, combination: str) -
     [
         ("callbacks.average.enabled=true",),
         ("data=dino", "cell=gru", "layers=2", "model.combination=product"),
-        ("model.short_list=10",),
+        ("model.short_list=10", "trainer.deterministic=true"),
         ("data=dino", "model.short_list=10", "model.combination=product"),
+        ("data=dino", "model.combination=product", "trainer.deterministic=true"),
     ],
 )
 def test_a_stopped_run_continues_exactly(

@@ -1,7 +1,8 @@
-"""How much does a memory cost? python scripts/memory_cost.py RUN [--rounds 5].
+"""What do n-grams and a memory cost? python scripts/costs.py RUN [--rounds 5].
 
-RUN is a run of model=hybrid whose text is at hand. The times are ratios with and without a memory,
-side by side in one process, medians over the rounds.
+RUN is a run of model=hybrid whose text is at hand. The whole model is compared with its network
+alone, and the whole model with a memory with that without one. The times are measured in turn in
+one process, and the ratios are those of the medians over the rounds.
 """
 
 import argparse
@@ -18,9 +19,9 @@ from lyricgen.data.samplers import StreamSampler
 from lyricgen.evaluation.scores import open_checkpoints
 from lyricgen.generation.remembering import remember
 from lyricgen.generation.texts import generate_texts
-from lyricgen.models.hybrid import HybridModel
 from lyricgen.models.hybrid_building import build_hybrid
 from lyricgen.models.memory_model import MemoryModel, add_memory
+from lyricgen.models.model import Model
 from lyricgen.models.scoring import split_nats
 from lyricgen.training.options import parse
 
@@ -68,27 +69,27 @@ def main() -> None:
     )
     batch = next(iter(loader))
 
-    def step(of: HybridModel | MemoryModel) -> None:
+    def step(of: Model) -> None:
         of.loss(batch, None, 0.0)[0].backward()
 
-    names = {
-        f"a training step of {options.data.batch_size} x {options.data.num_steps} characters": (
-            partial(step, trained), partial(step, memory.train()),
-        ),
-        "scoring the test split": tuple(
-            lambda each=each: split_nats(each, splits["test"], "scoring") for each in (plain, model)
-        ),
-    }  # fmt: skip
+    batches = f"{options.data.batch_size} x {options.data.num_steps}"
+    models = (plain.member("network"), plain, model)
+    works: dict[str, list[Callable[[], object]]] = {
+        f"a training step of {batches} characters": [
+            partial(step, each) for each in (trained.network, trained, memory.train())
+        ],
+        "scoring the test split": [
+            partial(split_nats, each, splits["test"], "scoring") for each in models
+        ],
+    }
     for texts, length in ((1, 500), (256, 100)):
-        names[f"writing {texts} texts of {length} characters"] = tuple(
-            lambda each=each, texts=texts, length=length: generate_texts(
-                each, [""], count=texts, length=length
-            )
-            for each in (plain, model)
-        )
-    for name, works in names.items():
-        without, with_memory = measure(*works, rounds=arguments.rounds)
-        print(f"{name}: {with_memory / without:.2f} times the time without")
+        works[f"writing {texts} x {length} characters"] = [
+            partial(generate_texts, each, [""], count=texts, length=length) for each in models
+        ]
+    for name, of_models in works.items():
+        network, whole, with_memory = measure(*of_models, rounds=arguments.rounds)
+        print(f"{name}: the whole model {whole / network:.2f} times the time of its network, with "
+              f"memory {with_memory / whole:.2f} times that of the whole")  # fmt: skip
 
 
 if __name__ == "__main__":
