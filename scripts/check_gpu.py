@@ -1,6 +1,7 @@
 """Judgement of the runs of check_gpu.sh, which calls this script; it writes rows of a table."""
 
 import argparse
+import csv
 import json
 import math
 import sys
@@ -104,7 +105,7 @@ def check_jobs(directory: Path, accelerator: str, common: str) -> Iterator[Row]:
             yield Row(f"train {name}", "cannot" if cannot else "failed", reason[:150])
             continue
         reference = references.get(0 if len(references) == 1 else number)
-        yield attempt(f"train {name}", compare_perplexities, summary, reference)
+        yield attempt(f"train {name}", compare_perplexities, run, reference)
         resumed = jobs(directory / "resumed").get(number)
         yield attempt(f"resume {name}", compare_runs, run, resumed)
         best = run / "checkpoints" / "best.ckpt"
@@ -131,13 +132,21 @@ def read_summary(run: Path) -> dict[str, Any]:
     return json.loads((run / "summary.json").read_text("utf-8"))
 
 
-def compare_perplexities(summary: dict[str, Any], cpu: Path | None) -> tuple[bool, str]:
-    """Compare the perplexity of a run with that of the same run on the CPU."""
+def read_last(run: Path, name: str) -> float:
+    """Read the last value of a column of metrics.csv."""
+    with (run / "metrics.csv").open(encoding="utf-8") as stream:
+        return float([row[name] for row in csv.DictReader(stream)][-1])
+
+
+def compare_perplexities(run: Path, cpu: Path | None) -> tuple[bool, str]:
+    """Compare the last perplexity of a run with that of the same run on the CPU.
+
+    The best one may be from before the first step.
+    """
     if cpu is None:
         return False, "there is no run on the CPU to compare with"
-    reference = read_summary(cpu)
-    key = f"val/{perplexity_name(summary)}"
-    one, other = summary[key], reference[key]
+    summary = read_summary(run)
+    one, other = (read_last(each, f"val/{perplexity_name(summary)}") for each in (run, cpu))
     difference = abs(one / other - 1)
     trainer = summary["options"]["trainer"]
     tf32 = trainer["float32_matmul_precision"] == "high"
