@@ -59,6 +59,7 @@ fi
 
 work=$(mktemp -d)
 out=${OUT:-$work}
+mkdir -p "$out"
 mkdir -p "$work/rows" "$work/log" "$work/site/lyricgen-0.dist-info"
 # Where lyricgen is not installed, its code is used from here, with a version that says so.
 printf 'Metadata-Version: 2.1\nName: lyricgen\nVersion: 0\n' \
