@@ -1,5 +1,6 @@
 """The jobs of a sweep that varies only the seed, as one model."""
 
+import csv
 import json
 import re
 
@@ -21,11 +22,18 @@ def test_jobs_of_several_seeds_as_one_model(
     figures = json.loads(printed.out)
     assert found["combination"] == figures["ensemble"]["combination"]
     assert found["weights"] == list(figures["ensemble"]["weights"].values())
-    shown = re.search(
-        r"the 3 jobs as one model .*: val perplexity (\S+), test perplexity (\S+)", done.out
-    )
-    assert shown is not None
-    for split, printed_figure in zip(("val", "test"), shown.groups(), strict=True):
+    report = (sweep / "report/report.csv").read_text(encoding="utf-8")
+    jobs_row, joined = csv.DictReader(report.splitlines())
+    average = found["combination"]
+    assert joined["verdict"] == f"{average} ensemble"
+    assert (joined["rank"], joined["n"], joined["incomplete"]) == ("", "3", "")
+    assert jobs_row["rank"] == "1"
+    shown = re.search(rf" (\S+) +3 +{average} ensemble +(\S+)", done.out)
+    assert shown is not None, done.out
+    for split, column, printed_figure in zip(
+        ("val", "test"), ("mean", "test_perplexity"), shown.groups(), strict=True
+    ):
+        assert float(joined[column]) == found[f"{split}/perplexity"]
         [row] = [one for one in figures["parts"][split]["models"] if one["kind"] == "ensemble"]
         value = row["perplexity"]["value"]
         assert found[f"{split}/perplexity"] == pytest.approx(value, rel=1e-6)
@@ -47,14 +55,14 @@ def test_jobs_of_several_seeds_as_one_model(
 def test_other_sweeps_have_no_ensemble(train: Train, typed: tuple[str, ...]) -> None:
     done = train("-m", *SMALL, "trainer.max_epochs=1", *typed)
     assert done.status == 0, done.err
-    assert "as one model" not in done.out
+    assert " ensemble" not in done.out
     assert "ensemble" not in summary_of(sweep_of())
 
 
 def test_a_failed_job_leaves_no_ensemble(train: Train) -> None:
     done = train("-m", *SMALL, "trainer.max_epochs=1", "seed=1,-2")
     assert done.status != 0
-    assert "as one model" not in done.out
+    assert " ensemble" not in done.out
 
 
 def test_an_ensemble_that_fails_is_a_warning(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:

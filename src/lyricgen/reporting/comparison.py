@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +10,15 @@ import pandas as pd
 from mpmath import betainc
 
 from lyricgen.errors import UserError, did_you_mean
-from lyricgen.reporting.records import Record, check_known, format_value, shorten
-from lyricgen.runs.summary import PREFIXES
-from lyricgen.settings import DECIDING, SPLITTING, Settings, Value, belongs_to, is_plumbing
+from lyricgen.reporting.grouping import (
+    Values,
+    follows,
+    group_by_text,
+    list_varied_settings,
+    name_texts,
+)
+from lyricgen.reporting.records import ABSENT, Record, check_known, format_value, shorten
+from lyricgen.runs.summary import PREFIXES, EnsembleSummary
 
 LEVEL = 0.05  # a difference with a smaller p-value is significant
 DEFAULT_METRIC = "val/perplexity"  # ranks the groups by default, unless nothing is held out
@@ -21,15 +27,6 @@ SMALLEST_BEST = ("loss", "perplexity", "bits_per_char", "parameters", "wall_seco
 LARGEST_BEST = ("chars_per_second",)
 # Figures whose means stand beside the ranking figure.
 FIGURES = ("parameters", "chars_per_second", "wall_seconds", "best_epoch")
-# Settings that distinguish tasks on one text, which are never in one table; all of them; and those
-# that distinguish texts and tasks where the digest is unknown.
-LEARNT = ("objective", "memory", "memory.scope", "memory.size")
-TASK = (*LEARNT, *(f"data.{name}" for name in SPLITTING))
-CORPUS = (*LEARNT, "data", *(f"data.{name}" for name in DECIDING if name != "kind"))
-# Settings besides plumbing that make no column, unless a sweep tries several values.
-_NO_COLUMN = ("data.max_bytes", "debug")
-
-Values = tuple[Value, ...]
 
 
 @dataclass(frozen=True)
@@ -49,6 +46,23 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Ensemble:
+    """All jobs of a sweep as one model; they make a row of the table.
+
+    Attributes:
+        settings: values of the settings grouped by; a dash where the jobs differ.
+        combination: average of the jobs' distributions, arithmetic or geometric.
+        jobs: number of jobs.
+        figures: figures by their names in the summary of a run.
+    """
+
+    settings: Values
+    combination: str
+    jobs: int
+    figures: dict[str, float]
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Comparison of the runs of one text and task.
 
@@ -62,6 +76,7 @@ class Comparison:
         repeated: number of runs left out because a scored or a later run has the same settings.
         groups: groups of runs, the best first, groups without a figure last.
         rows: figures of each group, by the names in docs/report.md.
+        ensembles: ensembles of the jobs of sweeps, which are not ranked.
     """
 
     name: str
@@ -73,6 +88,12 @@ class Comparison:
     repeated: int
     groups: list[Group]
     rows: pd.DataFrame
+    ensembles: list[Ensemble]
+
+    @property
+    def test_metric(self) -> str:
+        """Name of the test perplexity."""
+        return f"test/{self.prefix}perplexity"
 
     @property
     def records(self) -> list[Record]:
@@ -99,7 +120,11 @@ class Comparison:
 
 
 def compare(
-    records: Sequence[Record], by: Sequence[str], over: Sequence[str], metric: str | None
+    records: Sequence[Record],
+    by: Sequence[str],
+    over: Sequence[str],
+    metric: str | None,
+    ensembles: Mapping[Path, EnsembleSummary] | None = None,
 ) -> list[Comparison]:
     """Group and rank runs.
 
@@ -109,6 +134,7 @@ def compare(
         over: settings to average over.
         metric: the ranking figure; None for the validation perplexity, or for the training
             perplexity if no run on the text has validated.
+        ensembles: all jobs of a sweep as one model, by the directory of the sweep.
 
     Returns:
         A comparison for each text and task.
@@ -126,69 +152,24 @@ def compare(
         if metric not in rankable:
             there, meant = ", ".join(rankable), did_you_mean(metric, rankable)
             raise UserError(f"--metric {metric}: no run has it (there is {there}){meant}")
-    texts = _group_by_text(records)
-    return [_compare(*each, by, over, metric) for each in zip(_names(texts), texts, strict=True)]
-
-
-def _group_by_text(records: Sequence[Record]) -> list[list[Record]]:
-    """Group runs that learn the same task on the same text.
-
-    The digest identifies a text. An old run has no digest, so its settings identify the text. A job
-    that failed before it read its text joins runs with the same settings, preferably of its own
-    sweep, else the latest.
-    """
-    texts: dict[Values, list[Record]] = {}
-    by_settings: dict[Values, dict[Values, None]] = {}  # keys of `texts`
-    unread: list[Record] = []
-    for record in records:
-        settings = record.values(CORPUS)
-        if record.summary.corpus_digest is not None:
-            text: Values = (record.summary.corpus_digest, *record.values(TASK))
-        elif any("/" in name for name in record.figures):
-            text = settings
-        else:
-            unread.append(record)
-            continue
-        texts.setdefault(text, []).append(record)
-        by_settings.setdefault(settings, {})[text] = None
-    for record in unread:
-        settings = record.values(CORPUS)
-        candidates = by_settings.get(settings, {settings: None})
-        text = max(candidates, key=lambda each: _nearness(record, texts.get(each, [])))
-        texts.setdefault(text, []).append(record)
-    return list(texts.values())
-
-
-def _nearness(record: Record, runs: Sequence[Record]) -> tuple[bool, str]:
-    same_sweep = any(record.sweep is not None and other.sweep == record.sweep for other in runs)
-    return same_sweep, max((other.summary.started for other in runs), default="")
-
-
-def _names(texts: Sequence[Sequence[Record]]) -> list[str]:
-    """Name each text by its kind or file; where names are equal, add settings, then digests."""
-    settings = [dict(zip(CORPUS, runs[0].values(CORPUS), strict=True)) for runs in texts]
-    files = []
-    for each in settings:
-        kind, path = each["data"], each["data.path"]
-        is_file = kind == "text" and isinstance(path, str)
-        files.append(Path(str(path)).name if is_file else format_value(kind))
-    names = []
-    for each, file in zip(settings, files, strict=True):
-        same = [other for other, name in zip(settings, files, strict=True) if name == file]
-        differing = [key for key in CORPUS if len({one[key] for one in same}) > 1 and key != "data"]
-        found = [(key, format_value(each[key])) for key in differing]
-        names.append(", ".join([file, *(f"{key}={value}" for key, value in found if value != "–")]))
-    digests = (runs[0].summary.corpus_digest for runs in texts)
-    ends = ["text without a digest" if one is None else f"text {one[:8]}" for one in digests]
-    named = zip(names, ends, strict=True)
-    return [name if names.count(name) == 1 else f"{name}, {end}" for name, end in named]
+    texts = group_by_text(records)
+    return [
+        _compare(name, text, by, over, metric, ensembles or {})
+        for name, text in zip(name_texts(texts), texts, strict=True)
+    ]
 
 
 def _compare(
-    name: str, records: list[Record], by: Sequence[str], over: Sequence[str], metric: str | None
+    name: str,
+    records: list[Record],
+    by: Sequence[str],
+    over: Sequence[str],
+    metric: str | None,
+    ensembles: Mapping[Path, EnsembleSummary],
 ) -> Comparison:
-    of_first = records[0].settings.items()
-    prefix = next((prefix for prefix, setting in PREFIXES.items() if setting in of_first), "")
+    settings = [record.settings for record in records]
+    alike = settings[0].items()  # all runs on a text have the same prefix
+    prefix = next((prefix for prefix, setting in PREFIXES.items() if setting in alike), "")
     split, _, figure = (metric or DEFAULT_METRIC).rpartition("/")
     figure = prefix + figure if figure in ("perplexity", "bits_per_char") else figure
     ranking = f"{split}/{figure}" if split else figure
@@ -196,7 +177,6 @@ def _compare(
         ranking = f"train/{figure}"  # nothing is held out
     found = list_varied_settings(records, over)
     keys = tuple(by or found or ["name"])
-    settings = [record.settings for record in records]
     mixed = [key for key in found if key not in keys and not follows(key, [*keys, *over], settings)]
 
     def is_scored(run: Record) -> bool:
@@ -216,57 +196,29 @@ def _compare(
         for values, group in runs.items()
     ]
     repeated = len(records) - sum(map(len, runs.values()))
-    ranked = _rank(groups, ranking, prefix)
-    return Comparison(name, prefix, ranking, keys, tuple(over), tuple(mixed), repeated, *ranked)
+    ranked, rows = _rank(groups, ranking, prefix)
+    joined = _find_ensembles(records, keys, ranking, ensembles)
+    return Comparison(
+        *(name, prefix, ranking, keys, tuple(over), tuple(mixed), repeated, ranked, rows, joined)
+    )
 
 
-def list_varied_settings(records: Sequence[Record], over: Sequence[str]) -> list[str]:
-    """List the settings in which runs of one text and task differ.
-
-    The settings in `over`, the names of runs and the settings of the text are left out. A
-    setting that does not affect learning is listed only if a sweep tries several of its values.
-
-    Returns:
-        First the typed settings that differ, in the order of typing; then the options that still
-        differ between runs with equal typed settings.
-    """
-    settings = [record.settings for record in records]
-    options = {key for record in records for key in record.options}
-    tried: dict[tuple[Path, str], set[Value]] = {}  # values that a sweep tries
-    for record in records:
-        for key, value in record.overrides.items():
-            if record.sweep is not None:
-                tried.setdefault((record.sweep, key), set()).add(value)
-    in_sweep = {key for (_, key), values in tried.items() if len(values) > 1}
-    differing = [
-        key
-        for key in _keys(settings)
-        if len({one[key] for one in settings if key in one}) > 1
-        and key not in (*over, "name", "resume", *CORPUS)
-        and (key in in_sweep or (key != "trainer" and not is_plumbing(key)))
-        and (key in in_sweep or not belongs_to(key, _NO_COLUMN))
-        # a group that is no option, such as depth=deep, is known only where it was typed
-        and (key in options or all(key in one for one in settings))
-    ]
-    chosen = [key for key in _keys(record.overrides for record in records) if key in differing]
-    for key in sorted(differing, key=lambda key: key.count(".")):
-        if key not in chosen and not follows(key, [*chosen, *over], settings):
-            chosen.append(key)
-    return chosen
-
-
-def _keys(each: Iterable[Settings]) -> list[str]:
-    return list(dict.fromkeys(key for one in each for key in one))
-
-
-def follows(key: str, names: Sequence[str], settings: Sequence[Settings]) -> bool:
-    """Whether the settings `names` determine the setting `key` in all runs that have it."""
-    found: dict[Values, Value] = {}
-    for one in settings:
-        values = tuple(one.get(name) for name in names)
-        if key in one and found.setdefault(values, one[key]) != one[key]:
-            return False
-    return True
+def _find_ensembles(
+    records: Sequence[Record],
+    keys: Sequence[str],
+    metric: str,
+    ensembles: Mapping[Path, EnsembleSummary],
+) -> list[Ensemble]:
+    """Find the ensembles of the sweeps whose jobs are all among some runs."""
+    found = []
+    for sweep, summary in ensembles.items():
+        jobs = [record for record in records if record.sweep == sweep]
+        figures = {name: one for name, one in summary.metrics.items() if one is not None}
+        if metric in figures and len(jobs) == len(summary.weights):
+            columns = zip(*(job.values(keys) for job in jobs), strict=True)
+            settings = tuple(each[0] if len(set(each)) == 1 else ABSENT for each in columns)
+            found.append(Ensemble(settings, summary.combination, len(jobs), figures))
+    return sorted(found, key=lambda each: choose_sign(metric) * each.figures[metric])
 
 
 def _rank(groups: list[Group], metric: str, prefix: str) -> tuple[list[Group], pd.DataFrame]:

@@ -20,7 +20,7 @@ from lyricgen.runs.directories import (
     read_number,
 )
 from lyricgen.runs.record_files import walk
-from lyricgen.runs.summary import RunSummary, SweepSummary, read_summary
+from lyricgen.runs.summary import EnsembleSummary, RunSummary, SweepSummary, read_summary
 from lyricgen.settings import (
     Value,
     complete,
@@ -89,10 +89,12 @@ class RunRecords:
     Attributes:
         records: records of the runs, in the order of their directories.
         plans: overrides of all planned jobs, by the sweep's directory and the job's number.
+        ensembles: all jobs of a sweep as one model, by the sweep's directory.
     """
 
     records: list[Record]
     plans: dict[Path, dict[int, list[str]]]
+    ensembles: dict[Path, EnsembleSummary]
 
 
 def read(directories: Sequence[Path]) -> RunRecords:
@@ -112,7 +114,7 @@ def read(directories: Sequence[Path]) -> RunRecords:
                 f"{'name a directory that holds runs' if directories else mended}"
             )
     paths = list(dict.fromkeys(path.resolve() for one in asked for path in _with_summary(one)))
-    found = RunRecords([], {})
+    found = RunRecords([], {}, {})
     with progress("reading runs", len(paths)) as moved:
         for number, path in enumerate(paths, 1):
             try:
@@ -145,6 +147,8 @@ def _by_number(name: str) -> tuple[float, str]:
 def _add(found: RunRecords, directory: Path, summary: RunSummary | SweepSummary) -> None:
     if isinstance(summary, SweepSummary):
         found.plans[directory] = {int(number): typed for number, typed in summary.jobs.items()}
+        if summary.ensemble is not None:
+            found.ensembles[directory] = summary.ensemble
         return
     number = summary.job
     if number is None and (directory.parent / MULTIRUN).exists():  # a job of Hydra's own sweeper

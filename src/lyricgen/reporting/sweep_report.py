@@ -52,7 +52,8 @@ def report(
     """
     conditions = parse_conditions(where)
     found = read(directories)
-    comparisons = compare(select(with_missing_jobs(found), conditions), by, over, metric)
+    selected = select(with_missing_jobs(found), conditions)
+    comparisons = compare(selected, by, over, metric, found.ensembles)
     sweeps = {record.sweep for record in found.records} | set(found.plans)
     if out is None:
         one = len(directories) == 1 and sweeps == {directories[0].resolve()}

@@ -43,15 +43,19 @@ class Column(NamedTuple):
 def list_columns(comparison: Comparison, most: int | None = None) -> list[Column]:
     """Make the non-empty columns of the best `most` rows, settings first; None takes all rows."""
     rows, groups = comparison.rows[:most], comparison.groups[:most]
+    unscored = [len(group.unscored) for group in groups] + [0] * len(comparison.ensembles)
+    rows = pd.concat([rows, _ensemble_rows(comparison)], ignore_index=True)
+    of_groups = [group.settings for group in groups]
+    found = [*of_groups, *(one.settings for one in comparison.ensembles)]
     settings = [
         Column(
             key, [escape_line(format_value(value)) for value in values], list(values), words=True
         )
-        for key, *values in zip(comparison.keys, *(group.settings for group in groups), strict=True)
+        for key, *values in zip(comparison.keys, *found, strict=True)
     ]
     best = rows["n"].gt(0) & (rows.index == 0)
     pairs = _column("pairs", rows["pairs"].where(rows["n"] > 1), str)
-    ranks_by_test = comparison.metric == f"test/{comparison.prefix}perplexity"
+    ranks_by_test = comparison.metric == comparison.test_metric
     figures = [
         _column("n", rows["n"], str),
         _column("− best", rows["difference"], "{:+,.2f}".format),
@@ -63,7 +67,7 @@ def list_columns(comparison: Comparison, most: int | None = None) -> list[Column
         _column("characters/s", rows["chars_per_second"], "{:,.0f}".format),
         _column("wall time", rows["wall_seconds"], duration),
         _column("best epoch", rows["best_epoch"], "{:,.0f}".format),
-        Column("incomplete", list(rows["incomplete"]), [len(one.unscored) for one in groups], True),
+        Column("incomplete", list(rows["incomplete"]), unscored, words=True),
     ]
     return [
         *settings,
@@ -74,6 +78,22 @@ def list_columns(comparison: Comparison, most: int | None = None) -> list[Column
             if any(one.texts) and not (ranks_by_test and one.heading == "test")
         ),
     ]
+
+
+def _ensemble_rows(comparison: Comparison) -> pd.DataFrame:
+    """Make rows of the ensembles, with the columns of `Comparison.rows`."""
+    rows = [
+        {
+            "n": one.jobs,
+            "mean": one.figures[comparison.metric],
+            "test_perplexity": one.figures.get(comparison.test_metric),
+            "verdict": f"{one.combination} ensemble",
+            "incomplete": "",
+            "reasons": "",
+        }
+        for one in comparison.ensembles
+    ]
+    return pd.DataFrame(rows, columns=comparison.rows.columns).astype(comparison.rows.dtypes)
 
 
 def _column(
@@ -97,6 +117,8 @@ def notes(comparison: Comparison) -> list[str]:
     """Write the notes that explain a table."""
     lines = []
     rows, over = comparison.rows, " and ".join(comparison.over)
+    if comparison.ensembles:
+        lines.append("ensemble: the n jobs of a sweep as one model, fitted on the val split")
     if rows["deviation"].notna().any():
         lines.append(f"mean ± sample standard deviation of n runs, over {over}")
     if comparison.mixed:
@@ -208,10 +230,13 @@ def to_frame(comparisons: Sequence[Comparison]) -> pd.DataFrame:
     """Join the rows of all comparisons in one table; docs/report.md explains the columns."""
     frames = []
     for comparison in comparisons:
-        rows = comparison.rows.drop(columns="test_deviation")
+        rows = pd.concat([comparison.rows, _ensemble_rows(comparison)], ignore_index=True)
+        rows = rows.drop(columns="test_deviation")
         before = pd.DataFrame({"text": comparison.name, "metric": comparison.metric}, rows.index)
-        before["rank"] = pd.Series(range(1, len(rows) + 1), dtype="Int64").where(rows["n"] > 0)
+        ranks = pd.Series(range(1, len(rows) + 1), dtype="Int64")
+        before["rank"] = ranks.where(ranks <= len(comparison.ranked))
         settings = [group.settings for group in comparison.groups]
+        settings += [one.settings for one in comparison.ensembles]
         chosen = pd.DataFrame(settings, rows.index, list(comparison.keys), dtype=object)
         frame = pd.concat([before, chosen, rows], axis=1).astype(object)
         # a setting may have the name of a figure

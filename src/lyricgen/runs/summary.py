@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -102,7 +102,26 @@ class Summary(BaseModel):
         write_atomically(directory / SUMMARY, to_json(self.entries()))
 
 
-class RunSummary(Summary):
+class WithMetrics(BaseModel):
+    """Base of records with figures; in the file each figure is an entry."""
+
+    metrics: dict[str, float | None] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_metrics(cls, entries: dict[str, Any]) -> dict[str, Any]:
+        metrics = {name: value for name, value in entries.items() if "/" in name}
+        fields = {name: value for name, value in entries.items() if "/" not in name}
+        return fields | {"metrics": metrics}
+
+    @model_serializer(mode="wrap")
+    def _spread_metrics(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        entries: dict[str, Any] = handler(self)
+        metrics: dict[str, Any] = entries.pop("metrics")
+        return entries | metrics
+
+
+class RunSummary(WithMetrics, Summary):
     """The summary of a run.
 
     Attributes:
@@ -113,7 +132,7 @@ class RunSummary(Summary):
         filled: settings of `options` that said `auto`; the recipe or the machine has filled them.
         resumed: time and versions of each resumption.
         model: short description of the model.
-        metrics: figures of `best_epoch`, such as val/perplexity; in the file each is an entry.
+        metrics: figures of `best_epoch`, such as val/perplexity.
         best_epoch: the best epoch, or the last if no checkpoint is kept; counted from
             1; 0 before the first step.
         epochs: the last epoch, counted from 1.
@@ -155,20 +174,6 @@ class RunSummary(Summary):
     threads: _Count | None = None
     worse_than_uniform: bool = False
     beats_ngrams: bool | None = None
-    metrics: dict[str, float | None] = {}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _gather_metrics(cls, entries: dict[str, Any]) -> dict[str, Any]:
-        metrics = {name: value for name, value in entries.items() if "/" in name}
-        fields = {name: value for name, value in entries.items() if "/" not in name}
-        return fields | {"metrics": metrics}
-
-    @model_serializer(mode="wrap")
-    def _spread_metrics(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        entries: dict[str, Any] = handler(self)
-        metrics: dict[str, Any] = entries.pop("metrics")
-        return entries | metrics
 
     @property
     def unfilled(self) -> dict[str, Any]:
@@ -183,16 +188,31 @@ class RunSummary(Summary):
         return {name: value for name, value in figures.items() if value is not None}
 
 
+class EnsembleSummary(WithMetrics):
+    """All jobs of a sweep as one model, an ensemble.
+
+    Attributes:
+        combination: average of the distributions.
+        weights: weights of the jobs.
+        metrics: figures, such as val/perplexity.
+    """
+
+    model_config = ConfigDict(strict=True)
+
+    combination: Literal["arithmetic", "geometric"]
+    weights: list[float]
+
+
 class SweepSummary(Summary):
     """The summary of a sweep.
 
     Attributes:
         jobs: overrides of each job, by the number of the job.
-        ensemble: average, weights and figures of the jobs as one model, if only the seed varies.
+        ensemble: all jobs as one model, if only the seed varies.
     """
 
     jobs: dict[_JobNumber, list[str]] = {}
-    ensemble: Any = None
+    ensemble: EnsembleSummary | None = None
 
 
 def perplexity_name(figures: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from lyricgen.cli.resume_arguments import drop_resume
 from lyricgen.cli.typed_values import quote_texts, quote_value
-from lyricgen.console import format_figure, show
+from lyricgen.console import show
 from lyricgen.errors import UserError, reason
 from lyricgen.files import remove_torn, write_atomically
 from lyricgen.runs.directories import (
@@ -31,7 +31,7 @@ from lyricgen.runs.directories import (
     resume_command,
 )
 from lyricgen.runs.interruption import Interrupted, raise_if_requested
-from lyricgen.runs.summary import RunSummary, SweepSummary
+from lyricgen.runs.summary import EnsembleSummary, RunSummary, SweepSummary
 from lyricgen.settings import flatten, is_plumbing
 
 log = logging.getLogger(__name__)
@@ -218,8 +218,8 @@ class Sweep:
                 from lyricgen.reporting.sweep_report import report_sweep  # noqa: PLC0415  heavy
             finally:
                 gc.enable()
-            report_sweep(self.directory)
             self._join_seeds()
+            report_sweep(self.directory)
             raise_if_requested()
         except BaseException as error:
             if not self._recorded:
@@ -267,15 +267,8 @@ class Sweep:
         try:
             from lyricgen.evaluation.ensembles import score_together  # noqa: PLC0415  heavy
 
-            found = score_together([path for path, _ in there])
-            shown = [
-                f"{split} perplexity {format_figure(found[f'{split}/perplexity'])}"
-                for split in ("val", "test")
-                if f"{split}/perplexity" in found
-            ]
-            if shown:
-                average = f"{found['combination']} average"
-                show(f"the {len(there)} jobs as one model ({average}): {', '.join(shown)}")
+            found = EnsembleSummary(**score_together([path for path, _ in there]))
+            if found.metrics:
                 self.summary.ensemble = found
                 self._write()
         except Exception as error:  # the sweep itself is done
