@@ -177,8 +177,8 @@ def _score_text(options: Namespace, paths: list[Path], text: "TextArgument") -> 
 
 def _measure_memorisation(options: Namespace, paths: list[Path], _: object) -> dict[str, Any]:
     from lyricgen.evaluation.memorisation import measure
+    from lyricgen.evaluation.memorisation_tables import plain_memorisation, print_memorisation
     from lyricgen.evaluation.scores import open_checkpoints
-    from lyricgen.evaluation.tables import plain_memorisation, print_memorisation
 
     numbers = {name: getattr(options, name) for name in ("count", "temperature", "seed")}
     opened = open_checkpoints(paths, options.recall)

@@ -135,6 +135,8 @@ def test_a_text_of_the_user_is_scored_with_memory(
     [found] = json.loads(evaluate(*arguments, "--memory").out)["models"]
     assert found["memory_perplexity"]["value"] < 0.5 * plain["perplexity"]["value"]
     assert "perplexity" not in found
+    shown = " ".join(evaluate(*arguments[:-1], "--memory").out.split())
+    assert "up to 287 characters of its split: compare only such figures" in shown
 
 
 def test_plots_and_pages_show_the_memory(
@@ -144,7 +146,7 @@ def test_plots_and_pages_show_the_memory(
     assert evaluate(run, "--memory", "--png", str(png)).status == 0
     assert png.read_bytes().startswith(b"\x89PNG")
     assert evaluate(run, "--memory", "--heat", str(page)).status == 0
-    assert "memory" in page.read_text("utf-8")
+    assert "With memory: a character may look back at up to " in page.read_text("utf-8")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
+from lyricgen.data.splits import Split
 from lyricgen.evaluation.intervals import KindWithMemory, RowWithMemory, Series, SplitText, row
 from lyricgen.evaluation.scores import CheckpointWithText
 from lyricgen.generation.remembering import check_own_memory, remember
@@ -67,20 +68,16 @@ def score_with_memory(
     found: dict[str, list[RowWithMemory]] = {split: [] for split in splits}
     for each in checkpoints:
         network = cast(MemoryModel, each.model.network)
-        recall = network.architecture.recall
         origin = "trained" if network.reads_hidden else "fitted on val"
         for name, of_split in found.items():
             nats = split_nats(each.model, each.splits[name], f"scoring {name} with {each.label}")
-            most = min(recall.size, network.longest_part(each.splits[name]) - 1)
-            note = (
-                f"a character may look back at up to {most:,} characters of its {recall.scope}; "
-                f"the memory is {origin}"
-            )
+            reach = describe_reach(network, each.splits[name])
+            note = f"{reach}; the memory is {origin}"
             series = Series(each.label, "checkpoint", nats)
             of_split.append(
                 row_with_memory(
                     *(each, name, series, "memory", note),
-                    ends_at_lines=recall.scope != "split",
+                    ends_at_lines=network.architecture.recall.scope != "split",
                     resamples=resamples,
                     seed=seed,
                 )
@@ -89,6 +86,13 @@ def score_with_memory(
         for split, of_split in found.items():
             of_split.extend(rows.get(split, ()))
     return found
+
+
+def describe_reach(model: MemoryModel, split: Split) -> str:
+    """Say in words how many characters of a split the memory can hold."""
+    recall = model.architecture.recall
+    most = min(recall.size, model.longest_part(split) - 1)
+    return f"a character may look back at up to {most:,} characters of its {recall.scope}"
 
 
 def row_with_memory(
@@ -113,6 +117,9 @@ def row_with_memory(
     if not ends_at_lines:
         text = replace(text, lines=None)  # lines depend on each other, so blocks are drawn
     found = row(series, series, text, resamples=resamples, seed=seed)
+    length = found.block_length
+    units = "lines" if length is None else f"blocks of {length} characters"
+    note = f"{note}; intervals by {units}"
     return RowWithMemory(
         *(found.characters, found.loss, series.name, kind, None, note), nats=series.nats
     )
