@@ -200,7 +200,8 @@ class TrainOptions(Options):
         if self.objective not in self.model.objectives:
             raise ValueError(
                 "objective=fill predicts a character from both sides, which "
-                f"model={self.model.kind} cannot: choose model=recurrent, or objective=next"
+                f"model={self.model.kind} cannot: choose model=recurrent or recipe=none, or "
+                "objective=next"
             )
         if self.objective == "fill" and self.callbacks.samples.generator != "torch":
             raise ValueError(
