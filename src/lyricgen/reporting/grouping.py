@@ -1,4 +1,4 @@
-"""Which runs can be compared, and the settings in which they differ."""
+"""Texts and tasks of runs, and the settings in which runs differ."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
