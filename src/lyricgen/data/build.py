@@ -211,6 +211,11 @@ def find_corpus(options: DataOptions, digest: str | None, checkpoint: Path | Non
         UserError: no text can be read; the message says why.
     """
     if options.path is None:
+        if options.kind == "text" and checkpoint is not None:
+            raise UserError(
+                f"{str(checkpoint)!r} does not say where the text lies: name the run or one of its "
+                "checkpoints instead"
+            )
         return build_corpus(options)
     here, problem = None, ""
     try:
