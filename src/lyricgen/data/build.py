@@ -211,11 +211,7 @@ def find_corpus(options: DataOptions, digest: str | None, checkpoint: Path | Non
         UserError: no text can be read; the message says why.
     """
     if options.path is None:
-        if options.kind == "text" and checkpoint is not None:
-            raise UserError(
-                f"{str(checkpoint)!r} does not say where the text lies: name the run or one of its "
-                "checkpoints instead"
-            )
+        _check_named(options, checkpoint)
         return build_corpus(options)
     here, problem = None, ""
     try:
@@ -244,6 +240,15 @@ def find_corpus(options: DataOptions, digest: str | None, checkpoint: Path | Non
     looked += [] if digest is None else ["in the cache"]
     also = f"; also looked for it {', '.join(looked)}" if looked else ""
     raise UserError(f"{problem}{also}")
+
+
+def _check_named(options: DataOptions, checkpoint: Path | None) -> None:
+    """Raise a UserError if the file of a model leaves out the path of a user's text."""
+    if options.kind == "text" and checkpoint is not None:
+        raise UserError(
+            f"{str(checkpoint)!r} does not say where the text lies: name the run or one of its "
+            "checkpoints instead"
+        )
 
 
 def log_notices(options: DataOptions, corpus: EncodedCorpus) -> None:
