@@ -28,22 +28,19 @@ def number_parts(ids: Ids, scope: Scope, vocabulary_size: int, newline: int) -> 
     """Number the parts of a text that a reader remembers by themselves, (N,).
 
     Args:
-        ids: (N,) the text; the id V starts a line.
-        scope: whether a part is the whole text, a document (up to an empty line) or a line. In a
-            list of lines each line is a document.
+        ids: (N,) the text; the id V starts a line, or another text that is read by itself.
+        scope: whether a part is the whole text, a document (up to an empty line) or a line. A
+            document or line also ends before the id V, so in a list each line is a document.
         vocabulary_size: V.
         newline: id of the newline, -1 if the vocabulary has none.
     """
-    starts = ids == vocabulary_size
     if scope == "split":
         return np.zeros(len(ids), dtype=np.int64)
-    if starts.any():
-        return np.cumsum(starts)
     ends = ids == newline
     if scope == "document":
         ends[1:] &= ends[:-1]
         ends[:1] = False
-    parts: Numbers = np.cumsum(ends) - ends
+    parts: Numbers = np.cumsum(ends) - ends + np.cumsum(ids == vocabulary_size)
     return parts
 
 

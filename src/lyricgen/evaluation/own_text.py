@@ -19,7 +19,7 @@ from lyricgen.data.options import ControlCharacters, Newline, Unit
 from lyricgen.data.preparation import prepare_pieces
 from lyricgen.data.reading import read_text
 from lyricgen.data.splits import Split, line_split
-from lyricgen.data.vocabulary import code_points, find_characters
+from lyricgen.data.vocabulary import code_points, decode_code_points, find_characters
 from lyricgen.errors import UserError
 from lyricgen.evaluation.intervals import Booleans, Floats, Integers, Row, Series, SplitText, row
 from lyricgen.evaluation.scores import Checkpoint
@@ -29,7 +29,7 @@ from lyricgen.models.trained_model import TrainedModel
 # patterns in the messages of training, and their replacements for the command evaluate
 WORDS = {
     r"data\.encoding=": "--encoding ",
-    r"data\.path=FILE": "--text FILE",
+    r"data\.path=FILE": "{option} FILE",
     r"raise the limit, for example data\.max_bytes=\d+": "score it in parts",
 }
 MAX_BYTES = 10_000_000  # largest file; scoring takes about 130 bytes of memory for each byte
@@ -64,12 +64,7 @@ def read_text_argument(argument: str, encoding: str | None = None) -> TextArgume
     if os.path.isdir(argument):  # noqa: PTH112
         raise UserError(f"--text {shown} is a directory: name a file in it")
     if _is_there(argument):
-        try:
-            # control characters stay until `replace_controls`, which needs the model
-            text = read_text(argument, encoding or "utf-8", MAX_BYTES, control_characters=None)
-            return TextArgument(text, Path(argument))
-        except UserError as error:
-            raise _translate_options(error) from error
+        return TextArgument(read_file(argument, "--text", encoding), Path(argument))
     if looks_like_path(argument):
         raise UserError(
             f"--text {shown} is not there; a text that looks like a file's name has to be in a file"
@@ -81,11 +76,26 @@ def read_text_argument(argument: str, encoding: str | None = None) -> TextArgume
     return TextArgument(argument, None)
 
 
-def _translate_options(error: UserError) -> UserError:
-    """Replace the options of training in an error message by the options of evaluate."""
+def read_file(path: str | Path, option: str, encoding: str | None = None) -> str:
+    """Read the file of an option of evaluate, such as "--text".
+
+    Control characters stay until `replace_controls`, which needs a model. `read_text_argument`
+    explains the encoding and the errors.
+    """
+    try:
+        return read_text(path, encoding or "utf-8", MAX_BYTES, control_characters=None)
+    except UserError as error:
+        raise _translate_options(error, option) from error
+
+
+def _translate_options(error: UserError, option: str = "--text") -> UserError:
+    """Replace the options of training in an error message by the options of evaluate.
+
+    `option` is the option that names the text.
+    """
     message = str(error)
     for theirs, ours in WORDS.items():
-        message = re.sub(theirs, ours, message)
+        message = re.sub(theirs, ours.format(option=option), message)
     return UserError(message)
 
 
@@ -157,16 +167,13 @@ def own_text(text: str, name: str, model: TrainedModel, unknown: Unknown = "refu
     """
     lines = model.layout == "lines" or _find_training_option(model, "unit") == "line"
     unit: Unit = "line" if lines else "text"
-    newline: Newline = "space" if _find_training_option(model, "newline") == "space" else "keep"
-    text, refused = replace_controls(text, name, model)
-    pieces = prepare_pieces([text], newline=newline, lowercase=model.lowercase, max_chars=None)
-    text = "".join(pieces)
+    text, refused = prepare_characters(text, name, model)
     if unit == "line":
         stripped = [one for line in text.split("\n") if (one := line.strip())]
         text = "".join(f"{line}\n" for line in stripped)
     known = model.vocabulary.knows(text)
     codes = code_points(text)
-    left_out = _decode(codes[~known])
+    left_out = decode_code_points(codes[~known])
     if unknown == "refuse" and left_out:
         if refused is not None and all(map(FORBIDDEN.match, find_characters(left_out))):
             raise refused
@@ -185,7 +192,7 @@ def own_text(text: str, name: str, model: TrainedModel, unknown: Unknown = "refu
             f"{name} has a line of {lengths.max():,} characters: this model reads lines of up to "
             f"{LONGEST_LINE:,}, break it"
         )
-    split = line_split(model.vocabulary.encode(_decode(kept)), model.vocabulary, model.layout)
+    split = line_split(model.vocabulary.encode(decode_code_points(kept)), model.vocabulary, model.layout)
     characters = SplitText.of(split, model.vocabulary, unit)
     return OwnText(name, text, known, left_out, split, characters)
 
@@ -197,6 +204,17 @@ def text_for_gates(argument: TextArgument, model: TrainedModel) -> str:
         text = text.removesuffix("\n")  # a model of lines reads no text after a newline
     # control characters that training refuses are refused later, as unknown characters
     return replace_controls(text, argument.name, model)[0]
+
+
+def prepare_characters(text: str, name: str, model: TrainedModel) -> tuple[str, UserError | None]:
+    """Prepare the characters of a text as in training: controls, line ends, case and NFC.
+
+    `replace_controls` explains the arguments and the result.
+    """
+    newline: Newline = "space" if _find_training_option(model, "newline") == "space" else "keep"
+    text, refused = replace_controls(text, name, model)
+    pieces = prepare_pieces([text], newline=newline, lowercase=model.lowercase, max_chars=None)
+    return "".join(pieces), refused
 
 
 def replace_controls(text: str, name: str, model: TrainedModel) -> tuple[str, UserError | None]:
@@ -230,10 +248,6 @@ def _find_training_option(model: TrainedModel, option: str) -> object:
     """Return a `data` option of the model's training; None if it is not recorded."""
     data = model.options.get("data")
     return data.get(option) if isinstance(data, dict) else None
-
-
-def _decode(codes: Integers) -> str:
-    return codes.tobytes().decode("utf-32-le", "surrogatepass")
 
 
 class TextFigures(NamedTuple):

@@ -66,6 +66,11 @@ class TrainedModel:
         return min(max(LENGTH, self.longest_line + 1), LONGEST_LINE)
 
     @property
+    def end(self) -> str:
+        """Character that ends a text of the model; "" for running text, which has no end."""
+        return "" if self.layout == "stream" else "\n"
+
+    @property
     def fills_gaps(self) -> bool:
         """Whether the model fills gaps; otherwise it continues texts."""
         return self.network.fills_gaps
