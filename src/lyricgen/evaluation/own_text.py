@@ -88,6 +88,15 @@ def read_file(path: str | Path, option: str, encoding: str | None = None) -> str
         raise _translate_options(error, option) from error
 
 
+def read_lines(path: str | Path, encoding: str | None = None) -> list[str]:
+    r"""Read the lines of the file of --lines, which end with "\n", "\r\n" or "\r".
+
+    Lines of white space are lines, too. `read_file` explains the encoding and the errors.
+    """
+    text = read_file(path, "--lines", encoding)
+    return text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")
+
+
 def _translate_options(error: UserError, option: str = "--text") -> UserError:
     """Replace the options of training in an error message by the options of evaluate.
 
@@ -192,7 +201,9 @@ def own_text(text: str, name: str, model: TrainedModel, unknown: Unknown = "refu
             f"{name} has a line of {lengths.max():,} characters: this model reads lines of up to "
             f"{LONGEST_LINE:,}, break it"
         )
-    split = line_split(model.vocabulary.encode(decode_code_points(kept)), model.vocabulary, model.layout)
+    split = line_split(
+        model.vocabulary.encode(decode_code_points(kept)), model.vocabulary, model.layout
+    )
     characters = SplitText.of(split, model.vocabulary, unit)
     return OwnText(name, text, known, left_out, split, characters)
 
@@ -226,6 +237,8 @@ def replace_controls(text: str, name: str, model: TrainedModel) -> tuple[str, Us
         The text; and the error of training for its control characters, or None. The error is
         returned, not raised.
     """
+    if not FORBIDDEN.search(text):  # faster than a filter where texts are many and short
+        return text, None
     trained = _find_training_option(model, "control_characters")
     choice: ControlCharacters = next(
         (one for one in get_args(ControlCharacters) if one == trained), "refuse"

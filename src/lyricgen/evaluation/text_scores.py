@@ -15,7 +15,7 @@ from lyricgen.data.samplers import FOLLOWING, LineScoringSampler
 from lyricgen.data.splits import Split
 from lyricgen.data.vocabulary import code_points, decode_code_points
 from lyricgen.errors import UserError
-from lyricgen.evaluation.intervals import Booleans, Floats, Integers
+from lyricgen.evaluation.intervals import Floats, Integers
 from lyricgen.evaluation.own_text import prepare_characters
 from lyricgen.models.scoring import drop_starts, position_nats
 from lyricgen.models.trained_model import TrainedModel
@@ -33,12 +33,14 @@ class TextScores:
     @property
     def by_text(self) -> list[Floats]:
         """Nats of each text, S arrays."""
-        return np.split(self.nats, np.cumsum(self.lengths))[:-1]
+        ends = np.cumsum(self.lengths)
+        return [self.nats[start:end] for start, end in zip(ends - self.lengths, ends, strict=True)]
 
     @property
     def totals(self) -> Floats:
         """Nats of each text in all, (S,)."""
-        return np.bincount(self._texts, np.nan_to_num(self.nats), len(self.lengths))
+        found = np.bincount(self._texts, np.nan_to_num(self.nats), len(self.lengths))
+        return found.astype(np.float64)  # without characters they are whole numbers
 
     @property
     def characters(self) -> Integers:
@@ -66,7 +68,7 @@ class LikeLengthsSampler:
         counts = torch.unique_consecutive(sizes, return_counts=True)[1].tolist()
         samplers = [
             LineScoringSampler(line_starts[some], line_lengths[some], vocabulary_size, following)
-            for some in order.split(counts)
+            for some in torch.split(order, counts)
         ]
         self._batches = [(each, index) for each in samplers for index in range(len(each))]
 
