@@ -2,7 +2,8 @@
 
 Without an option it compares training with a plain loop (training_speed.py). An option chooses
 another measurement: --kernels compares the kernels of cells (kernel_speed.py), --generation
-compares writing with the notebooks' loop (generation_speed.py), --scale trains on texts of 1, 100
+compares writing with the notebooks' loop (generation_speed.py), --scoring compares scoring lines
+with the plain forward pass (scoring_speed.py), --scale trains on texts of 1, 100
 and 1,000 MB (scale.py), --sweep compares jobs in one process with jobs in processes of their own
 (sweep_speed.py), --report measures reports on many runs (report_speed.py), and --quality compares
 models trained for equal processor time (quality.py). A round of --sweep is two whole sweeps of
@@ -28,6 +29,7 @@ from quality import KINDS, TEXTS, choose_texts, quality
 from report_speed import report_speed
 from rich.console import Console
 from scale import scale
+from scoring_speed import scoring
 from sweep_speed import sweep_speed
 from training_speed import TARGETS, training
 
@@ -43,6 +45,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument("--generation", action="store_true", help="measure writing texts")
+    instead.add_argument("--scoring", action="store_true", help="measure scoring lines")
     instead.add_argument("--kernels", action="store_true", help="measure the kernels of cells")
     instead.add_argument("--scale", action="store_true", help="measure texts of several sizes")
     instead.add_argument("--sweep", action="store_true", help="measure two sweeps a round")
@@ -76,6 +79,9 @@ def main() -> None:
         if arguments.generation:
             console.print(generation(arguments.rounds, arguments.steps))
             console.print(ensemble_generation(arguments.rounds, arguments.steps))
+            return
+        if arguments.scoring:
+            console.print(scoring(arguments.rounds))
             return
         if arguments.kernels:
             console.print(kernel_speed(arguments.rounds))
