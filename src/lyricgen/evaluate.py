@@ -112,7 +112,7 @@ def _score_text(options: Namespace, paths: list[Path], text: "TextArgument") -> 
     from lyricgen.evaluation.tables import plain_text_figures, print_text_figures
 
     numbers = {"resamples": options.resamples, "seed": options.seed}
-    loaded = load_checkpoints(paths, options.recall)
+    loaded = load_checkpoints(paths, options.recall, together=bool(options.together))
     found = score_text(loaded, text, options.unknown, **numbers)
     if not options.json:
         print_text_figures(found, text, options.resamples)

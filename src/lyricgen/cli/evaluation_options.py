@@ -52,17 +52,17 @@ DEFAULTS = {
     **{"resamples": 1000, "seed": 1, "unknown": "refuse", "heat_chars": 20_000, "layer": 1},
     **{"units": 24, "temperature": 0.8},
 }
-_OF_LINES = ("encoding", "together", *MEMORY_NAMES)
+_READING = ("encoding", "together", *MEMORY_NAMES)
 # Forms of the command: the options that a form needs, and the other options that go with them.
 FORMS = {
     (): (
         *("curves", "compressors", "dynamic", "together", *MEMORY_NAMES),
         *("split", "resamples", "json", "png", "seed"),
     ),
-    ("text",): ("resamples", "unknown", "encoding", *MEMORY_NAMES, "json", "seed"),
-    ("lines",): _OF_LINES,
-    ("lines", "csv"): _OF_LINES,
-    ("lines", "jsonl"): _OF_LINES,
+    ("text",): ("resamples", "unknown", *_READING, "json", "seed"),
+    ("lines",): _READING,
+    ("lines", "csv"): _READING,
+    ("lines", "jsonl"): _READING,
     ("heat",): ("split", "heat_chars", *MEMORY_NAMES),
     ("heat", "text"): ("unknown", "encoding", "heat_chars", *MEMORY_NAMES),
     ("gates", "text"): ("encoding", "layer", "units"),
