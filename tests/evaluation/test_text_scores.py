@@ -126,6 +126,9 @@ def test_pseudo_nats_of_a_model_that_fills_gaps() -> None:
             logits, _ = network(ids[None], last, len(ids) - 1)
         expected = -logits[0].log_softmax(-1).gather(1, ids[1:, None])[:, 0]
         np.testing.assert_allclose(nats[1:], expected.numpy(), atol=1e-5)
+    long = "ab分cd开" * 300  # read in pieces, each with the characters after it
+    whole = own_text(long, "it", model).nats(model, "model")
+    np.testing.assert_allclose(model.score([long])[0], whole, atol=1e-5)
 
 
 # With memory
