@@ -107,7 +107,8 @@ def score_texts(model: TrainedModel, texts: Sequence[str], name: str = "text") -
     codes = code_points(joined)
     left_out = decode_code_points(codes[~known])
     counts = np.bincount(owners[known], minlength=len(read))
-    known &= (counts > len(model.end))[owners]  # no end is predicted where nothing else is read
+    ends = 0 if model.end is None else 1  # no end is predicted where nothing else is read
+    known &= (counts > ends)[owners]
     found = np.full(len(joined), np.nan)
     if known.any():
         what = f"scoring {len(read):,} {name}s"
@@ -118,7 +119,7 @@ def score_texts(model: TrainedModel, texts: Sequence[str], name: str = "text") -
 def _prepare(text: str, name: str, model: TrainedModel) -> str:
     """Prepare a text as in training, and add its end if the model predicts it."""
     text, _ = prepare_characters(text, name, model)
-    if not model.end:
+    if model.end is None:
         return text
     text = text.strip()
     if model.end in text:
@@ -140,7 +141,7 @@ def _score_known(model: TrainedModel, text: str, owners: Integers, what: str) ->
     ids = torch.from_numpy(np.insert(model.vocabulary.encode(text).numpy(), begins, size))
     starts = torch.from_numpy(begins + np.arange(len(begins)))
     # the start symbols separate the texts for a memory; running text is read without them
-    passed = 0 if model.end else 1
+    passed = 1 if model.end is None else 0
     lengths = torch.from_numpy(counts) - passed
     read = lengths > 0
     sampler = LikeLengthsSampler(

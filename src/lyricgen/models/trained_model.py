@@ -57,6 +57,11 @@ class TrainedModel:
     file: Path | None = None
 
     @property
+    def end(self) -> str | None:
+        """Character that ends each line; None for running text."""
+        return None if self.layout == "stream" else "\n"
+
+    @property
     def default_length(self) -> int:
         """Default limit of new characters in a text; the end of a line counts as a character."""
         if self.layout == "stream":
@@ -64,11 +69,6 @@ class TrainedModel:
         if self.longest_line is None:
             return UNKNOWN_LINE
         return min(max(LENGTH, self.longest_line + 1), LONGEST_LINE)
-
-    @property
-    def end(self) -> str:
-        """Character that ends a text of the model; "" for running text, which has no end."""
-        return "" if self.layout == "stream" else "\n"
 
     @property
     def fills_gaps(self) -> bool:
