@@ -54,7 +54,9 @@ def score_dynamically(
     for each in fixed:
         learner = Learner(each.model.network, each.splits["train"])
         read = cache(partial(_read, learner, each))
-        unit = "line" if each.model.layout == "lines" else f"segment of {STEPS} characters"
+        unit = {"lines": "line", "documents": "document"}.get(
+            each.model.layout, f"segment of {STEPS} characters"
+        )
         networks = [(one, one.model.network) for one in remembering]
         on_top = [one for one, whole in networks if without_memory(whole) is each.model.network]
         for one in (each, *on_top):

@@ -96,11 +96,9 @@ class Writer:
                 the prefixes, the length or each other, or --rhyme lacks its package.
         """
         request = request_texts(self.model, self.control, prefixes, self.length)
-        if self.model.layout == "lines":
-            return constrain_names(request)
         if self.control.number_of_lines is not None or self.control.line_length is not None:
             return constrain_lines(request)
-        return constrain_text(request)
+        return constrain_text(request) if self.model.end is None else constrain_names(request)
 
     def _rules(self, constraints: Constraints) -> list[Rule]:
         """Join the rules of constraints and of the strategy, constraints first."""
