@@ -91,17 +91,14 @@ class DataOptions(Options):
     def _check_documents(self) -> Self:
         if self.separator is not None and "\n" in self.separator:
             raise ValueError("data.separator is one line: leave the newline out")
-        of_documents = {
-            "separator": self.separator not in (None, "auto"),
-            "verse": self.verse is True,
-        }
-        for name, given in of_documents.items():
+        divided = self.separator not in (None, "auto")
+        for name, given in {"separator": divided, "verse": self.verse is True}.items():
             if given and self.unit not in ("document", "auto"):
                 raise ValueError(
                     f"data.{name}={getattr(self, name)} divides a text into documents: it needs "
                     "data.unit=document"
                 )
-        if all(of_documents.values()):
+        if divided and self.verse is True:
             raise ValueError(
                 "data.verse=true makes each line a document, and data.separator divides at other "
                 "places: leave one of them out"

@@ -81,7 +81,12 @@ def prepare(
             separator = "".join(_compose_pieces([division.separator], lowercase))
             division = division._replace(separator=separator)
         composed = ("".join(_compose_pieces([part], lowercase)) for part in parts)
-        divided = divide(composed, unit, division, name)
+        divided = [*divide(composed, unit, division)]
+        if division.separator and len(divided) == len(parts):
+            raise UserError(
+                f"data.separator={division.separator!r} is no line of corpus {name!r}: give a "
+                "whole line that stands between documents"
+            )
         kept = [stripped for one in divided if (stripped := one.strip())]
         if newline == "space":
             kept = [one.replace("\n", " ") for one in kept]

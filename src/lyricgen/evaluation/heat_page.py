@@ -90,7 +90,7 @@ def beginning_of_split(
     source = f"the {name} split of {evaluated.corpus.name}"
     text = head.text(model.vocabulary)
     beginning, source = _cut(text, most, model.layout, source, total)
-    return own_text(beginning, f"the {name} split", model), source
+    return own_text(beginning, f"the {name} split", model, prepared=True), source
 
 
 def _cut(text: str, most: int, layout: Layout, name: str, total: int) -> tuple[str, str]:

@@ -175,8 +175,9 @@ class TrainedModel:
         """Encode a prefix as the first ids that the network reads, int64 on the CPU.
 
         `prefix` is normalised first. A model of lines or documents reads (P + 1,) ids, the start
-        symbol first. A model of running text reads (P,) ids. There an empty prefix becomes a newline; if the
-        vocabulary has none, a space; and without a space, the vocabulary's first character.
+        symbol first. A model of running text reads (P,) ids. There an empty prefix becomes a
+        newline; if the vocabulary has none, a space; and without a space, the vocabulary's first
+        character.
 
         Raises:
             UserError: the prefix has an unknown character, or the end of a line or document.
