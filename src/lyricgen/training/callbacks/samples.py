@@ -300,9 +300,9 @@ def choose_prefixes(prefixes: list[str] | None, model: TrainedModel, opening: st
 
     `opening` is the beginning of the text. A model that fills gaps gets the first line of
     `opening`, cut to `LONGEST_LINE` characters and with gaps. Another model of lines or documents
-    gets the empty prefix. Another model of running text gets 分开 and 不分开, each if the vocabulary
-    has the characters. If it gets neither, it gets the first two characters of `opening`, without
-    white space before them.
+    gets the empty prefix. Another model of running text gets 分开 and 不分开, each if the
+    vocabulary has the characters. If it gets neither, it gets the first two characters of
+    `opening`, without white space before them.
 
     Raises:
         UserError: a given prefix has an unknown character, a newline for a model of lines, or no
