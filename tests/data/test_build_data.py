@@ -42,7 +42,7 @@ def build_data(options: TrainOptions) -> tuple[CharacterDataModule, list[str]]:
 
 
 TEXT = "abcdefg " * 275  # 2,200 characters
-WHOLE = ("data.val_fraction=0", "data.test_fraction=0")
+WHOLE = ("data.unit=text", "data.val_fraction=0", "data.test_fraction=0")
 LOWERED = "the training split is smaller than a batch: data.batch_size=32 is lowered to %d"
 
 

@@ -172,7 +172,7 @@ def test_too_small_max_chars_is_refused(max_chars: int) -> None:
 
 
 def test_unknown_choices_are_refused() -> None:
-    refusal("abc", "data.unit='word'", "text, line, document", unit="word")
+    refusal("abc", "data.unit='word'", "text or line or document", unit="word")
     refusal("abc", r"data.newline='tab\n'", "keep or space", newline="tab\n")
 
 

@@ -184,7 +184,7 @@ def _compose(text: str, lowercase: bool) -> str:
 def _check_settings(unit: str, newline: str, max_chars: int | None) -> None:
     for setting, value, choices in (("unit", unit, Unit), ("newline", newline, Newline)):
         if value not in get_args(choices):
-            choose = ", ".join(get_args(choices))
+            choose = " or ".join(get_args(choices))
             raise UserError(f"data.{setting}={value!r} is unknown; choose {choose}")
     if unit == "line" and newline == "space":
         raise UserError(
