@@ -96,9 +96,9 @@ def measure(
     Args:
         model: a model that continues texts.
         splits: "train", and "val" and "test" if the corpus has them.
-        count: number of texts; None for 64 texts or 1,000 names.
-        length: largest number of characters of a text. None means 250 in running text; for names it
-            means the model's default length, but at least 100.
+        count: number of texts; None for 1,000 names, or for 64 documents or running texts.
+        length: largest number of characters of a text. None means 250 in running text; for names or
+            documents it means the model's default length, but at least 100.
         temperature: sampling temperature.
         seed: seed of the samples.
 
@@ -110,7 +110,7 @@ def measure(
         raise UserError("this model fills gaps: most of what it writes was given, not remembered")
     names_only = model.end is not None
     if count is None:
-        count = DRAWN_NAMES if names_only else DRAWN_TEXTS
+        count = DRAWN_NAMES if model.layout == "lines" else DRAWN_TEXTS
     if length is None:
         length = max(NAME_LENGTH, model.default_length) if names_only else TEXT_LENGTH
     drawn = generate_texts(
