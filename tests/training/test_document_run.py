@@ -135,14 +135,46 @@ def test_evaluate_finds_the_documents(
 ) -> None:
     done = trained(*texts["poems"], "model=hybrid")
     assert done.directory is not None
-    printed = evaluate(done.directory, "--json", "--memorisation")
+    memory = ("--memory", "--memory-scope", "document")
+    printed = evaluate(done.directory, "--json", "--curves", "--dynamic", "--compressors", *memory)
     assert printed.status == 0, printed.err
     figures = json.loads(printed.out)
+    assert figures["curves"]["position_in"] == "document"
     rows = figures["parts"]["val"]
     assert rows["lines"] == 6
     assert math.isclose(
         rows["models"][0]["perplexity"]["value"], done.summary["val/perplexity"], rel_tol=1e-6
     )
+
+
+def test_memorisation_compares_whole_documents(
+    trained: Train, texts: dict[str, tuple[str, ...]], evaluate: Evaluate
+) -> None:
+    """Documents of 6-grams are often copies; each counts as a whole."""
+    done = trained(*texts["stanzas"], "model=ngram", "model.order=6")
+    assert done.directory is not None
+    printed = evaluate(done.directory, "--json", "--memorisation", "--temperature", "0.3")
+    assert printed.status == 0, printed.err
+    [found] = json.loads(printed.out)["memorisation"]
+    assert found["generated"]["texts"] == 64
+    model = load(done.directory)
+    drawn = model.generate_many([""], count=64, length=100, seed=1, temperature=0.3)
+    whole = [text for text in drawn if len(text) < 100]
+    train = set(documents_of(model)["train"])
+    assert found["names"]["whole"] == len(whole)
+    assert found["names"]["in_train"] == sum(text in train for text in whole) / len(whole)
+    assert 0 < found["names"]["in_train"] < 1
+
+
+def test_a_page_of_a_split_shows_its_documents(
+    trained: Train, texts: dict[str, tuple[str, ...]], evaluate: Evaluate, tmp_path: Path
+) -> None:
+    done = trained(*texts["stanzas"], "model=hybrid")
+    assert done.directory is not None
+    page = tmp_path / "heat.html"
+    printed = evaluate(done.directory, "--heat", page)
+    assert printed.status == 0, printed.err
+    assert ">␃</i>" in page.read_text("utf-8")
 
 
 @pytest.mark.parametrize("name", ["stanzas", "songs", "poems"])
