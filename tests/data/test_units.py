@@ -11,8 +11,8 @@ from lyricgen.data.units import Division, are_names, are_poems, divide_poem, gue
 from lyricgen.errors import UserError
 from lyricgen.options import validate
 from tests.conftest import ROOT, SMALL, Train
-from tests.helpers.document_texts import WORDS, names, poems, songs, stanzas
 from tests.helpers.composition import values_of_run
+from tests.helpers.document_texts import WORDS, names, poems, songs, stanzas
 
 POEM = "静夜:床前明月光，疑是地上霜。举头望明月，低头思故乡。"
 CORPORA = ROOT / "src" / "lyricgen" / "data" / "corpora"
