@@ -124,8 +124,11 @@ def choose_sampler(options: dict[str, Any]) -> dict[str, Any]:
     Raises:
         UserError: that sampler lacks a chosen setting.
     """
-    sampler, unit = options.get("sampler"), options.get("data", {}).get("unit", AUTO)
-    if not isinstance(sampler, Mapping) or sampler.get("kind") != AUTO or unit == AUTO:
+    sampler, data = options.get("sampler"), options.get("data")
+    if not isinstance(sampler, Mapping) or not isinstance(data, Mapping):
+        return options
+    unit = data.get("unit", AUTO)
+    if sampler.get("kind") != AUTO or unit == AUTO:
         return options
     kind = "consecutive" if unit == "text" else "lines"
     settings = group_settings("sampler", kind)

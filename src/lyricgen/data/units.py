@@ -11,7 +11,7 @@ from lyricgen.data.options import DataOptions, Unit
 
 # Chosen by the texts of tests/data/test_units.py: names, poems, songs, prose and source code.
 OPENING = 50_000  # most characters by which the unit is guessed
-FEWEST = 10  # fewest files, poems or names; fewer cannot be divided into three splits
+FEWEST = 10  # fewest files, poems or distinct names; fewer cannot be divided into three splits
 MOST = 0.8  # share of the lines that must be poems
 EQUAL = 0.7  # share of the verses of a poem that must have the same length
 VERSES = 4  # fewest verses of a poem on one line; two stand on a line of a longer poem
@@ -140,7 +140,7 @@ def _is_poem(line: str, *, titled: bool) -> bool:
 
 def are_names(lines: Sequence[str]) -> bool:
     """Whether lines are a list of names: short, unindented, unpunctuated, without blank lines."""
-    if len(lines) < FEWEST:
+    if len(set(lines)) < FEWEST:
         return False
     broken = sum(
         not line.strip()
