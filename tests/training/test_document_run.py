@@ -21,7 +21,7 @@ from lyricgen.models.scoring import split_nats
 from lyricgen.models.trained_model import TrainedModel
 from lyricgen.options import validate
 from tests.conftest import SMALL, CommandOutput, Evaluate, Train, run_main
-from tests.helpers.document_texts import poems, songs, stanzas
+from tests.helpers.document_texts import names, poems, songs, stanzas
 from tests.helpers.resuming import same_weights, send, stop_at, weights
 
 STANZAS = ("data.unit=document",)
@@ -29,6 +29,7 @@ TEXTS = {
     "stanzas": ("\n\n".join(stanzas(60)), STANZAS),
     "songs": ("\n***\n".join(songs(40)), ("data.separator=***",)),
     "poems": ("\n".join(poems(60)), ()),
+    "words": ("\n\n".join(names(60)), STANZAS),
     "pairs": ("\n\n".join("\n".join(song.split()[:2]) for song in songs(60)), STANZAS),
 }
 MODELS = {
@@ -205,6 +206,14 @@ def test_a_control_character_ends_no_document_of_ones_own(
 
 
 # ---- texts
+
+
+def test_gaps_of_documents_are_filled(trained: Train, texts: dict[str, tuple[str, ...]]) -> None:
+    typed = ("objective=fill", "model=recurrent", "callbacks.samples.every_n_epochs=1")
+    model = load(trained(*texts["words"], *typed).directory or "")
+    found = model.fill_many(["lo_n\nri__r"], count=10)
+    assert all(len(text) == 10 and text[4] == "\n" for text in found)
+    assert not any("\x03" in text for text in found)
 
 
 def test_documents_end_by_themselves(

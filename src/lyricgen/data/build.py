@@ -28,7 +28,7 @@ from lyricgen.data.preparation import prepare
 from lyricgen.data.reading import DEFAULT_MAX_BYTES, read_text, text_pieces
 from lyricgen.data.samplers import ConsecutiveSampler, RandomSampler
 from lyricgen.data.splits import Layout, Split, make_splits
-from lyricgen.data.units import OPENING, Division, settle_division
+from lyricgen.data.units import OPENING, Division, describe_unit, settle_division
 from lyricgen.errors import UserError
 from lyricgen.runs.newest import starting_directories
 
@@ -261,11 +261,13 @@ def find_corpus(options: DataOptions, digest: str | None, checkpoint: Path | Non
     raise UserError(f"{problem}{also}")
 
 
-def log_notices(options: DataOptions, corpus: EncodedCorpus) -> None:
-    """Log notices about a text: private-use characters, repeated lines, another format.
+def log_notices(options: DataOptions, corpus: EncodedCorpus, *, guessed: bool = False) -> None:
+    """Log notices about a text: its unit if `guessed`, unusual characters, repeats, its format.
 
     The format is checked only for a user's own file that can be read.
     """
+    if guessed:
+        log.info("%s", describe_unit(corpus.name, corpus.unit, corpus.division))
     found = [private_use_notice(corpus, options.encoding)]
     if options.kind == "text":
         path = corpus_path(options.kind, options.path)

@@ -77,21 +77,9 @@ def prepare(
         pieces = prepare_pieces(whole, newline=newline, lowercase=lowercase, max_chars=max_chars)
         text = "".join(pieces)
     else:
-        if division.separator:
-            separator = "".join(_compose_pieces([division.separator], lowercase))
-            division = division._replace(separator=separator)
-        composed = ("".join(_compose_pieces([part], lowercase)) for part in parts)
-        divided = [*divide(composed, unit, division)]
-        if division.separator and len(divided) == len(parts):
-            raise UserError(
-                f"data.separator={division.separator!r} is no line of corpus {name!r}: give a "
-                "whole line that stands between documents"
-            )
-        kept = [stripped for one in divided if (stripped := one.strip())]
-        if newline == "space":
-            kept = [one.replace("\n", " ") for one in kept]
-        if distinct_lines:
-            kept = list(dict.fromkeys(kept))
+        kept = _divide_parts(parts, name, unit, division, lowercase=lowercase)
+        spaced = [one.replace("\n", " ") for one in kept] if newline == "space" else kept
+        kept = list(dict.fromkeys(spaced)) if distinct_lines else spaced
         end = ENDS[unit]
         text = "".join(one + end for one in kept)
         if kept and max_chars is not None:
@@ -103,6 +91,23 @@ def prepare(
                 )
     check_symbols(find_characters(text).replace(ENDS["document"], ""), len(text), name)
     return Corpus(name, unit, text, division)
+
+
+def _divide_parts(
+    parts: Sequence[str], name: str, unit: Unit, division: Division, *, lowercase: bool
+) -> list[str]:
+    """Divide parts into lines or documents that are not blank; `prepare` explains the error."""
+    if division.separator:
+        separator = "".join(_compose_pieces([division.separator], lowercase))
+        division = division._replace(separator=separator)
+    composed = ("".join(_compose_pieces([part], lowercase)) for part in parts)
+    divided = [*divide(composed, unit, division)]
+    if division.separator and len(divided) == len(parts):
+        raise UserError(
+            f"data.separator={division.separator!r} is no line of corpus {name!r}: give a whole "
+            "line that stands between documents"
+        )
+    return [stripped for one in divided if (stripped := one.strip())]
 
 
 def prepare_pieces(

@@ -159,21 +159,18 @@ def own_text(
     Args:
         text: the text.
         name: its name in messages.
-        model: the model that will read the text.
+        model: its reader.
         unknown: whether characters that the model does not know are refused or left out.
         prepared: whether the text comes from the corpus, so that its documents end with U+0003.
 
     Raises:
-        UserError: unknown characters are refused, fewer than two characters are left, or a line is
-            too long for a model of lines.
+        UserError: unknown characters are refused, fewer than two are left, or a line is too long.
     """
     lines = model.layout == "lines" or _find_training_option(model, "unit") == "line"
     unit: Unit = "line" if lines else "document" if model.layout == "documents" else "text"
-    refused = None
-    if not prepared:
-        text, refused = replace_controls(text, name, model)
-        if refused is not None and unknown == "refuse" and unit == "document":
-            raise refused  # the model knows U+0003, which no text has
+    text, refused = (text, None) if prepared else replace_controls(text, name, model)
+    if refused is not None and unknown == "refuse" and unit == "document":
+        raise refused  # the model knows U+0003, which no text has
     text = _prepare(text, model, unit, prepared=prepared)
     known = model.vocabulary.knows(text)
     codes = code_points(text)

@@ -120,8 +120,7 @@ def continue_texts(
         stop: a character that ends a text; the text does not include it.
         stops: for each text, the number of stops that end it; None for one stop each.
         ending: new characters, (E,) ids, after which a text ends, too; None for none.
-        watch: called after each step with the numbers (B,) of the texts that go on and their new
-            characters (B,).
+        watch: called after each step, see `StepWatch`.
 
     Returns:
         The ids of the new characters of each text.
@@ -130,7 +129,7 @@ def continue_texts(
         ValueError: a prefix is empty.
         UserError: the rules leave no character for a place of a text, or the logits are NaN.
     """
-    # steps between two looks for texts that have ended; each look waits for the device
+    # steps between two looks for ended texts, each of which waits for the device
     look = 1 if watch is not None else 32 if stop is None and ending is None else 4
     with eval_mode(model), progress("writing", length) as moved:
         batch = _Batch(model, prefixes, uniforms, length, stop, stops, ending)

@@ -99,11 +99,10 @@ def continue_prefixes(
         seed: text number i of a prefix depends only on (seed, prefix, i).
         generator: see `continuing.draw_uniforms`. With "numpy_reseeded", text number i of all texts
             has the seed `seed` + i.
-        stop: each text ends before the first place where these characters stand among its new ones;
-            None for none.
+        stop: each text ends before the first place of these characters among its new ones.
         watch: called with each new character, to show a single text while it is drawn.
-        options: fields of `Strategy` and `Control`, such as temperature=0.8 or lines=8; `acrostic`
-            and `starts_with` are normalised as the corpus was.
+        options: fields of `Strategy` and `Control`, such as temperature=0.8 or lines=8. Texts among
+            them are normalised as the corpus was.
 
     Returns:
         The continuations, prefix by prefix, and their writer. A beam search may find fewer texts.
@@ -115,9 +114,8 @@ def continue_prefixes(
     check_texts("prefixes", prefixes)
     check_whole("seed", seed)
     constraints = {name: value for name, value in options.items() if name in Control.model_fields}
-    for name in ("acrostic", "starts_with"):
-        if isinstance(constraints.get(name), str):
-            constraints[name] = model.normalise(constraints[name])
+    texts = [name for name in ("acrostic", "starts_with") if isinstance(options.get(name), str)]
+    constraints |= {name: model.normalise(options[name]) for name in texts}
     chosen = {name: value for name, value in options.items() if name not in constraints}
     strategy: Strategy = validate(Strategy, chosen)
     control: Control = validate(Control, constraints)
@@ -126,9 +124,8 @@ def continue_prefixes(
     if length is not None:
         check_number("length", length)
     each = [model.normalise(prefix) for prefix in prefixes]
-    network, ending = model.next_model, None
-    if stop is not None:
-        ending = _check_stop(model, stop, strategy, control)
+    network = model.next_model
+    ending = None if stop is None else _check_stop(model, stop, strategy, control)
     writer = Writer(model, network, strategy, control, length, generator, watch, ending)
     return _write(writer, each, number, seed), writer
 

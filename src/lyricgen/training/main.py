@@ -29,7 +29,6 @@ from pytorch_lightning import seed_everything
 
 from lyricgen.data.build import find_corpus, log_notices
 from lyricgen.data.corpus import EncodedCorpus
-from lyricgen.data.units import describe_unit
 from lyricgen.errors import UserError
 from lyricgen.models.checkpoint import load
 from lyricgen.models.hybrid_building import find_network
@@ -100,10 +99,8 @@ def prepare(
         )
     if rank == 0:
         if run.sweep is None:  # jobs only record them
-            if "data.unit" in run.filled:
-                log.info("%s", describe_unit(corpus.name, corpus.unit, corpus.division))
             show_filled(options, run.filled)
-        log_notices(options.data, corpus)
+        log_notices(options.data, corpus, guessed="data.unit" in run.filled)
         build.log_batches(options, datamodule)
     return training
 

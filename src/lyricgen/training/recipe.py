@@ -40,7 +40,7 @@ LISTED = 1_000  # characters of a short list, for a product of many symbols
 FEW = 3  # readings up to which no text is learnt by heart
 FEWEST_STEPS = 20  # of an epoch; a shorter text gets smaller batches
 CHARACTERS = 1_500  # of a batch of lines or documents
-PIECE = 256  # most characters of a piece of a document
+PIECE = 128  # most characters of a piece of a document; docs/recipes.md has the measurement
 
 
 @dataclass(frozen=True)

@@ -317,7 +317,8 @@ def choose_prefixes(prefixes: list[str] | None, model: TrainedModel, opening: st
                 raise UserError(f"callbacks.samples.prefixes: {error}") from error
         return [model.normalise(text) for text in prefixes]
     if model.fills_gaps:
-        line = opening.partition("\n")[0][:LONGEST_LINE]
+        document = opening.partition(model.end or "\n")[0]
+        line = document.partition("\n")[0][:LONGEST_LINE]
         missing = [model.gap if i % 3 == 2 else character for i, character in enumerate(line)]
         return ["".join(missing) if model.gap in missing else model.gap + line[1:]]
     if model.end is not None:
