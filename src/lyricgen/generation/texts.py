@@ -95,7 +95,7 @@ def continue_prefixes(
         prefixes: beginnings of the texts, which may be "".
         count: texts for each prefix; None for one, or for `beams` texts in a beam search.
         length: most new characters of a text. None takes the length that the options need, or else
-            `TrainedModel.default_length`: for each line if a number of lines is given, else in all.
+            50 for each line if a number of lines is given, or else `TrainedModel.default_length`.
         seed: text number i of a prefix depends only on (seed, prefix, i).
         generator: see `continuing.draw_uniforms`. With "numpy_reseeded", text number i of all texts
             has the seed `seed` + i.
@@ -124,9 +124,8 @@ def continue_prefixes(
     if length is not None:
         check_number("length", length)
     each = [model.normalise(prefix) for prefix in prefixes]
-    network = model.next_model
     ending = None if stop is None else _check_stop(model, stop, strategy, control)
-    writer = Writer(model, network, strategy, control, length, generator, watch, ending)
+    writer = Writer(model, model.next_model, strategy, control, length, generator, watch, ending)
     return _write(writer, each, number, seed), writer
 
 
