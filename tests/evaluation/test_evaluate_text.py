@@ -216,7 +216,7 @@ def test_metrics_that_were_not_logged(tmp_path: Path) -> None:
 def test_distinct_lines_of_names_are_collected() -> None:
     model = model_of(layout="lines", vocabulary=VOCABULARY)
     split = own_text("ab\ncd\nab\n", "it", model).split
-    assert collect_lines(split, VOCABULARY) == {"ab", "cd"}
+    assert collect_lines(split, VOCABULARY, "\n") == {"ab", "cd"}
 
 
 # Arguments that do not go together

@@ -131,6 +131,25 @@ def test_pseudo_nats_of_a_model_that_fills_gaps() -> None:
     np.testing.assert_allclose(model.score([long])[0], whole, atol=1e-5)
 
 
+def test_a_document_is_scored_to_its_end() -> None:
+    vocabulary = Vocabulary("\x03\nabcd分")
+    model = model_of(layout="documents", vocabulary=vocabulary)
+    texts = ["ab\ncd\n\n分", "a", "", "Ω"]
+    for text, nats in zip(texts, model.score([*texts[:1], " a\n", *texts[2:]]), strict=True):
+        assert len(nats) == len(text) + 1
+        known = "" if text == "Ω" else text
+        if not known:
+            assert np.isnan(nats).all()
+            continue
+        ids = torch.cat([torch.tensor([7]), vocabulary.encode(f"{known}\x03").long()])
+        with torch.inference_mode():
+            logits, _ = model.next_model(ids[None, :-1])
+        expected = -logits[0].double().log_softmax(-1).gather(1, ids[1:, None])[:, 0]
+        np.testing.assert_allclose(nats, expected.numpy(), atol=1e-5)
+    with pytest.raises(UserError, match=r"text 1 has the character .* which ends a text"):
+        model.score(["a\x03b"])
+
+
 # With memory
 
 

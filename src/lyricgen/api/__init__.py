@@ -84,8 +84,8 @@ class WritingModel(TrainedModel):
         like length are read together.
 
         - Running text: the first character is read, but not predicted.
-        - Lines: a text is a line, without white space at its ends. One more number follows those of
-          its characters: the nats of the line's end.
+        - Lines and documents: a text is one of them, without white space at its ends. One more
+          number follows those of its characters: the nats of its end.
         - Unknown characters are left out before the model reads a text.
         - A memory of the scope "split" reads on from text to text. Other memories begin anew at
           each text.
@@ -100,10 +100,10 @@ class WritingModel(TrainedModel):
         Returns:
             For each text a float64 array with a number for each character; nan where the model
             predicts nothing: at the first character of running text, at unknown characters, and at
-            the end of a line without known characters.
+            the end of a line or document without known characters.
 
         Raises:
-            UserError: `texts` is no list of texts, a text for a model of lines has a newline, or
+            UserError: `texts` is no list of texts, a text has the end of a line (or document), or
                 the model predicts no probabilities.
         """
         check_texts("texts", texts)
@@ -112,7 +112,8 @@ class WritingModel(TrainedModel):
     def next_characters(self, prefix: str = "", count: int = 5) -> list[tuple[str, float]]:
         r"""Find the most probable next characters after a prefix.
 
-        `encode_prefix` explains the prefix. A model of lines may predict "\n", the end of the line.
+        `encode_prefix` explains the prefix. A model of lines may predict "\n", the end
+        of the line, and a model of documents U+0003.
 
         >>> model.next_characters("分", 2)
         [('开', 0.61), ('手', 0.07)]

@@ -39,7 +39,7 @@ OPTIONS = {
     },
     "memorisation": {
         "--memorisation": "measure how much of the model's samples occurs in its training split",
-        "--count N": "number of samples (default: 64 of 250 characters, or 1000 names)",
+        "--count N": "samples (default: 64 of 250 characters, 64 documents or 1000 names)",
         "--temperature T": "of the samples (default: {temperature}, as for generate)",
     },
     "output": {

@@ -15,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from lyricgen.data.faults import FORBIDDEN, ControlCharacterFilter
-from lyricgen.data.options import ControlCharacters, Newline, Unit
+from lyricgen.data.options import ENDS, ControlCharacters, Newline, Unit
 from lyricgen.data.preparation import prepare_pieces
 from lyricgen.data.reading import read_text
 from lyricgen.data.splits import Split, line_split
+from lyricgen.data.units import Division, divide
 from lyricgen.data.vocabulary import code_points, decode_code_points, find_characters
 from lyricgen.errors import UserError
 from lyricgen.evaluation.intervals import Booleans, Floats, Integers, Row, Series, SplitText, row
@@ -164,22 +165,32 @@ class OwnText:
         return split_nats(model, self.split, f"scoring {self.name} with {label}")
 
 
-def own_text(text: str, name: str, model: TrainedModel, unknown: Unknown = "refuse") -> OwnText:
+def own_text(
+    text: str,
+    name: str,
+    model: TrainedModel,
+    unknown: Unknown = "refuse",
+    *,
+    prepared: bool = False,
+) -> OwnText:
     """Prepare a text as training prepared the corpus: characters, case, line ends and layout.
 
-    Messages call the text `name`. `unknown` says whether characters that the model does not know
-    are refused or left out.
+    Args:
+        text: the text.
+        name: its name in messages.
+        model: its reader.
+        unknown: whether characters that the model does not know are refused or left out.
+        prepared: whether the text comes from the corpus, so that its documents end with U+0003.
 
     Raises:
-        UserError: unknown characters are refused, fewer than two characters are left, or a line is
-            too long for a model of lines.
+        UserError: unknown characters are refused, fewer than two are left, or a line is too long.
     """
     lines = model.layout == "lines" or _find_training_option(model, "unit") == "line"
-    unit: Unit = "line" if lines else "text"
-    text, refused = prepare_characters(text, name, model)
-    if unit == "line":
-        stripped = [one for line in text.split("\n") if (one := line.strip())]
-        text = "".join(f"{line}\n" for line in stripped)
+    unit: Unit = "line" if lines else "document" if model.layout == "documents" else "text"
+    text, refused = (text, None) if prepared else replace_controls(text, name, model)
+    if refused is not None and unknown == "refuse" and unit == "document":
+        raise refused  # the model knows U+0003, which no text has
+    text = _prepare(text, model, unit, prepared=prepared)
     known = model.vocabulary.knows(text)
     codes = code_points(text)
     left_out = decode_code_points(codes[~known])
@@ -190,8 +201,8 @@ def own_text(text: str, name: str, model: TrainedModel, unknown: Unknown = "refu
             f"{name} has {len(left_out):,} characters that the model does not know: "
             f"{model.vocabulary.list_unknown(left_out)}; leave them out, or say --unknown skip"
         )
-    if unit == "line":
-        known &= ~_ends_of_empty_lines(codes, known)
+    if unit != "text":
+        known &= ~_ends_of_empty_lines(codes, known, ENDS[unit])
     kept = codes[known]
     if len(kept) < 2:
         raise UserError(f"{name} has only {len(kept)} characters to read; at least 2 are needed")
@@ -217,15 +228,15 @@ def text_for_gates(argument: TextArgument, model: TrainedModel) -> str:
     return replace_controls(text, argument.name, model)[0]
 
 
-def prepare_characters(text: str, name: str, model: TrainedModel) -> tuple[str, UserError | None]:
+def prepare_characters(text: str, name: str, model: TrainedModel) -> str:
     """Prepare the characters of a text as in training: controls, line ends, case and NFC.
 
-    `replace_controls` explains the arguments and the result.
+    `name` is the text's name in messages.
     """
     newline: Newline = "space" if _find_training_option(model, "newline") == "space" else "keep"
-    text, refused = replace_controls(text, name, model)
+    text, _ = replace_controls(text, name, model)
     pieces = prepare_pieces([text], newline=newline, lowercase=model.lowercase, max_chars=None)
-    return "".join(pieces), refused
+    return "".join(pieces)
 
 
 def replace_controls(text: str, name: str, model: TrainedModel) -> tuple[str, UserError | None]:
@@ -248,10 +259,31 @@ def replace_controls(text: str, name: str, model: TrainedModel) -> tuple[str, Us
     return text, None if controls.error is None else _translate_options(controls.error)
 
 
-def _ends_of_empty_lines(codes: Integers, known: Booleans) -> Booleans:
-    """Mark the newlines, (N,), that end a line without known characters."""
+def _prepare(text: str, model: TrainedModel, unit: Unit, *, prepared: bool) -> str:
+    """Compose a text, and divide it into lines or documents; `own_text` explains `prepared`."""
+    newline: Newline = "space" if _find_training_option(model, "newline") == "space" else "keep"
+    spaced: Newline = newline if unit == "text" else "keep"
+    pieces = prepare_pieces([text], newline=spaced, lowercase=model.lowercase, max_chars=None)
+    whole = "".join(pieces)
+    if unit == "text":
+        return whole
+    end, separator = ENDS[unit], _find_training_option(model, "separator")
+    if prepared:
+        divided = whole.split(end)
+    else:
+        verse = _find_training_option(model, "verse") is True
+        division = Division(separator if isinstance(separator, str) else None, verse)
+        divided = [*divide([whole.replace(end, "") if end != "\n" else whole], unit, division)]
+    stripped = [one for each in divided if (one := each.strip())]
+    if newline == "space":
+        stripped = [one.replace("\n", " ") for one in stripped]
+    return "".join(one + end for one in stripped)
+
+
+def _ends_of_empty_lines(codes: Integers, known: Booleans, end: str) -> Booleans:
+    """Mark the ends, (N,), of lines or documents without known characters."""
     read = np.flatnonzero(known)
-    ends = codes[read] == ord("\n")
+    ends = codes[read] == ord(end)
     empty = np.zeros_like(known)
     empty[read[ends & np.append(True, ends[:-1])]] = True
     return empty

@@ -186,7 +186,7 @@ def _text_options(checkpoint: Checkpoint) -> DataOptions:
             raise UserError("data: is missing")
         options: DataOptions = validate(DataOptions, model.options["data"])
         sampler = model.options.get("sampler", {}).get("kind")
-        if (sampler == "lines") != (model.layout == "lines"):
+        if (sampler == "lines") != (model.layout != "stream"):
             raise UserError(f"sampler.kind={sampler} is not what it reads")
         return options
     except UserError as error:

@@ -84,10 +84,11 @@ class LikeLengthsSampler:
 def score_texts(model: TrainedModel, texts: Sequence[str], name: str = "text") -> TextScores:
     """Score texts, each by itself from state zero.
 
-    The characters are prepared as those of the training text were. A model of lines reads texts
-    without white space at their ends, and also predicts the end of each; other models predict all
-    characters but the first. Characters that the model does not know are left out before it reads.
-    A memory of the scope "split" reads on from text to text; other memories begin anew at each.
+    The characters are prepared as those of the training text were. A model of lines or documents
+    reads texts without white space at their ends, and also predicts the end of each; other models
+    predict all characters but the first. Characters that the model does not know are left out
+    before it reads. A memory of the scope "split" reads on from text to text; other memories begin
+    anew at each.
 
     Args:
         model: in evaluation mode.
@@ -118,7 +119,7 @@ def score_texts(model: TrainedModel, texts: Sequence[str], name: str = "text") -
 
 def _prepare(text: str, name: str, model: TrainedModel) -> str:
     """Prepare a text as in training, and add its end if the model predicts it."""
-    text, _ = prepare_characters(text, name, model)
+    text = prepare_characters(text, name, model)
     if model.end is None:
         return text
     text = text.strip()

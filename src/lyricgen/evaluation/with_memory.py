@@ -118,7 +118,7 @@ def row_with_memory(
         text = replace(text, lines=None)  # lines depend on each other, so blocks are drawn
     found = row(series, series, text, resamples=resamples, seed=seed)
     length = found.block_length
-    units = "lines" if length is None else f"blocks of {length} characters"
+    units = f"{checkpoint.corpus.unit}s" if length is None else f"blocks of {length} characters"
     note = f"{note}; intervals by {units}"
     return RowWithMemory(
         *(found.characters, found.loss, series.name, kind, None, note), nats=series.nats
