@@ -23,7 +23,7 @@ def code_points(text: str) -> NDArray[np.uint32]:
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
 
 
-def decode_code_points(codes: NDArray[np.uint32]) -> str:
+def decode_codes(codes: NDArray[np.uint32]) -> str:
     """Return the text of code points, (N,)."""
     return codes.tobytes().decode("utf-32-le", "surrogatepass")
 
@@ -48,7 +48,7 @@ class Distinct:
     @property
     def characters(self) -> str:
         """Distinct characters so far, by rising code point."""
-        return decode_code_points(np.flatnonzero(self._present).astype("<u4"))
+        return decode_codes(np.flatnonzero(self._present).astype("<u4"))
 
 
 def find_characters(text: str) -> str:
@@ -177,7 +177,7 @@ class Vocabulary:
         numbers: NDArray[np.integer] = ids.detach().cpu().numpy()
         if numbers.size and not 0 <= numbers.min() <= numbers.max() < len(self):
             raise ValueError(f"ids must be 0…{len(self) - 1}")
-        return decode_code_points(code_points(self.characters)[numbers])
+        return decode_codes(code_points(self.characters)[numbers])
 
     @cached_property
     def _ids(self) -> NDArray[np.integer]:

@@ -20,7 +20,7 @@ from lyricgen.data.preparation import prepare_pieces
 from lyricgen.data.reading import read_text
 from lyricgen.data.splits import Split, line_split
 from lyricgen.data.units import Division, divide
-from lyricgen.data.vocabulary import code_points, decode_code_points, find_characters
+from lyricgen.data.vocabulary import code_points, decode_codes, find_characters
 from lyricgen.errors import UserError
 from lyricgen.evaluation.intervals import Booleans, Floats, Integers, Row, Series, SplitText, row
 from lyricgen.evaluation.scores import Checkpoint
@@ -193,7 +193,7 @@ def own_text(
     text = _prepare(text, model, unit, prepared=prepared)
     known = model.vocabulary.knows(text)
     codes = code_points(text)
-    left_out = decode_code_points(codes[~known])
+    left_out = decode_codes(codes[~known])
     if unknown == "refuse" and left_out:
         if refused is not None and all(map(FORBIDDEN.match, find_characters(left_out))):
             raise refused
@@ -212,9 +212,7 @@ def own_text(
             f"{name} has a line of {lengths.max():,} characters: this model reads lines of up to "
             f"{LONGEST_LINE:,}, break it"
         )
-    split = line_split(
-        model.vocabulary.encode(decode_code_points(kept)), model.vocabulary, model.layout
-    )
+    split = line_split(model.vocabulary.encode(decode_codes(kept)), model.vocabulary, model.layout)
     characters = SplitText.of(split, model.vocabulary, unit)
     return OwnText(name, text, known, left_out, split, characters)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from lyricgen.data.batch import Windows
 from lyricgen.data.samplers import FOLLOWING, LineScoringSampler
 from lyricgen.data.splits import Split
-from lyricgen.data.vocabulary import code_points, decode_code_points
+from lyricgen.data.vocabulary import code_points, decode_codes
 from lyricgen.errors import UserError
 from lyricgen.evaluation.intervals import Floats, Integers
 from lyricgen.evaluation.own_text import prepare_characters
@@ -106,14 +106,14 @@ def score_texts(model: TrainedModel, texts: Sequence[str], name: str = "text") -
     known = model.vocabulary.knows(joined)
     unknown = np.bincount(owners[~known], minlength=len(read))
     codes = code_points(joined)
-    left_out = decode_code_points(codes[~known])
+    left_out = decode_codes(codes[~known])
     counts = np.bincount(owners[known], minlength=len(read))
     ends = 0 if model.end is None else 1  # no end is predicted where nothing else is read
     known &= (counts > ends)[owners]
     found = np.full(len(joined), np.nan)
     if known.any():
         what = f"scoring {len(read):,} {name}s"
-        found[known] = _score_known(model, decode_code_points(codes[known]), owners[known], what)
+        found[known] = _score_known(model, decode_codes(codes[known]), owners[known], what)
     return TextScores(found, lengths, unknown, left_out)
 
 
