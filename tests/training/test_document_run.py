@@ -143,6 +143,8 @@ def test_evaluate_finds_the_documents(
     assert printed.status == 0, printed.err
     figures = json.loads(printed.out)
     assert figures["curves"]["position_in"] == "document"
+    shown = evaluate(done.directory, "--split", "val").out
+    assert "95% intervals: 1,000 resamples of whole documents" in shown
     rows = figures["parts"]["val"]
     assert rows["lines"] == 6
     assert math.isclose(
