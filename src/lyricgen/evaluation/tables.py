@@ -258,7 +258,8 @@ def _text_table(
 ) -> Table:
     headings = ["characters", *(_title(name, prefix) for name in FIGURES)]
     table = new_table(escape_line(argument.name), numbers=headings)
-    notes = [_how_drawn({"text": found[0].row.block_length}, resamples)]
+    unit: Unit = "document" if found[0].checkpoint.model.layout == "documents" else "line"
+    notes = [_how_drawn({"text": found[0].row.block_length}, resamples, unit)]
     for checkpoint, text, row in found:
         if is_memory(checkpoint.model.network):
             reach = describe_reach(checkpoint.model.network, text.split)
