@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lyricgen.console import format_figure, show
+from lyricgen.data.options import Unit
 from lyricgen.errors import escape_line
 from lyricgen.evaluation.curves import Curve, Curves
 from lyricgen.evaluation.ensembles import Ensemble
@@ -63,7 +64,7 @@ def print_scores(scores: Scores, curves: Curves | None, with_memory: WithMemory)
     for each in (one for one in scores.evaluated if isinstance(one, Ensemble)):
         put_whole(_weight_table(each))
     lengths = {split: rows[0].block_length for split, rows in scores.splits.items()}
-    show(_how_drawn(lengths, scores.resamples))
+    show(_how_drawn(lengths, scores.resamples, scores.evaluated[0].corpus.unit))
     for split, rows in scores.splits.items():
         if any(row.series.kind != "uniform" for row in rows[1:]):
             put_whole(_comparison_table(scores, split))
@@ -200,10 +201,12 @@ def _figure(row: LossFigures, name: str) -> str:
     return format_estimate(getattr(row, name), FIGURES[name])
 
 
-def _how_drawn(lengths: Mapping[str, int | None], resamples: int) -> str:
+def _how_drawn(lengths: Mapping[str, int | None], resamples: int, unit: Unit) -> str:
     """Describe how the intervals were resampled; `lengths` holds the block length on each split."""
     blocks = ", ".join(f"{length} ({split})" for split, length in lengths.items())
-    units = "whole lines" if None in lengths.values() else f"blocks of characters, {blocks}"
+    units = f"blocks of characters, {blocks}"
+    if None in lengths.values():
+        units = f"whole {unit}s"
     return f"{CONFIDENCE:.0%} intervals: {resamples:,} resamples of {units}"
 
 
@@ -255,7 +258,8 @@ def _text_table(
 ) -> Table:
     headings = ["characters", *(_title(name, prefix) for name in FIGURES)]
     table = new_table(escape_line(argument.name), numbers=headings)
-    notes = [_how_drawn({"text": found[0].row.block_length}, resamples)]
+    unit: Unit = "document" if found[0].checkpoint.model.layout == "documents" else "line"
+    notes = [_how_drawn({"text": found[0].row.block_length}, resamples, unit)]
     for checkpoint, text, row in found:
         if is_memory(checkpoint.model.network):
             reach = describe_reach(checkpoint.model.network, text.split)

@@ -101,8 +101,7 @@ def continue_prefixes(
             has the seed `seed` + i.
         stop: each text ends before the first place of these characters among its new ones.
         watch: called with each new character, to show a single text while it is drawn.
-        options: fields of `Strategy` and `Control`, such as temperature=0.8 or lines=8. Texts among
-            them are normalised as the corpus was.
+        options: fields of `Strategy` and `Control`, such as lines=8; texts are normalised, too.
 
     Returns:
         The continuations, prefix by prefix, and their writer. A beam search may find fewer texts.
