@@ -2,12 +2,13 @@
 
 Without an option it compares training with a plain loop (training_speed.py). An option chooses
 another measurement: --kernels compares the kernels of cells (kernel_speed.py), --generation
-compares writing with the notebooks' loop (generation_speed.py), --scale trains on texts of 1, 100
-and 1,000 MB (scale.py), --sweep compares jobs in one process with jobs in processes of their own
+compares writing with the notebooks' loop (generation_speed.py), --scoring compares scoring lines
+with the plain forward pass (scoring_speed.py), --scale trains on texts of 1, 100 and 1,000 MB
+(scale.py), --sweep compares jobs in one process with jobs in processes of their own
 (sweep_speed.py), --report measures reports on many runs (report_speed.py), and --quality compares
 models trained for equal processor time (quality.py). A round of --sweep is two whole sweeps of
---jobs jobs, one in each way. On a busy machine use --threads 1 or
-OMP_WAIT_POLICY=passive, since waiting threads use up the cores.
+--jobs jobs, one in each way. On a busy machine use --threads 1 or OMP_WAIT_POLICY=passive, since
+waiting threads use up the cores.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import platform
 import shlex
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -26,8 +28,9 @@ from generation_speed import ensemble_generation, generation
 from kernel_speed import kernel_speed
 from quality import KINDS, TEXTS, choose_texts, quality
 from report_speed import report_speed
-from rich.console import Console
+from rich.console import Console, RenderableType
 from scale import scale
+from scoring_speed import scoring
 from sweep_speed import sweep_speed
 from training_speed import TARGETS, training
 
@@ -43,6 +46,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument("--generation", action="store_true", help="measure writing texts")
+    instead.add_argument("--scoring", action="store_true", help="measure scoring lines")
     instead.add_argument("--kernels", action="store_true", help="measure the kernels of cells")
     instead.add_argument("--scale", action="store_true", help="measure texts of several sizes")
     instead.add_argument("--sweep", action="store_true", help="measure two sweeps a round")
@@ -73,32 +77,32 @@ def main() -> None:
         os.environ["LYRICGEN_OUTPUTS"] = name
         rich.reconfigure(file=nowhere, force_terminal=True)  # lyricgen's own console
         console.print(machine_facts(Path(name)), soft_wrap=True, markup=False)
-        if arguments.generation:
-            console.print(generation(arguments.rounds, arguments.steps))
-            console.print(ensemble_generation(arguments.rounds, arguments.steps))
-            return
-        if arguments.kernels:
-            console.print(kernel_speed(arguments.rounds))
-            return
-        if arguments.sweep:
-            console.print(sweep_speed(arguments.jobs, arguments.rounds, Path(name)))
-            return
-        if arguments.scale:
-            os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
-            chosen = (arguments.sizes, arguments.rounds, arguments.steps)
-            console.print(scale(*chosen, Path(name)))
-            return
-        if arguments.report:
-            console.print(report_speed([6, 1000], arguments.rounds, Path(name)))
-            return
-        if arguments.quality:
-            files = (arguments.corpora, arguments.texts, arguments.lists)
-            texts = choose_texts(*files, Path(name))
-            chosen = (arguments.seeds, arguments.models, arguments.overrides)
-            console.print(quality(texts, *chosen, Path(name)))
-            return
-        for table in training(arguments.cells, arguments.rounds, arguments.epochs, Path(name)):
+        for table in tables(arguments, Path(name)):
             console.print(table)
+
+
+def tables(arguments: argparse.Namespace, directory: Path) -> Iterator[RenderableType]:
+    """Measure as the arguments say, and yield tables."""
+    rounds, steps = arguments.rounds, arguments.steps
+    if arguments.generation:
+        yield generation(rounds, steps)
+        yield ensemble_generation(rounds, steps)
+    elif arguments.scoring:
+        yield scoring(rounds)
+    elif arguments.kernels:
+        yield kernel_speed(rounds)
+    elif arguments.sweep:
+        yield sweep_speed(arguments.jobs, rounds, directory)
+    elif arguments.scale:
+        os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
+        yield scale(arguments.sizes, rounds, steps, directory)
+    elif arguments.report:
+        yield report_speed([6, 1000], rounds, directory)
+    elif arguments.quality:
+        texts = choose_texts(arguments.corpora, arguments.texts, arguments.lists, directory)
+        yield quality(texts, arguments.seeds, arguments.models, arguments.overrides, directory)
+    else:
+        yield from training(arguments.cells, rounds, arguments.epochs, directory)
 
 
 def machine_facts(directory: Path) -> str:

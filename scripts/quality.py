@@ -238,11 +238,11 @@ def choose_texts(
             path.write_text(read_python(name), encoding="utf-8")
             chosen[name] = [*choose_file(path), "data.control_characters=drop"]  # form feeds
     chosen |= {str(path): choose_file(path) for path in files}
-    return chosen | {str(path): [*choose_file(path), "data.unit=line"] for path in lists}
+    return chosen | {str(path): choose_file(path, "line") for path in lists}
 
 
-def choose_file(path: Path) -> list[str]:
-    return ["data=text", f"data.path='{path.resolve()}'"]
+def choose_file(path: Path, unit: str = "text") -> list[str]:
+    return ["data=text", f"data.path='{path.resolve()}'", f"data.unit={unit}"]
 
 
 def read_python(name: str) -> str:

@@ -88,9 +88,9 @@ def side_by_side(
 
 def child(directory: Path, last: int, *overrides: str) -> dict[str, float]:
     """Measure one run, which ends after step `last`, or by itself if `last` is 0."""
-    settings = ("recipe=none", "data=text", "trainer=cpu", "trainer.max_epochs=1")
+    settings = ("recipe=none", "data=text", "data.unit=text", "trainer=cpu")
     measured: dict[str, float] = run_script(
-        directory, "scale_child.py", str(last), *settings, *overrides
+        directory, "scale_child.py", str(last), *settings, "trainer.max_epochs=1", *overrides
     )
     return measured
 

@@ -74,8 +74,8 @@ class ByTurns(pl.Callback):
 
 
 def training_on(text: str, sampler: str, blocks: int, directory: Path) -> Training:
-    overrides = ["recipe=none", "data=text", f"data.path='{text}'", "trainer=cpu"]
-    overrides += [f"sampler={sampler}", "trainer.max_epochs=1"]
+    overrides = ["recipe=none", "data=text", "data.unit=text", f"data.path='{text}'"]
+    overrides += ["trainer=cpu", f"sampler={sampler}", "trainer.max_epochs=1"]
     overrides += [f"trainer.limit_train_batches={BLOCK * (blocks + 2)}"]
     values = normalise(compose_values(*overrides))
     directory.mkdir(parents=True)

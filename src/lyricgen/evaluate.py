@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from lyricgen.cli.command_line import (
     LARGEST_INTEGER,
-    MEMORY_NAMES,
-    MEMORY_OPTIONS,
     Parser,
     amount,
     check_forms,
@@ -22,71 +20,14 @@ from lyricgen.cli.command_line import (
     open_output,
     run,
 )
-from lyricgen.console import show, show_json
+from lyricgen.cli.evaluation_options import DEFAULTS, FORMS, OPTIONS
+from lyricgen.console import show, show_generated, show_json
 from lyricgen.errors import UserError, as_option
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from lyricgen.evaluation.own_text import TextArgument
-
-# Options as --help shows them, and their meanings.
-OPTIONS = {
-    "figures": {
-        "--curves": "also perplexity by position, by length of the context and by frequency of "
-        "characters",
-        "--compressors": "also score held-out splits by PPMd, which learns as it reads, in a table "
-        "of its own; needs pip install 'lyricgen[compressors]'",
-        "--dynamic": "also score held-out splits while the network learns what it reads",
-        "--split, --part {train,val,test}": "score only this split of the text (default: all)",
-        "--together": "also score the checkpoints as one model, an ensemble whose weights are best "
-        "on the validation split",
-        "--resamples N": "texts drawn for each 95 %% interval (default: {resamples})",
-    },
-    "memory": MEMORY_OPTIONS,
-    "a text of your own": {
-        "--text FILE": "score this text: a file or, if there is no such file, the text itself",
-        "--unknown {refuse,skip}": "characters that the model does not know: refuse and list them, "
-        "or skip and count them (default: {unknown})",
-        "--encoding NAME": "encoding of the file, such as gb18030 (default: utf-8)",
-    },
-    "surprisal and gates, character by character": {
-        "--heat HTML": "write a page that colours each character of --text, or of the held-out "
-        "split, by its surprisal",
-        "--heat-chars N": "most characters on the page, from the beginning of the text (default: "
-        "{heat_chars})",
-        "--gates PNG": "plot a layer's gates and states while the model reads --text",
-        "--layer N": "layer of --gates; 1 is next to the input (default: {layer})",
-        "--units N": "units of --gates whose hidden state varies most, or all (default: {units})",
-    },
-    "memorisation": {
-        "--memorisation": "measure how much of the model's samples occurs in its training split",
-        "--count N": "number of samples (default: 64 of 250 characters, or 1000 names)",
-        "--temperature T": "of the samples (default: {temperature}, as for generate)",
-    },
-    "output": {
-        "--json": "print the figures as JSON and nothing else; not with --heat or --gates",
-        "--png PNG": "also plot the figures, or those of --memorisation",
-        "--seed N": "seed of the random numbers (default: {seed})",
-    },
-}
-DEFAULTS = {
-    **{"resamples": 1000, "seed": 1, "unknown": "refuse", "heat_chars": 20_000, "layer": 1},
-    **{"units": 24, "temperature": 0.8},
-}
-# Forms of the command: the options that a form needs, and the other options that go with them.
-FORMS = {
-    (): (
-        *("curves", "compressors", "dynamic", "together", *MEMORY_NAMES),
-        *("split", "resamples", "json", "png", "seed"),
-    ),
-    ("text",): ("resamples", "unknown", "encoding", *MEMORY_NAMES, "json", "seed"),
-    ("heat",): ("split", "heat_chars", *MEMORY_NAMES),
-    ("heat", "text"): ("unknown", "encoding", "heat_chars", *MEMORY_NAMES),
-    ("gates", "text"): ("encoding", "layer", "units"),
-    ("heat", "gates", "text"): ("unknown", "encoding", "heat_chars", "layer", "units"),
-    ("memorisation",): ("count", "temperature", *MEMORY_NAMES, "json", "png", "seed"),
-}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -106,7 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _evaluate(options: Namespace) -> None:
     check_forms(options, FORMS)
-    tasks = [name for name in ("memorisation", "heat", "gates") if getattr(options, name)]
+    tasks = [name for name in ("memorisation", "heat", "gates", "lines") if getattr(options, name)]
     tasks = tasks or ["figures" if options.text is None else "text"]
     missing = {name for name in DEFAULTS if getattr(options, name) is None}
     vars(options).update({name: DEFAULTS[name] for name in missing}, recall=choose_memory(options))
@@ -121,13 +62,16 @@ def _evaluate(options: Namespace) -> None:
     from lyricgen.files import to_json
     from lyricgen.runs.newest import newest_checkpoint
 
-    # with --json nothing else may stand on standard output
-    with redirect_stdout(sys.stderr) if options.json else nullcontext():
+    # with --json, --csv or --jsonl nothing else may stand on standard output
+    plain = options.json or options.csv or options.jsonl
+    with redirect_stdout(sys.stderr) if plain else nullcontext():
         text = None if options.text is None else read_text_argument(options.text, options.encoding)
         paths = options.checkpoints or [newest_checkpoint()]
-        plain = [TASKS[task](options, paths, text) for task in tasks]
+        found = [TASKS[task](options, paths, text) for task in tasks]
     if options.json:
-        show_json(to_json(plain[0]))
+        show_json(to_json(found[0]))
+    elif plain:
+        (show_generated if options.csv else show_json)(found[0])
 
 
 def _score_splits(options: Namespace, paths: list[Path], _: object) -> dict[str, Any]:
@@ -168,11 +112,30 @@ def _score_text(options: Namespace, paths: list[Path], text: "TextArgument") -> 
     from lyricgen.evaluation.tables import plain_text_figures, print_text_figures
 
     numbers = {"resamples": options.resamples, "seed": options.seed}
-    loaded = load_checkpoints(paths, options.recall)
+    loaded = load_checkpoints(paths, options.recall, together=bool(options.together))
     found = score_text(loaded, text, options.unknown, **numbers)
     if not options.json:
         print_text_figures(found, text, options.resamples)
     return plain_text_figures(found, text, **numbers)
+
+
+def _score_lines(options: Namespace, paths: list[Path], _: object) -> str | None:
+    from lyricgen.evaluation.line_scores import (
+        lines_as_csv,
+        lines_as_json,
+        print_lines,
+        score_lines,
+    )
+    from lyricgen.evaluation.own_text import read_lines
+    from lyricgen.evaluation.scores import load_checkpoints
+
+    lines = read_lines(options.lines, options.encoding)
+    loaded = load_checkpoints(paths, options.recall, together=bool(options.together))
+    found = score_lines(loaded, lines)
+    if options.csv or options.jsonl:
+        return (lines_as_csv if options.csv else lines_as_json)(found)
+    print_lines(found, options.lines)
+    return None
 
 
 def _measure_memorisation(options: Namespace, paths: list[Path], _: object) -> dict[str, Any]:
@@ -237,9 +200,10 @@ def _save(options: Namespace, name: str, title: str, content: bytes) -> None:
         show(f"{title}: {path}")
 
 
-TASKS: dict[str, Callable[..., dict[str, Any] | None]] = {
+TASKS: dict[str, Callable[..., Any]] = {
     "figures": _score_splits,
     "text": _score_text,
+    "lines": _score_lines,
     "memorisation": _measure_memorisation,
     "heat": _write_heat,
     "gates": _plot_gates,

@@ -34,9 +34,10 @@ INPUTS = {
     "objective=fill; may be given several times",
 }
 GENERAL = {
-    "--length N": "most new characters (default: 50; for single lines, as many as the longest "
-    "training line needs; with --lines or --acrostic, 50 a line; with --max-length, or with "
-    "--lines and --line-length, as many as these need)",
+    "--length N": "most new characters (default: 50; for single lines and documents, as many as "
+    "the longest of training needs; with --lines or --acrostic, 50 a line; with --max-length, or "
+    "with --lines and --line-length, as many as these need)",
+    "--stop TEXT": "end each text before the first TEXT that the model writes",
     "--count N": "texts for each prefix or --fill (default: 1; with --beams all that it finds)",
     "--seed N": "seed of the random numbers (default: 1)",
     "--generator {torch,numpy_reseeded}": "source of the random numbers; numpy_reseeded repeats "
@@ -73,9 +74,10 @@ CONTROL = {
     "--ban SET": "never write these characters, as between the brackets of a regular expression: "
     "a-z",
     "--only SET": "write only these characters, in the same form: 一-龥",
-    "--starts-with TEXT": "for names: their beginning, as part of the drawn name",
-    "--max-length N": "for names: at most N characters, then the name ends",
-    "--novel": "for names: only complete names that the training split does not have, none twice",
+    "--starts-with TEXT": "for names and documents: their beginning, as part of the drawn name",
+    "--max-length N": "for names and documents: at most N characters, then the name ends",
+    "--novel": "for names and documents: only complete ones that the training split does not have, "
+    "none twice",
 }
 FILLING = {
     "--sweeps N": "number of times that each gap is drawn (default: 20)",
@@ -83,7 +85,8 @@ FILLING = {
 }
 OUTPUT = {
     "--format {text,jsonl}": "jsonl: one object a line with prefix, text, strategy, seed, "
-    "log_probability (nats), perplexity; with --beams score; for lines ended (false: cut off); "
+    "log_probability (nats), perplexity; with --beams score; for lines and documents ended "
+    "(false: cut off); "
     "with --compare checkpoint (default: text)",
     "--watch": "show a text, character by character, as it is written",
     "--compare CHECKPOINT …": "show texts of several checkpoints side by side",
@@ -100,7 +103,7 @@ TEXT_OPTIONS = (
 DRAW_OPTIONS = ("temperature", "top_k", "top_p", "min_p", "seed", "generator")
 # Forms of the command: the options that a form needs, and the other options that go with them.
 FORMS = {
-    (): (*TEXT_OPTIONS, *DRAW_OPTIONS, "novel", "compare"),
+    (): (*TEXT_OPTIONS, *DRAW_OPTIONS, "stop", "novel", "compare"),
     ("beams",): (*TEXT_OPTIONS, "length_penalty", "novel", "compare"),
     ("watch",): (*TEXT_OPTIONS, *DRAW_OPTIONS),
     ("fill",): ("count", "temperature", "seed", "sweeps", "gap", "compare"),

@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from lyricgen.errors import UserError
+
 Value = str | int | float | bool | None
 Settings = Mapping[str, Value]
 
@@ -18,7 +20,15 @@ CONFIG_DIRECTORY = _PACKAGED if _PACKAGED.is_dir() else _CHECKOUT
 AUTO = "auto"  # value of a setting that the text or the machine decides
 
 # Settings of data= that decide which characters of a text are held out.
-SPLITTING = ("unit", "val_fraction", "test_fraction", "max_held_out", "split_seed")
+SPLITTING = (
+    "unit",
+    "separator",
+    "verse",
+    "val_fraction",
+    "test_fraction",
+    "max_held_out",
+    "split_seed",
+)
 # Settings of data= that decide the text and which characters are held out.
 DECIDING = (
     *("kind", "path", "max_chars", "lowercase", "distinct", "newline", "encoding"),
@@ -29,7 +39,7 @@ OLDER: dict[str, Any] = {"recipe": "none", "effort": "normal", "memory": {"kind"
 # The same for settings of groups: a group, its choice (None: any), and the settings.
 ADDED: tuple[tuple[str, str | None, dict[str, Any]], ...] = (
     ("callbacks", None, {"average": {"enabled": False, "decay": 0.98}}),
-    ("data", None, {"control_characters": "refuse"}),
+    ("data", None, {"control_characters": "refuse", "separator": None, "verse": False}),
     ("sampler", "random", {"drop_last": True}),
     ("model", "recurrent", {"weight_drop": 0.0, "noise": 0.0, "noise_kind": "unigram"}),
     ("model", "recurrent", {"locked_dropout": False, "embedding_dropout": 0.0}),
@@ -37,6 +47,9 @@ ADDED: tuple[tuple[str, str | None, dict[str, Any]], ...] = (
     ("cell", "lstm_coupled", {"kernel": "fused"}),
     ("cell", None, {"kernel": "torch"}),
 )
+# Settings that are filled by the text, whatever the recipe, and those of the sampler, which follow.
+OF_TEXT = ("data.unit", "data.separator", "data.verse")
+OF_SAMPLER = ("sampler", "sampler.drop_last", "sampler.carry_state")
 # Groups and settings that an n-gram model does not read.
 NETWORKS = (
     *("recipe", "effort", "layers", "hidden_size", "cell", "depth", "loss", "optimizer"),
@@ -88,19 +101,57 @@ def group_settings(group: str, choice: str) -> dict[str, Any]:
 def list_auto(options: Mapping[str, Any]) -> list[str]:
     """List the settings that say `auto` and can be filled; elsewhere, as in name, it is a text."""
     flat = flatten(options)
-    fillable = {*flatten(plain_settings()), "cell.kernel"}
+    fillable = {*flatten(plain_settings()), *OF_TEXT, *OF_SAMPLER, "cell.kernel"}
     return [name for name in flat if flat[name] == AUTO and name in fillable]
 
 
 def replace_auto(options: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Copy nested options; fill the settings of `list_auto` that `values`, nested or flat, have."""
+    """Copy nested options; fill the settings of `list_auto` that `values`, nested or flat, have.
+
+    As soon as the unit of the text is known, the sampler is the one that suits it.
+
+    Raises:
+        UserError: that sampler lacks a chosen setting.
+    """
     known = flatten(values)
-    return _replace(options, {name: known[name] for name in list_auto(options) if name in known})
+    names = [name for name in list_auto(options) if name in known and name not in OF_SAMPLER]
+    return choose_sampler(_replace(options, {name: known[name] for name in names}))
+
+
+def choose_sampler(options: dict[str, Any]) -> dict[str, Any]:
+    """Copy nested options, with the sampler of the text's unit where the sampler is `auto`.
+
+    Raises:
+        UserError: that sampler lacks a chosen setting.
+    """
+    sampler, data = options.get("sampler"), options.get("data")
+    if not isinstance(sampler, Mapping) or not isinstance(data, Mapping):
+        return options
+    unit = data.get("unit", AUTO)
+    if sampler.get("kind") != AUTO or unit == AUTO:
+        return options
+    kind = "consecutive" if unit == "text" else "lines"
+    settings = group_settings("sampler", kind)
+    chosen = {name: value for name, value in sampler.items() if value != AUTO}
+    for name in chosen.keys() - settings.keys():
+        raise UserError(
+            f"sampler.{name}: with data.unit={unit} the sampler is sampler={kind}, which has no "
+            "such setting: leave it out, or choose another sampler"
+        )
+    return options | {"sampler": settings | chosen}
 
 
 def restore_auto(options: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
     """Copy nested options, with `auto` as the value of the named settings that they have."""
-    return _replace(options, dict.fromkeys(names, AUTO))
+    auto = dict.fromkeys(names, AUTO)
+    restored = _replace(options, auto)
+    if "sampler" in auto:  # it had other settings before it was chosen
+        of_sampler = {name.partition(".")[2] or "kind" for name in OF_SAMPLER}
+        kept = {name: value for name, value in options["sampler"].items() if name in of_sampler}
+        restored["sampler"] = kept | {
+            name.partition(".")[2] or "kind": AUTO for name in OF_SAMPLER if name in auto
+        }
+    return restored
 
 
 def _replace(options: Mapping[str, Any], settings: Settings, above: str = "") -> dict[str, Any]:

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 import lyricgen
-from lyricgen import evaluate, generate
+from lyricgen import generate
 from lyricgen.__main__ import COMMANDS
+from lyricgen.cli import evaluation_options
 from lyricgen.cli.command_line import MEMORY_OPTIONS, Forms, Parser, check_forms, run
 from lyricgen.errors import UserError, as_option
 from lyricgen.files import replace_file
@@ -97,7 +98,9 @@ def test_errors_name_options_as_they_are_typed(
     assert capsys.readouterr().err == f"error: {shown}\n"
 
 
-@pytest.mark.parametrize("forms", [evaluate.FORMS, generate.FORMS], ids=["evaluate", "generate"])
+@pytest.mark.parametrize(
+    "forms", [evaluation_options.FORMS, generate.FORMS], ids=["evaluate", "generate"]
+)
 def test_options_that_fit_no_form_are_refused(forms: Forms) -> None:
     """The error for three options names options that no form combines, or a missing option."""
     whole = {needed: {*needed, *more} for needed, more in forms.items()}
@@ -124,7 +127,9 @@ def test_options_that_fit_no_form_are_refused(forms: Forms) -> None:
     assert refused > 100
 
 
-@pytest.mark.parametrize("forms", [evaluate.FORMS, generate.FORMS], ids=["evaluate", "generate"])
+@pytest.mark.parametrize(
+    "forms", [evaluation_options.FORMS, generate.FORMS], ids=["evaluate", "generate"]
+)
 def test_options_conflict_in_pairs(forms: Forms) -> None:
     """`check_forms` looks at pairs only."""
     whole = [{*needed, *more} for needed, more in forms.items()]

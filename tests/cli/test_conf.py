@@ -145,7 +145,7 @@ def test_every_choice_composes_with_every_other(row: Row) -> None:
 @pytest.mark.parametrize("data", sorted(RUNNING_TEXT))
 def test_a_sampler_of_lines_is_refused_for_running_text(data: str) -> None:
     with pytest.raises(UserError, match=r"(?=.*sampler=consecutive)(?=.*sampler=random)"):
-        parse(compose_options(f"data={data}", "sampler=lines"))
+        parse(compose_options(f"data={data}", "sampler=lines", "data.unit=text"))
     assert (
         parse(compose_options(f"data={data}", "sampler=lines", "data.unit=line")).data.unit
         == "line"
@@ -254,7 +254,8 @@ def test_every_option_is_read_somewhere() -> None:
 def test_corpus_of_lines_picks_its_sampler() -> None:
     assert compose_options("data=dino")["sampler"]["kind"] == "lines"
     assert compose_options("data=coursera_dino")["sampler"]["kind"] == "lines"
-    assert compose_options()["sampler"]["kind"] == "consecutive"
+    assert values_of_run()["sampler"]["kind"] == "consecutive"
+    assert values_of_run("data.unit=document")["sampler"]["kind"] == "lines"
 
 
 def test_the_users_sampler_wins_in_any_order() -> None:

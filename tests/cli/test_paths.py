@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[Main, tuple[str, ...], tuple[str, ...]]] = {
     "evaluate --memorisation": (evaluate.main, (), ("--memorisation",)),
     "evaluate --heat of": (evaluate.main, (), ("--heat", "x.html")),
     "evaluate --text": (evaluate.main, (RUN, "--text"), ()),
+    "evaluate --lines": (evaluate.main, (RUN, "--lines"), ()),
     "evaluate --heat": (evaluate.main, (RUN, "--heat"), ()),
     "evaluate --gates": (evaluate.main, (RUN, "--text", "的", "--gates"), ()),
     "evaluate --png": (evaluate.main, (RUN, "--png"), ()),

@@ -43,6 +43,7 @@ def build_data(options: TrainOptions) -> tuple[CharacterDataModule, list[str]]:
 
 TEXT = "abcdefg " * 275  # 2,200 characters
 WHOLE = ("data.val_fraction=0", "data.test_fraction=0")
+RUNNING = ("data.unit=text", *WHOLE)
 LOWERED = "the training split is smaller than a batch: data.batch_size=32 is lowered to %d"
 
 
@@ -62,7 +63,7 @@ LOWERED = "the training split is smaller than a batch: data.batch_size=32 is low
 def test_notice_names_the_setting_that_leaves_characters_out_and_their_number(
     tmp_path: Path, overrides: tuple[str, ...], left_out: int | None
 ) -> None:
-    data, heard = build_data(options_of(tmp_path / "text.txt", TEXT, *WHOLE, *overrides))
+    data, heard = build_data(options_of(tmp_path / "text.txt", TEXT, *RUNNING, *overrides))
     if left_out is None:
         assert heard == []
         return
@@ -85,7 +86,7 @@ def test_notice_names_the_setting_that_leaves_characters_out_and_their_number(
 def test_a_text_smaller_than_a_batch_lowers_the_batch_size_with_a_notice(
     tmp_path: Path, text: str, overrides: tuple[str, ...], rows: int
 ) -> None:
-    data, heard = build_data(options_of(tmp_path / "text.txt", text, *WHOLE, *overrides))
+    data, heard = build_data(options_of(tmp_path / "text.txt", text, *RUNNING, *overrides))
     assert heard == [LOWERED % rows]
     assert len(data.sampler.windows(0, 0).starts) == rows
 

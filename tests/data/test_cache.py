@@ -76,7 +76,7 @@ def same(one: EncodedCorpus, other: EncodedCorpus) -> bool:
 
 
 def encode_in_memory(**options: object) -> EncodedCorpus:
-    return encode(prepare(TEXT.removeprefix("\ufeff"), name="a", unit="text", **options))  # type: ignore[arg-type]
+    return encode(prepare([TEXT.removeprefix("\ufeff")], name="a", unit="text", **options))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("packing", ["plain", "gzip", "zip"])
@@ -149,7 +149,7 @@ def test_ids_of_every_size(tmp_path: Path, symbols: int) -> None:
     drawn = characters[:symbols] + random.Random(0).choices(characters[:symbols], k=500)
     path.write_text("".join(drawn), encoding="utf-8")
     corpus = encode_large(large_text(path), "a")
-    expected = encode(prepare("".join(drawn), name="a", unit="text"))
+    expected = encode(prepare(["".join(drawn)], name="a", unit="text"))
     assert len(corpus.vocabulary) == len(expected.vocabulary)
     assert same(corpus, expected)
 
@@ -422,7 +422,7 @@ def test_an_entry_describes_its_content_in_plain_json(
     described = json.loads(content[len(corpus) : -48])
     assert (
         "".join(described["characters"][i] for i in ids)
-        == prepare(TEXT.removeprefix("\ufeff"), name="a", unit="text").text
+        == prepare([TEXT.removeprefix("\ufeff")], name="a", unit="text").text
     )
 
 

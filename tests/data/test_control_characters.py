@@ -106,7 +106,10 @@ def test_own_text_gets_the_setting_of_the_models_training(
     path.write_text((PAGES + "\n") * 40, "utf-8")
     trained = {}
     for setting in ("newline", "drop"):
-        done = train(*SMALL, "data=text", f"data.path={path}", f"data.control_characters={setting}")
+        done = train(
+            *(*SMALL, "data=text", "data.unit=text"),
+            *(f"data.path={path}", f"data.control_characters={setting}"),
+        )
         assert done.directory is not None, done.err
         trained[setting] = load(done.directory)
         read = own_text(PAGES, "it", trained[setting])

@@ -17,16 +17,16 @@ from lyricgen.errors import UserError
 
 
 def prepare_text(text: str, **settings: object) -> str:
-    return prepare(text, name="test", unit="text", **settings).text  # type: ignore[arg-type]
+    return prepare([text], name="test", unit="text", **settings).text  # type: ignore[arg-type]
 
 
 def prepare_list(text: str, **settings: object) -> Corpus:
-    return prepare(text, name="test", unit="line", **settings)  # type: ignore[arg-type]
+    return prepare([text], name="test", unit="line", **settings)  # type: ignore[arg-type]
 
 
 def refusal(text: str, *needed: str, **settings: object) -> None:
     with pytest.raises(UserError) as caught:
-        prepare(text, **({"name": "songs", "unit": "text"} | settings))  # type: ignore[arg-type]
+        prepare([text], **({"name": "songs", "unit": "text"} | settings))  # type: ignore[arg-type]
     message = str(caught.value)
     assert message.isprintable()
     for part in needed:
@@ -42,7 +42,7 @@ def published_text(name: str) -> str:
 
 
 def test_a_corpus_has_a_name_a_unit_and_a_text() -> None:
-    corpus = prepare("ab\ncd", name="songs", unit="text")
+    corpus = prepare(["ab\ncd"], name="songs", unit="text")
     assert corpus == Corpus("songs", "text", "ab\ncd")
     with pytest.raises(FrozenInstanceError):
         corpus.text = "other"  # type: ignore[misc]
@@ -59,7 +59,7 @@ def test_each_newline_becomes_one_space() -> None:
 @pytest.mark.parametrize("unit", ["text", "line"])
 def test_characters_are_composed(unit: str) -> None:
     decomposed = "Cafe\u0301 \u1100\u1161 \u212b"
-    assert prepare(decomposed, name="x", unit=unit).text.strip() == "Café 가 Å"  # type: ignore[arg-type]
+    assert prepare([decomposed], name="x", unit=unit).text.strip() == "Café 가 Å"  # type: ignore[arg-type]
 
 
 def test_compatibility_characters_are_kept() -> None:
@@ -172,7 +172,7 @@ def test_too_small_max_chars_is_refused(max_chars: int) -> None:
 
 
 def test_unknown_choices_are_refused() -> None:
-    refusal("abc", "data.unit='word'", "text or line", unit="word")
+    refusal("abc", "data.unit='word'", "text or line or document", unit="word")
     refusal("abc", r"data.newline='tab\n'", "keep or space", newline="tab\n")
 
 

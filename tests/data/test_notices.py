@@ -80,17 +80,17 @@ def test_bundled_texts_get_no_format_notice(kind: str) -> None:
 
 
 def test_private_use_characters_are_counted() -> None:
-    corpus = encode(prepare("雨\ue5e5\ue5e5\uf8ff 灯\n", name="a", unit="text"))
+    corpus = encode(prepare(["雨\ue5e5\ue5e5\uf8ff 灯\n"], name="a", unit="text"))
     notice = private_use_notice(corpus, "gb18030")
     assert notice is not None
     for phrase in ("3 private-use characters", "U+E5E5, U+F8FF", "data.encoding=gb18030"):
         assert phrase in notice
-    assert private_use_notice(encode(prepare("雨灯", name="a", unit="text")), "utf-8") is None
+    assert private_use_notice(encode(prepare(["雨灯"], name="a", unit="text")), "utf-8") is None
 
 
 def test_repeated_lines_are_counted() -> None:
     def notice(text: str, *, distinct: bool = False) -> str | None:
-        corpus = prepare(text, name="a", unit="line", distinct_lines=distinct)
+        corpus = prepare([text], name="a", unit="line", distinct_lines=distinct)
         return repeated_lines_notice(encode(corpus))
 
     found = notice("ab\ncd\nab\nab\nef\ncd\n")

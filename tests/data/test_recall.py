@@ -52,7 +52,7 @@ def texts(*, lines: bool) -> list[np.ndarray]:
 def test_recalled_characters_are_those_found_by_hand(lines: bool, size: int, scope: str) -> None:
     chosen = options(size=size, scope=scope)
     for ids in texts(lines=lines):
-        parts = number_parts(ids, chosen.scope, V, NEWLINE)
+        parts = number_parts(ids, chosen.scope, V, NEWLINE, start_symbol=lines)
         expected = by_hand(ids.tolist(), parts.tolist(), chosen)
         found = np.array([list(one) for one in recall(ids, parts, V, chosen)])  # (K, J, N)
         counts = count_recalled(ids, parts, V, chosen).numpy()
@@ -73,12 +73,29 @@ def test_recalled_characters_are_those_found_by_hand(lines: bool, size: int, sco
 )
 def test_a_text_is_divided_after_its_lines_or_empty_lines(scope: str, expected: list[int]) -> None:
     ids = np.array([1, NEWLINE, NEWLINE, 1, 2, NEWLINE, NEWLINE, 2])
-    assert number_parts(ids, scope, V, NEWLINE).tolist() == expected  # type: ignore[arg-type]
+    assert number_parts(ids, scope, V, NEWLINE, start_symbol=False).tolist() == expected  # type: ignore[arg-type]
 
 
-def test_each_line_of_a_list_is_a_document() -> None:
-    ids = np.array([V, 1, NEWLINE, V, 2, 1, NEWLINE])
-    assert number_parts(ids, "document", V, NEWLINE).tolist() == [1, 1, 1, 2, 2, 2, 2]
+@pytest.mark.parametrize(
+    ("scope", "expected"),
+    [
+        ("split", [0] * 9),
+        ("document", [1, 1, 1, 1, 1, 2, 2, 2, 2]),
+        ("line", [1, 1, 2, 3, 3, 4, 4, 4, 5]),
+    ],
+)
+def test_each_line_of_a_list_and_each_document_is_a_document(
+    scope: str, expected: list[int]
+) -> None:
+    """A document goes on after its empty lines; a line of a list has one newline, its last."""
+    ids = np.array([V, NEWLINE, NEWLINE, 1, 2, V, 2, NEWLINE, 1])
+    parts = number_parts(ids, scope, V, NEWLINE, start_symbol=True)  # type: ignore[arg-type]
+    assert parts.tolist() == expected
+    lines = np.array([V, 1, NEWLINE, V, 2, 1, NEWLINE])
+    found = number_parts(lines, "document", V, NEWLINE, start_symbol=True)
+    assert found.tolist() == [1, 1, 1, 2, 2, 2, 2]
+    same = number_parts(lines, "line", V, NEWLINE, start_symbol=True)
+    assert same.tolist() == found.tolist()
 
 
 @pytest.mark.parametrize("lines", [False, True])
@@ -86,7 +103,7 @@ def test_each_line_of_a_list_is_a_document() -> None:
 def test_recent_characters_are_counted(lines: bool, scope: str) -> None:
     chosen = options(scope=scope, recent=7)
     for ids in texts(lines=lines):
-        parts = number_parts(ids, chosen.scope, V, NEWLINE)
+        parts = number_parts(ids, chosen.scope, V, NEWLINE, start_symbol=lines)
         counts = count_recalled(ids, parts, V, chosen)[:, :, 0].tolist()
         for t, character in enumerate(ids.tolist()):
             before = [ids[s] for s in range(t) if parts[s] == parts[t] and ids[s] < V][-7:]

@@ -42,6 +42,34 @@ def spell(vocabulary: Vocabulary, split: Split) -> str:
     return "".join([*vocabulary.characters, "^"][number] for number in split.ids.tolist())
 
 
+# ---- documents
+
+
+def test_documents_by_hand() -> None:
+    vocabulary, splits = splits_of("a\nb\x03c\x03\nd\n\x03", "document", "documents")
+    assert vocabulary.characters == "\x03\nabcd"
+    assert spell(vocabulary, splits["train"]) == "^a\nb\x03^c\x03^\nd\n\x03"
+    assert splits["train"].line_starts is not None
+    assert splits["train"].line_starts.tolist() == [0, 5, 8]
+    assert splits["train"].line_lengths.tolist() == [4, 2, 4]
+    assert spell(vocabulary, Split(splits["train"].last(7), None)) == "^c\x03^\nd\n\x03"
+
+
+def test_documents_are_held_out_as_a_whole() -> None:
+    """Every document is in one split with its repeats, though all lines of them are equal."""
+    documents = [f"{letter}\nla\nla" for letter in LETTERS[:20]] * 2
+    text = "".join(f"{one}\x03" for one in documents)
+    vocabulary, splits = splits_of(text, "document", "documents", val=0.2, test=0.1)
+    found = {
+        name: split.text(vocabulary).removesuffix("\x03").split("\x03")
+        for name, split in splits.items()
+    }
+    assert {name: len(each) for name, each in found.items()} == {"train": 28, "val": 8, "test": 4}
+    assert Counter(one for each in found.values() for one in each) == Counter(documents)
+    assert len({one for each in found.values() for one in set(each)}) == 20
+    assert sum(len(set(each)) for each in found.values()) == 20
+
+
 # ---- running text
 
 

@@ -208,7 +208,7 @@ def test_lyrics_of_the_notebooks_have_their_known_sizes() -> None:
     if not directory or not path.exists():
         pytest.skip(f"jaychou_lyrics.txt.zip is not in LYRICGEN_DATA={directory}")
     text = prepare(
-        read_text(path), name="jaychou", unit="text", newline="space", max_chars=10_000
+        [read_text(path)], name="jaychou", unit="text", newline="space", max_chars=10_000
     ).text
     vocabulary = Vocabulary.of(text)
     ids = vocabulary.encode(text)

@@ -11,8 +11,9 @@ import matplotlib.image
 import numpy as np
 import pytest
 
+from lyricgen.cli.evaluation_options import DEFAULTS, FORMS, OPTIONS
 from lyricgen.errors import UserError
-from lyricgen.evaluate import DEFAULTS, FORMS, OPTIONS, main
+from lyricgen.evaluate import main
 from tests.conftest import CommandOutput, messages, refusal, run_main
 from tests.helpers.checkpoints import content_of, model_of, save_checkpoint
 from tests.helpers.fonts import use_only_latin

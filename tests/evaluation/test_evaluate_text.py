@@ -73,6 +73,18 @@ def test_several_checkpoints_on_a_text(evaluate: Evaluate, tmp_path: Path) -> No
     assert figures["models"][0]["loss"] != figures["models"][1]["loss"]
 
 
+def test_checkpoints_together_on_a_text(evaluate: Evaluate, tmp_path: Path) -> None:
+    one, other = small_checkpoint(tmp_path / "1"), small_checkpoint(tmp_path / "2", cell="rnn")
+    figures = json.loads(evaluate(one, other, "--text", "ab分cd", "--together", "--json").out)
+    assert [model["name"] for model in figures["models"]] == [
+        *("gru 1x12", "rnn 1x12", "ensemble of 2 (arithmetic)")
+    ]
+    models = [model_of(cell, vocabulary=VOCABULARY) for cell in ("gru", "rnn")]
+    nats = [nats_one_by_one(model, "ab分cd")[1:] for model in models]
+    whole = [-math.log((math.exp(-a) + math.exp(-b)) / 2) for a, b in zip(*nats, strict=True)]
+    assert figures["models"][2]["loss"]["value"] == pytest.approx(sum(whole) / 4, rel=1e-5)
+
+
 def test_unknown_characters(evaluate: Evaluate, tmp_path: Path) -> None:
     path = small_checkpoint(tmp_path)
     line = refusal(evaluate(path, "--text", "abΩ[c]分"))
@@ -204,7 +216,7 @@ def test_metrics_that_were_not_logged(tmp_path: Path) -> None:
 def test_distinct_lines_of_names_are_collected() -> None:
     model = model_of(layout="lines", vocabulary=VOCABULARY)
     split = own_text("ab\ncd\nab\n", "it", model).split
-    assert collect_lines(split, VOCABULARY) == {"ab", "cd"}
+    assert collect_lines(split, VOCABULARY, "\n") == {"ab", "cd"}
 
 
 # Arguments that do not go together

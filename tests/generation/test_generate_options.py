@@ -84,7 +84,7 @@ def test_the_command_has_all_options_of_generation() -> None:
     """Its other options are its own, go with --fill, or concern several texts."""
     parser = Parser("generate", "")
     add_all_options(parser)
-    own = {"fill", "sweeps", "gap", "count", "length", "seed", "generator"}
+    own = {"fill", "sweeps", "gap", "count", "length", "seed", "generator", "stop"}
     passed = set(vars(parser.parse_args([]))) - {*OWN_OPTIONS, *own}
     assert passed == {*Strategy.model_fields, *Control.model_fields}
 

@@ -46,6 +46,23 @@ def test_steps_equal_forward(cell: str, size: int, scope: Scope, texts: int) -> 
         read = [torch.cat([text, one[None]]) for text, one in zip(read, characters, strict=True)]
 
 
+@pytest.mark.parametrize("scope", ["document", "line"])
+@torch.inference_mode()
+def test_a_document_goes_on_after_an_empty_line(scope: Scope) -> None:
+    network = checkpoints.model_of("lstm", layout="lines").next_model
+    options = RecallOptions(recent=4, orders=(1, 2, 3), occurrences=3, size=1000, scope=scope)
+    model = network_of(network, options)
+    newline, draw = model.architecture.newline, torch.Generator().manual_seed(1)
+    text = torch.tensor([model.vocabulary_size, 1, 2, newline, newline])
+    fast = stepper(model, [text], 40)
+    for _ in range(40):
+        expected = model(text[None])[0][:, -1]
+        torch.testing.assert_close(fast.logits, expected, rtol=0, atol=1e-5)
+        characters = torch.randint(SYMBOLS, (1,), generator=draw)
+        fast.step(characters)
+        text = torch.cat([text, characters])
+
+
 @torch.inference_mode()
 def test_a_long_text_takes_no_more_memory() -> None:
     model = memory_of("lstm", 7, "split")

@@ -31,7 +31,7 @@ def model_of(
     described = architecture(
         cell,
         vocabulary_size=len(vocabulary),
-        start_symbol=layout == "lines",
+        start_symbol=layout != "stream",
         hidden_size=12,
         **options,
     )

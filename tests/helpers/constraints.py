@@ -20,7 +20,7 @@ def random_model(
 ) -> WritingModel:
     """Untrained model with large random weights, so that its probabilities differ."""
     torch.manual_seed(0)
-    lines = layout == "lines"
+    lines = layout != "stream"
     network = LanguageModel(
         architecture("gru", vocabulary_size=len(characters), start_symbol=lines, hidden_size=8)
     )

@@ -592,6 +592,16 @@ def with_an_escape(described: Any, tensors: Any) -> Any:
 
 
 @model_file("control characters")
+def with_an_end_of_documents(described: Any, tensors: Any) -> Any:
+    described["vocabulary"] = "\x03\nbcdeé分开"
+
+
+@model_file("a model of documents needs a start symbol and the character")
+def of_documents_without_an_end(described: Any, tensors: Any) -> Any:
+    described["layout"] = "documents"
+
+
+@model_file("control characters")
 def with_a_lone_surrogate(described: Any, tensors: Any) -> Any:
     described["vocabulary"] = "\nbcdeé分开\ud800"
 

@@ -64,6 +64,16 @@ def test_the_benchmark_of_kernels_fills_its_table(tmp_path: Path) -> None:
         assert float(torch) / float(fused) == pytest.approx(float(ratio), rel=0.2)
 
 
+@pytest.mark.slow
+def test_the_benchmark_of_scoring_fills_its_table(tmp_path: Path) -> None:
+    out = benchmark(tmp_path, "--scoring", "--rounds", "1", "--threads", "1")
+    rows = re.findall(r"^ *(model\.score|forward pass, .*?)  +([\d,]+) +([\d.]+)", out, re.M)
+    speeds = [float(speed.replace(",", "")) for _, speed, _ in rows]
+    assert len(rows) == 3
+    for speed, (_, _, ratio) in zip(speeds, rows, strict=True):
+        assert float(ratio) == pytest.approx(speeds[0] / speed, abs=0.02)
+
+
 LAUNCHERS = r"│ (.*?) +│ +(-?[\d.]+) +│ +(-?[\d.]+) +│"  # a row with a figure for each
 
 

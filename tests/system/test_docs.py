@@ -208,7 +208,7 @@ def _takes_newest_run(command: str) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [README, "docs/generate.md"])
+@pytest.mark.parametrize("page", [README, "docs/generate.md", "docs/evaluate.md"])
 def test_the_python_of_a_page_works(
     page: str, workplace: Workplace, run: Callable[[str], Result], capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lyricgen.settings import flatten, list_auto, plain_settings
+from lyricgen.settings import OF_SAMPLER, OF_TEXT, flatten, list_auto, plain_settings
 from lyricgen.training.recipe import Text, recipe
 from tests.helpers.composition import compose_options
 
@@ -43,7 +43,7 @@ def test_a_short_a_long_and_a_middle_text() -> None:
 
 def test_a_recipe_has_a_value_for_every_setting_that_says_auto() -> None:
     composed = compose_options("recipe=auto")
-    wanted = {*list_auto(composed)} - {"cell.kernel"}
+    wanted = {*list_auto(composed)} - {"cell.kernel", *OF_TEXT, *OF_SAMPLER}
     assert {*settings(10_000, 100)} == wanted
     assert {*flatten(plain_settings())} == wanted
 

@@ -7,14 +7,18 @@ from typing import Any
 import torch
 
 from lyricgen.errors import UserError
+from lyricgen.evaluation.intervals import Floats
+from lyricgen.evaluation.text_scores import score_texts
 from lyricgen.generation.filling import fill_texts
 from lyricgen.generation.texts import generate_texts
 from lyricgen.models import checkpoint
+from lyricgen.models.model import at_least_float32
 from lyricgen.models.trained_model import TrainedModel
+from lyricgen.options import check_number, check_texts
 
 
 class WritingModel(TrainedModel):
-    """A trained model with methods that write texts."""
+    """A trained model with methods that write and score texts."""
 
     def generate(
         self, prefix: str = "", *, length: int | None = None, seed: int = 1, **options: Any
@@ -71,6 +75,70 @@ class WritingModel(TrainedModel):
         >>> model.fill_many(["分__天"], count=3, temperature=0.8, seed=1)
         """
         return fill_texts(self, texts, **options)
+
+    def score(self, texts: list[str]) -> list[Floats]:
+        """Compute the nats, −ln p, of each character of texts.
+
+        Each text is read by itself, from state zero, as the training text was prepared: composed
+        (NFC), and in lower case or with spaces for newlines if the model was trained so. Texts of
+        like length are read together.
+
+        - Running text: the first character is read, but not predicted.
+        - Lines and documents: a text is one of them, without white space at its ends. One more
+          number follows those of its characters: the nats of its end.
+        - Unknown characters are left out before the model reads a text.
+        - A memory of the scope "split" reads on from text to text. Other memories begin anew at
+          each text.
+        - A model that fills gaps gives pseudo-nats, because it sees both sides of a character.
+
+        >>> [nats] = model.score(["分开以后"])
+        >>> numpy.exp(numpy.nanmean(nats))  # perplexity
+
+        Args:
+            texts: texts, not only one.
+
+        Returns:
+            For each text a float64 array with a number for each character; nan where the model
+            predicts nothing: at the first character of running text, at unknown characters, and at
+            the end of a line or document without known characters.
+
+        Raises:
+            UserError: `texts` is no list of texts, a text has the end of a line (or document), or
+                the model predicts no probabilities.
+        """
+        check_texts("texts", texts)
+        return score_texts(self, texts).by_text
+
+    def next_characters(self, prefix: str = "", count: int = 5) -> list[tuple[str, float]]:
+        r"""Find the most probable next characters after a prefix.
+
+        `encode_prefix` explains the prefix. A model of lines may predict "\n", the end
+        of the line, and a model of documents U+0003.
+
+        >>> model.next_characters("分", 2)
+        [('开', 0.61), ('手', 0.07)]
+
+        Returns:
+            The `count` most probable characters with their probabilities, the most probable first;
+            all characters if the model knows no more.
+
+        Raises:
+            UserError: the prefix is no text or has an unknown character, `count` is no whole number
+                from 1, or the model fills gaps.
+        """
+        check_texts("prefix", [prefix])
+        number = min(check_number("count", count), len(self.vocabulary))
+        model = self.next_model
+        with torch.inference_mode():
+            logits, _ = model(self.encode_prefix(prefix)[None].to(model.device))
+        probabilities = at_least_float32(logits[0, -1]).cpu().double().softmax(-1)  # (V,)
+        best = probabilities.sort(descending=True, stable=True)
+        return [
+            (self.vocabulary.characters[index], probability)
+            for probability, index in zip(
+                best.values[:number].tolist(), best.indices[:number].tolist(), strict=True
+            )
+        ]
 
 
 def load(

@@ -34,10 +34,17 @@ from lyricgen.runs.directories import (
     outputs_directory,
     refuse_links,
 )
-from lyricgen.runs.record_files import read_yaml
 from lyricgen.runs.run import Run
 from lyricgen.runs.summary import Summary
-from lyricgen.settings import AUTO, CONFIG_DIRECTORY, key, plain_settings, replace_auto
+from lyricgen.settings import (
+    AUTO,
+    OF_SAMPLER,
+    choose_sampler,
+    group_settings,
+    key,
+    plain_settings,
+    replace_auto,
+)
 
 CONFIG = "config.yaml"  # Hydra's record of the composed configuration
 NEW = "lyricgen.new_directory"  # resolver that marks a directory which must be new
@@ -72,9 +79,10 @@ def _units(hidden_size: Any, *, _root_: DictConfig) -> str:
 def plain_values(config: DictConfig, hydra: Any) -> dict[str, Any]:
     """Return the plain, unchecked values of a composed configuration.
 
-    A run that chooses no sampler gets the sampler of its text. Without a recipe, the values of
-    conf/plain.yaml replace `auto`; n-grams have no recipe. In `init_from` and `data.path`, the
-    home directory replaces "~".
+    A run that chooses no sampler gets the sampler of its text, as soon as the unit of the text is
+    known; a text that a chosen sampler reads as a stream is running text. Without a recipe, the
+    values of conf/plain.yaml replace `auto`; n-grams have no recipe. In `init_from` and
+    `data.path`, the home directory replaces "~".
 
     Args:
         config: configuration without its group `hydra`.
@@ -85,8 +93,14 @@ def plain_values(config: DictConfig, hydra: Any) -> dict[str, Any]:
         OmegaConfBaseException: a value is missing, or refers to a setting that does not exist.
     """
     values: Any = OmegaConf.to_container(config, resolve=True)
-    if hydra.runtime.choices["sampler"] == "default" and values["data"]["unit"] == "line":
-        values["sampler"] = _sampler_of_lines(values, hydra.overrides.task)
+    data = values["data"]
+    if data["unit"] == AUTO and values["sampler"]["kind"] in ("random", "consecutive"):
+        data["unit"] = "text"
+    if data["unit"] in ("text", "line"):
+        undivided = {"separator": None, "verse": False}
+        data |= {name: one for name, one in undivided.items() if data[name] == AUTO}
+    values["sampler"] |= _ignored_of_sampler(values, hydra.overrides.task)
+    values = choose_sampler(values)
     for group, setting in ((values, "init_from"), (values["data"], "path")):
         if isinstance(group.get(setting), str):
             group[setting] = str(expand_home(group[setting]))
@@ -95,38 +109,25 @@ def plain_values(config: DictConfig, hydra: Any) -> dict[str, Any]:
     return replace_auto(values, plain_settings())
 
 
-def _sampler_of_lines(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Return the settings of sampler=lines, with the values that the user or an experiment set.
+def _ignored_of_sampler(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, str]:
+    """Find the settings of the default sampler that a resumed run had, but sampler=lines lacks.
+
+    Earlier versions left them out, so they become `auto`, unless they are typed anew.
 
     Args:
-        values: values of the whole configuration, with the settings of sampler=consecutive.
+        values: values of the whole configuration.
         overrides: overrides of the run.
-
-    Raises:
-        UserError: sampler=lines lacks a chosen setting. A setting that a resumed run has recorded
-            is left out instead, as earlier versions left it out.
     """
-    lines, default = (
-        read_yaml(CONFIG_DIRECTORY / "sampler" / f"{name}.yaml")
-        for name in ("lines", "consecutive")
-    )
-    now = set(overrides)
-    if values["resume"] and (earlier := Summary.read_earlier(Path(values["resume"]))):
-        now -= set(earlier.overrides if "overrides" in earlier.model_fields_set else overrides)
-    typed, typed_now = ({key(one) for one in each if "=" in one} for each in (overrides, now))
-    chosen = {
-        name: value
-        for name, value in values["sampler"].items()
-        if f"sampler.{name}" in typed or value != default.get(name)
-    }
-    for name in chosen.keys() - lines.keys():
-        if values["resume"] is None or f"sampler.{name}" in typed_now:
-            raise UserError(
-                f"sampler.{name}: with data.unit=line the sampler is sampler=lines, which has no "
-                "such setting: leave it out, or choose sampler=consecutive"
-            )
-        del chosen[name]
-    return lines | chosen  # type: ignore[no-any-return]
+    sampler, unit = values["sampler"], values["data"]["unit"]
+    if sampler["kind"] != AUTO or unit in ("text", AUTO) or not values["resume"]:
+        return {}
+    earlier = Summary.read_earlier(Path(values["resume"]))
+    if earlier is None:
+        return {}
+    recorded = earlier.overrides if "overrides" in earlier.model_fields_set else overrides
+    typed = {key(one) for one in set(overrides) - set(recorded)}
+    unknown = sampler.keys() - group_settings("sampler", "lines").keys()
+    return {name: AUTO for name in unknown if f"sampler.{name}" not in typed}
 
 
 def compose_run(config: DictConfig, hydra: Any) -> tuple[dict[str, Any], Run]:
@@ -164,7 +165,10 @@ def record_filled(run: Run, options: dict[str, Any]) -> None:
     """Write the settings that said `auto` into the configuration that the run will record."""
     config, values = OmegaConf.create(run.record[CONFIG]), OmegaConf.create(options)
     for name in run.filled:
-        OmegaConf.update(config, name, OmegaConf.select(values, name))
+        if name == "sampler":  # it has other settings than before
+            OmegaConf.update(config, name, values.sampler, merge=False)
+        elif name not in OF_SAMPLER:
+            OmegaConf.update(config, name, OmegaConf.select(values, name))
     run.record[CONFIG] = OmegaConf.to_yaml(config)
 
 

@@ -19,9 +19,12 @@ from lyricgen.settings import CONFIG_DIRECTORY, key
 # Settings whose values are texts: files, names, lists of texts; and texts that are never swept.
 FILES = ("data.path", "init_from", "resume")
 NEVER_SWEPT = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.sweeper.storage")
-NAMES = ("name", "data.encoding", "trainer.accelerator", "trainer.strategy", "hydra.job.name")
+NAMES = (
+    *("name", "data.encoding", "data.separator", "hydra.job.name"),
+    *("trainer.accelerator", "trainer.strategy"),
+)
 LISTS = ("callbacks.samples.prefixes", "hydra.searchpath")
-NULLABLE = (*FILES, *LISTS, "hydra.sweeper.storage")
+NULLABLE = (*FILES, *LISTS, "data.separator", "hydra.sweeper.storage")
 
 _SWEEPERS = ("study", "grid")
 _NOTHING = ("null", "none", "false", "off", "no")

@@ -5,7 +5,8 @@ The modules, in the order in which the data flows:
 1. `options` lists the corpora and defines the settings of `data=` and `sampler=`.
 2. `reading` unpacks and decodes a file. `faults` handles control characters, and suggests encodings
    for a file that does not decode.
-3. `preparation` prepares the text: line ends, case, length and Unicode's composed form.
+3. `preparation` prepares the text: line ends, case, length and Unicode's composed form. `units`
+   guesses whether it is running text, lines or documents, and divides it.
 4. `vocabulary` numbers the characters. `corpus` holds the text as ids, in memory or in a file with
    checksums.
 5. `cache` fetches published texts, and encodes large texts into files.

@@ -23,11 +23,12 @@ from lyricgen.data.cache import (
     is_large,
 )
 from lyricgen.data.corpus import EncodedCorpus, encode
-from lyricgen.data.options import BUNDLED, PUBLISHED, DataOptions, check_kind
+from lyricgen.data.options import BUNDLED, ENDS, PUBLISHED, DataOptions, Unit, check_kind
 from lyricgen.data.preparation import prepare
 from lyricgen.data.reading import DEFAULT_MAX_BYTES, read_text, text_pieces
 from lyricgen.data.samplers import ConsecutiveSampler, RandomSampler
 from lyricgen.data.splits import Layout, Split, make_splits
+from lyricgen.data.units import OPENING, Division, describe_unit, settle_division
 from lyricgen.errors import UserError
 from lyricgen.runs.newest import starting_directories
 
@@ -48,7 +49,6 @@ _BEGINS_JSON = re.compile(
     r'\s*(?:\{\s*"[^"]*"\s*:|\[\s*(?:\{\s*"|\[\s*["\d-]|"[^"]*"\s*,|-?[\d.]+\s*,))'
 )
 _SEPARATORS = {",": "CSV", ";": "CSV", "\t": "TSV", "|": "a table"}
-OPENING = 50_000  # most characters by which a format is recognised
 
 
 def corpus_path(kind: str, path: str | os.PathLike[str] | None = None) -> Path:
@@ -152,13 +152,14 @@ def private_use_notice(corpus: EncodedCorpus, encoding: str) -> str | None:
 
 
 def repeated_lines_notice(corpus: EncodedCorpus) -> str | None:
-    """Describe the repeated lines of a list; None for running text or if no line is repeated."""
-    lines = corpus.lines if corpus.unit == "line" else []
+    """Describe repeated lines or documents; None for running text or if none is repeated."""
+    lines = corpus.lines if corpus.unit in ENDS else []
     repeated = len(lines) - len(set(lines))
     if not repeated:
         return None
     return (
-        f"{repeated:,} of {len(lines):,} lines repeat another: data.distinct=true keeps each once"
+        f"{repeated:,} of {len(lines):,} {corpus.unit}s repeat another: data.distinct=true keeps "
+        "each once"
     )
 
 
@@ -171,23 +172,42 @@ def build_corpus(options: DataOptions) -> EncodedCorpus:
     """
     path = corpus_path(options.kind, options.path)
     name = options.kind if options.path is None else options.path
-    if options.unit == "text" and is_large(path):
+    if is_large(path) and _is_running_text(options, path):
         names = {"encoding", "control_characters", "newline", "lowercase", "max_chars"}
         chosen = options.model_dump(include=names)
         large = LargeText(path, **chosen, max_bytes=options.max_bytes or MAX_BYTES)
         return encode_large(large, name)
     max_bytes = options.max_bytes or DEFAULT_MAX_BYTES
-    text = read_text(path, options.encoding, max_bytes, options.control_characters)
+    parts = [read_text(path, options.encoding, max_bytes, options.control_characters)]
+    settled = settle_division(options, parts)
+    unit: Unit = settled.unit  # type: ignore[assignment]  # settled
     corpus = prepare(
-        text,
+        parts,
         name=name,
-        unit=options.unit,
+        unit=unit,
+        division=Division(settled.separator, settled.verse is True),
         newline=options.newline,
         lowercase=options.lowercase,
         distinct_lines=options.distinct,
         max_chars=options.max_chars,
     )
     return encode(corpus)
+
+
+def _is_running_text(options: DataOptions, path: Path) -> bool:
+    """Whether a large file is running text, by its options or else by its opening.
+
+    A file that is too large for a list in memory is running text, unless an option says otherwise.
+    """
+    if options.unit != "auto":
+        return options.unit == "text"
+    if path.stat().st_size > (options.max_bytes or DEFAULT_MAX_BYTES):
+        return True
+    most = options.max_bytes or MAX_BYTES
+    pieces = text_pieces(
+        path, options.encoding, most, control_characters=options.control_characters
+    )
+    return settle_division(options, [next(pieces, "")]).unit == "text"
 
 
 def find_corpus(options: DataOptions, digest: str | None, checkpoint: Path | None) -> EncodedCorpus:
@@ -251,11 +271,13 @@ def _check_named(options: DataOptions, checkpoint: Path | None) -> None:
         )
 
 
-def log_notices(options: DataOptions, corpus: EncodedCorpus) -> None:
-    """Log notices about a text: private-use characters, repeated lines, another format.
+def log_notices(options: DataOptions, corpus: EncodedCorpus, *, guessed: bool = False) -> None:
+    """Log notices about a text: its unit if `guessed`, unusual characters, repeats, its format.
 
     The format is checked only for a user's own file that can be read.
     """
+    if guessed:
+        log.info("%s", describe_unit(corpus.name, corpus.unit, corpus.division))
     found = [private_use_notice(corpus, options.encoding)]
     if options.kind == "text":
         path = corpus_path(options.kind, options.path)

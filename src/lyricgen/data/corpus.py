@@ -21,8 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lyricgen.data.options import Unit
+from lyricgen.data.options import ENDS, Unit
 from lyricgen.data.preparation import Corpus
+from lyricgen.data.units import UNDIVIDED, Division
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.files import open_ordinary
@@ -122,12 +123,13 @@ class EncodedCorpus:
 
     Attributes:
         name: Its name in messages.
-        unit: ``text`` for a running text, ``line`` for a list of lines.
+        unit: See `preparation.Corpus`.
         vocabulary: Its distinct characters.
         ids: (N,) its characters, of the type `Vocabulary.dtype`.
         counts: (V,) int64, how often each character occurs.
         digest: SHA-256 of the ids and the characters, in hexadecimal; it identifies the text.
         mapping: The mapped file of the ids; None for ids in memory.
+        division: See `preparation.Corpus`.
     """
 
     name: str
@@ -137,6 +139,7 @@ class EncodedCorpus:
     counts: Tensor
     digest: str
     mapping: CheckedMapping | None = None
+    division: Division = UNDIVIDED
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -158,8 +161,9 @@ class EncodedCorpus:
 
     @property
     def lines(self) -> list[str]:
-        r"""The lines without their ``\n``, repeats included; for unit ``line`` only."""
-        return self.vocabulary.decode(self.ids).removesuffix("\n").split("\n")
+        """The lines or documents without their ends, repeats included; not for running text."""
+        end = ENDS[self.unit]
+        return self.vocabulary.decode(self.ids).removesuffix(end).split(end)
 
 
 def encode(corpus: Corpus) -> EncodedCorpus:
@@ -169,7 +173,10 @@ def encode(corpus: Corpus) -> EncodedCorpus:
     digest = hashlib.sha256(ids.numpy().data)
     digest.update(vocabulary.characters.encode())
     counts = count_ids(ids, len(vocabulary))
-    return EncodedCorpus(corpus.name, corpus.unit, vocabulary, ids, counts, digest.hexdigest())
+    return EncodedCorpus(
+        *(corpus.name, corpus.unit, vocabulary, ids, counts, digest.hexdigest()),
+        division=corpus.division,
+    )
 
 
 def count_ids(ids: Tensor, size: int) -> Tensor:

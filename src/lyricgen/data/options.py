@@ -1,14 +1,24 @@
 """The known corpora, and the options of `data=` and `sampler=`."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, field_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from lyricgen.errors import UserError
 from lyricgen.options import Options
 
-Unit = Literal["text", "line"]
+Unit = Literal["text", "line", "document"]
+Auto = Literal["auto"]  # filled when the text is read
+# Last character of each sample of a list; the control character U+0003 stands in no text.
+ENDS: dict[str, str] = {"line": "\n", "document": "\x03"}
 Newline = Literal["keep", "space"]
 ControlCharacters = Literal["refuse", "newline", "drop"]
 Shuffle = Literal["each_epoch", "once", "none"]
@@ -60,7 +70,9 @@ class DataOptions(Options):
 
     kind: Annotated[str, AfterValidator(check_kind)]
     path: str | None
-    unit: Unit
+    unit: Unit | Auto
+    separator: str | None
+    verse: bool | Auto
     max_chars: PositiveInt | None
     lowercase: bool
     distinct: bool
@@ -74,6 +86,24 @@ class DataOptions(Options):
     test_fraction: float = Field(ge=0, lt=1)
     max_held_out: int | None = Field(ge=2)
     split_seed: NonNegativeInt
+
+    @model_validator(mode="after")
+    def _check_documents(self) -> Self:
+        if self.separator is not None and "\n" in self.separator:
+            raise ValueError("data.separator is one line: leave the newline out")
+        divided = self.separator not in (None, "auto")
+        for name, given in {"separator": divided, "verse": self.verse is True}.items():
+            if given and self.unit not in ("document", "auto"):
+                raise ValueError(
+                    f"data.{name}={getattr(self, name)} divides a text into documents: it needs "
+                    "data.unit=document"
+                )
+        if divided and self.verse is True:
+            raise ValueError(
+                "data.verse=true makes each line a document, and data.separator divides at other "
+                "places: leave one of them out"
+            )
+        return self
 
 
 Scope = Literal["split", "document", "line"]
@@ -114,6 +144,14 @@ class RecallOptions(Options):
         return orders
 
 
+class DefaultOptions(Options):
+    """Options of the default sampler, until the unit of the text is known."""
+
+    kind: Auto
+    drop_last: bool | Auto
+    carry_state: bool | Auto
+
+
 class RandomOptions(Options):
     """Options of `sampler=random`."""
 
@@ -142,5 +180,6 @@ class LinesOptions(Options):
 
 
 SamplerOptions = Annotated[
-    RandomOptions | ConsecutiveOptions | LinesOptions, Field(discriminator="kind")
+    DefaultOptions | RandomOptions | ConsecutiveOptions | LinesOptions,
+    Field(discriminator="kind"),
 ]

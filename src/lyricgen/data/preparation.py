@@ -1,11 +1,12 @@
-"""Preparation of a text: line ends, lower case, length, and composed characters (NFC)."""
+"""Preparation of a text: line ends, lower case, length, documents, composed characters (NFC)."""
 
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from lyricgen.data.options import Newline, Unit
+from lyricgen.data.options import ENDS, Newline, Unit
+from lyricgen.data.units import UNDIVIDED, Division, divide
 from lyricgen.data.vocabulary import find_characters
 from lyricgen.errors import UserError
 
@@ -21,27 +22,31 @@ class Corpus:
 
     Attributes:
         name: Its name in messages.
-        unit: ``text`` for a running text, ``line`` for a list of lines.
+        unit: ``text`` for a running text, ``line`` for a list of lines, ``document`` for documents.
         text: The characters in composed form (NFC), with ``\n`` as the only line end. With unit
             ``line``, every line ends with ``\n``, also the last, and no line is blank or has white
-            space around it.
+            space around it. The same holds for documents, which end with U+0003.
+        division: How the documents were divided.
     """
 
     name: str
     unit: Unit
     text: str
+    division: Division = UNDIVIDED
 
     @property
     def lines(self) -> list[str]:
-        r"""The lines in order, without their ``\n``; repeated lines stay."""
-        return self.text.removesuffix("\n").split("\n")
+        """The lines or documents in order, without their ends; repeated ones stay."""
+        end = ENDS[self.unit]
+        return self.text.removesuffix(end).split(end)
 
 
 def prepare(
-    text: str,
+    parts: Sequence[str],
     *,
     name: str,
     unit: Unit,
+    division: Division = UNDIVIDED,
     newline: Newline = "keep",
     lowercase: bool = False,
     distinct_lines: bool = False,
@@ -50,39 +55,59 @@ def prepare(
     r"""Prepare a text as a corpus.
 
     Args:
-        text: The text; its lines may end with ``\n``, ``\r`` or ``\r\n``.
+        parts: The parts of the text, such as files; their lines may end with ``\n``, ``\r`` or
+            ``\r\n``. A newline joins the parts of a running text.
         name: See `Corpus`.
         unit: See `Corpus`.
-        newline: ``keep``, or ``space`` to turn each newline of a running text into a space.
+        division: How to divide the parts into documents.
+        newline: ``keep``, or ``space`` to turn each newline within a text into a space.
         lowercase: Whether to lower-case the text.
-        distinct_lines: With unit ``line``, whether to keep only the first of equal lines.
-        max_chars: Most characters of the prepared text; the rest is cut off. With unit ``line``,
-            only whole lines are kept, and each ``\n`` counts. None keeps all.
+        distinct_lines: Whether to keep only the first of equal lines, or of equal documents.
+        max_chars: Most characters of the prepared text; the rest is cut off. Only whole lines or
+            documents are kept, and the end of each counts. None keeps all.
 
     Raises:
         UserError: A setting is unknown or contradicts another; `max_chars` is below 2 or does not
-            hold the first line; or the prepared text is empty, only white space, or one repeated
-            character.
+            hold the first line; the separator is no line of the text; or the prepared text is
+            empty, only white space, or one repeated character.
     """
     _check_settings(unit, newline, max_chars)
-    if unit == "line":
-        lines = "".join(_compose_pieces([text], lowercase)).split("\n")
-        kept = [stripped for line in lines if (stripped := line.strip())]
-        if distinct_lines:
-            kept = list(dict.fromkeys(kept))
-        text = "".join(line + "\n" for line in kept)
+    if unit == "text":
+        whole = ["\n".join(parts)]
+        pieces = prepare_pieces(whole, newline=newline, lowercase=lowercase, max_chars=max_chars)
+        text = "".join(pieces)
+    else:
+        kept = _divide_parts(parts, name, unit, division, lowercase=lowercase)
+        spaced = [one.replace("\n", " ") for one in kept] if newline == "space" else kept
+        kept = list(dict.fromkeys(spaced)) if distinct_lines else spaced
+        end = ENDS[unit]
+        text = "".join(one + end for one in kept)
         if kept and max_chars is not None:
-            text = text[: text.rfind("\n", 0, max_chars) + 1]
+            text = text[: text.rfind(end, 0, max_chars) + 1]
             if not text:
                 raise UserError(
-                    f"data.max_chars={max_chars} does not hold the first line of corpus {name!r}; "
-                    f"give at least {len(kept[0]) + 1}"
+                    f"data.max_chars={max_chars} does not hold the first {unit} of corpus "
+                    f"{name!r}; give at least {len(kept[0]) + 1}"
                 )
-    else:
-        pieces = prepare_pieces([text], newline=newline, lowercase=lowercase, max_chars=max_chars)
-        text = "".join(pieces)
-    check_symbols(find_characters(text), len(text), name)
-    return Corpus(name, unit, text)
+    check_symbols(find_characters(text).replace(ENDS["document"], ""), len(text), name)
+    return Corpus(name, unit, text, division)
+
+
+def _divide_parts(
+    parts: Sequence[str], name: str, unit: Unit, division: Division, *, lowercase: bool
+) -> list[str]:
+    """Divide parts into lines or documents that are not blank; `prepare` explains the error."""
+    if division.separator:
+        separator = "".join(_compose_pieces([division.separator], lowercase))
+        division = division._replace(separator=separator)
+    composed = ("".join(_compose_pieces([part], lowercase)) for part in parts)
+    divided = [*divide(composed, unit, division)]
+    if division.separator and len(divided) == len(parts):
+        raise UserError(
+            f"data.separator={division.separator!r} is no line of corpus {name!r}: give a whole "
+            "line that stands between documents"
+        )
+    return [stripped for one in divided if (stripped := one.strip())]
 
 
 def prepare_pieces(

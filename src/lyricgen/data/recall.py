@@ -24,27 +24,31 @@ Numbers: TypeAlias = npt.NDArray[np.integer[Any]]
 Places: TypeAlias = npt.NDArray[np.int32]
 
 
-def number_parts(ids: Ids, scope: Scope, vocabulary_size: int, newline: int) -> Numbers:
+def number_parts(
+    ids: Ids, scope: Scope, vocabulary_size: int, newline: int, *, start_symbol: bool
+) -> Numbers:
     """Number the parts of a text that a reader remembers by themselves, (N,).
 
     Args:
-        ids: (N,) the text; the id V starts a line.
-        scope: whether a part is the whole text, a document (up to an empty line) or a line. In a
-            list of lines each line is a document.
+        ids: (N,) the text; the id V starts a line, a document, or another text read by itself.
+        scope: whether a part is the whole text, a document or a line. In running text a document
+            ends with an empty line. In a list of lines each line is a document. Both end before the
+            id V.
         vocabulary_size: V.
         newline: id of the newline, -1 if the vocabulary has none.
+        start_symbol: whether the text is a list of lines or documents, which begin with the id V.
     """
     starts = ids == vocabulary_size
     if scope == "split":
         return np.zeros(len(ids), dtype=np.int64)
-    if starts.any():
+    if start_symbol and scope == "document":
         return np.cumsum(starts)
     ends = ids == newline
     if scope == "document":
         ends[1:] &= ends[:-1]
         ends[:1] = False
-    parts: Numbers = np.cumsum(ends) - ends
-    return parts
+    starts[1:] |= ends[:-1]
+    return np.cumsum(starts)
 
 
 def recall(

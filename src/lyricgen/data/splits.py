@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lyricgen.data.corpus import CheckedMapping, EncodedCorpus, count_ids
+from lyricgen.data.options import ENDS
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 
 log = logging.getLogger(__name__)
 
 Range = tuple[int, int]  # the first position, and the position after the last
-Layout = Literal["stream", "lines"]
+Layout = Literal["stream", "lines", "documents"]
+END: dict[Layout, str] = {"lines": ENDS["line"], "documents": ENDS["document"]}
 SPLITS = ("train", "val", "test")
 
 
@@ -58,13 +60,14 @@ def split_lines(
     test_fraction: float,
     seed: int,
     max_held_out: int | None = None,
+    unit: str = "line",
 ) -> tuple[list[int], list[int], list[int]]:
-    """Split lines at random into training, validation and test lines.
+    """Split lines or documents at random into those of training, validation and test.
 
     All repeats of a line go into the same split.
 
     Args:
-        lines: The lines of the corpus, repeats included.
+        lines: The lines, or the documents, of the corpus, repeats included.
         val_fraction: Share of the distinct lines to validate on; at least one line unless it is
             zero.
         test_fraction: The same for the test split.
@@ -72,6 +75,7 @@ def split_lines(
         max_held_out: Largest number of characters of the validation split, and of the test split.
             A repeated line counts once. Each of the two keeps at least one line, and the rest goes
             to the training split. None sets no limit.
+        unit: "line" or "document", for errors.
 
     Returns:
         Three lists of indices into `lines`, each in rising order.
@@ -82,7 +86,7 @@ def split_lines(
     """
     number = {line: index for index, line in enumerate(dict.fromkeys(lines))}
     val, test = _held_out_sizes(
-        len(number), val_fraction, test_fraction, least=1, unit="distinct lines"
+        len(number), val_fraction, test_fraction, least=1, unit=f"distinct {unit}s"
     )
     drawn = np.random.default_rng(seed).permutation(len(number))
     if max_held_out is not None:
@@ -144,7 +148,8 @@ class Split:
     """One split of the corpus.
 
     In the layout "stream" the ids are the text itself. In the layout "lines" every line is a start
-    symbol (id V), its characters and a newline.
+    symbol (id V), its characters and a newline. In the layout "documents" every document is a start
+    symbol, its characters and U+0003. What is said of lines holds for documents, too.
     """
 
     ids: Tensor  # (N,) the smallest integer type that holds V
@@ -168,7 +173,10 @@ class Split:
         return count_ids(self.sound_ids, vocabulary_size) if self.counts is None else self.counts
 
     def text(self, vocabulary: Vocabulary) -> str:
-        """Decode the text of the split, without start symbols; `sound_ids` explains the errors."""
+        """Decode the text of the split, without start symbols; `sound_ids` explains the errors.
+
+        Each document still ends with U+0003.
+        """
         return vocabulary.decode(self.sound_ids[self.ids < len(vocabulary)])
 
     def last(self, max_chars: int) -> Tensor:
@@ -184,7 +192,7 @@ class Split:
 
     @property
     def line_lengths(self) -> Tensor:
-        """Characters of each line, its newline included, (number of lines,) int64.
+        """Characters of each line, its end included, (number of lines,) int64.
 
         Raises:
             ValueError: the layout is "stream".
@@ -206,8 +214,8 @@ def make_splits(
 ) -> dict[str, Split]:
     """Split a corpus by `split_text` or `split_lines`, which explain the arguments.
 
-    Running text always gets the layout "stream". A list of lines gets `layout`, which `Split`
-    explains.
+    Running text always gets the layout "stream". A list of lines or documents gets `layout`, which
+    `Split` explains.
 
     Returns:
         The splits "train", "val" and "test", without empty splits.
@@ -224,8 +232,11 @@ def make_splits(
         )
     else:
         lines = corpus.lines
-        chosen = split_lines(lines, val_fraction, test_fraction, split_seed, max_held_out)
-        texts = ("".join(lines[i] + "\n" for i in split) for split in chosen)
+        chosen = split_lines(
+            *(lines, val_fraction, test_fraction, split_seed, max_held_out), unit=corpus.unit
+        )
+        end = ENDS[corpus.unit]
+        texts = ("".join(lines[i] + end for i in split) for split in chosen)
         train, *held_out = (line_split(vocabulary.encode(one), vocabulary, layout) for one in texts)
     # Subtracted, since a training split may be too long to be counted at every start.
     counts = corpus.counts - sum(split.character_counts(len(vocabulary)) for split in held_out)
@@ -234,15 +245,14 @@ def make_splits(
 
 
 def line_split(ids: Tensor, vocabulary: Vocabulary, layout: Layout) -> Split:
-    """Make a split of lines, `ids` (N,), in which each line ends with a newline.
+    """Make a split of lines or documents, `ids` (N,), in which each has its end.
 
     Raises:
-        UserError: the layout is "lines", and the vocabulary has no newline.
+        UserError: the vocabulary lacks the character that ends the lines or documents.
     """
     if layout == "stream":
         return Split(ids, None)
-    newline = vocabulary.encode("\n")
-    stops = torch.nonzero(ids == newline).flatten()  # (lines,)
+    stops = torch.nonzero(ids == vocabulary.encode(END[layout])).flatten()  # (lines,)
     count = torch.arange(len(stops))
     line_starts = torch.cat([torch.zeros(1, dtype=torch.int64), stops + 1])[: len(stops)] + count
     with_starts = torch.full((len(ids) + len(stops),), len(vocabulary), dtype=ids.dtype)

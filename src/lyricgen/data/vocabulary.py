@@ -23,6 +23,11 @@ def code_points(text: str) -> NDArray[np.uint32]:
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
 
 
+def decode_codes(codes: NDArray[np.uint32]) -> str:
+    """Return the text of code points, (N,)."""
+    return codes.tobytes().decode("utf-32-le", "surrogatepass")
+
+
 def chunks(text: str) -> Iterator[tuple[int, NDArray[np.uint32]]]:
     """Yield the code points of a long text in pieces, each with its start in the text."""
     for start in range(0, len(text), _CHUNK):
@@ -43,8 +48,7 @@ class Distinct:
     @property
     def characters(self) -> str:
         """Distinct characters so far, by rising code point."""
-        codes = np.flatnonzero(self._present).astype("<u4")
-        return codes.tobytes().decode("utf-32-le", "surrogatepass")
+        return decode_codes(np.flatnonzero(self._present).astype("<u4"))
 
 
 def find_characters(text: str) -> str:
@@ -173,8 +177,7 @@ class Vocabulary:
         numbers: NDArray[np.integer] = ids.detach().cpu().numpy()
         if numbers.size and not 0 <= numbers.min() <= numbers.max() < len(self):
             raise ValueError(f"ids must be 0…{len(self) - 1}")
-        codes: NDArray[np.uint32] = code_points(self.characters)[numbers]
-        return codes.tobytes().decode("utf-32-le", "surrogatepass")
+        return decode_codes(code_points(self.characters)[numbers])
 
     @cached_property
     def _ids(self) -> NDArray[np.integer]:

@@ -164,7 +164,9 @@ class Curves(NamedTuple):
     """The curves of some checkpoints on one split."""
 
     split: str
-    position_in: Literal["line", "window"]  # what the curve by position counts positions in
+    position_in: Literal[
+        "line", "document", "window"
+    ]  # what the curve by position counts positions in
     curves: list[Curve]
 
 
@@ -187,7 +189,8 @@ def curves(scores: Scores) -> Curves:
         labels = [str(1 + position) for position in range(int(bins.max()) + 1)]
         positions = _make_binned_curve("position", nats, bins, labels)
     found = [positions, _contexts(evaluated, split), _frequencies(nats, text, evaluated[0])]
-    return Curves(split, "window" if text.lines is None else "line", found)
+    unit = evaluated[0].corpus.unit
+    return Curves(split, "window" if unit == "text" else unit, found)
 
 
 def means_by_bin(nats: Floats, bins: Integers, number: int) -> tuple[list[int], list[float | None]]:

@@ -23,6 +23,7 @@ from lyricgen.models.memory_model import is_memory, without_memory
 from lyricgen.models.scoring import drop_starts
 
 RATES = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016)  # sizes of steps, rising
+READ = {"lines": "line", "documents": "document"}  # by layout, what a network learns at a time
 TUNED_ON = 20_000  # most symbols of the validation split on which the size is chosen
 
 
@@ -54,7 +55,7 @@ def score_dynamically(
     for each in fixed:
         learner = Learner(each.model.network, each.splits["train"])
         read = cache(partial(_read, learner, each))
-        unit = "line" if each.model.layout == "lines" else f"segment of {STEPS} characters"
+        unit = READ.get(each.model.layout, f"segment of {STEPS} characters")
         networks = [(one, one.model.network) for one in remembering]
         on_top = [one for one, whole in networks if without_memory(whole) is each.model.network]
         for one in (each, *on_top):

@@ -7,9 +7,8 @@ from typing import Any, ClassVar, cast
 
 import numpy as np
 
-from lyricgen.errors import UserError
 from lyricgen.evaluation.intervals import Kind
-from lyricgen.evaluation.scores import CheckpointWithText, open_checkpoints
+from lyricgen.evaluation.scores import CheckpointWithText, check_together, open_checkpoints
 from lyricgen.generation.ensembles import join_models
 from lyricgen.models.architectures import Averaging
 from lyricgen.models.ensemble import EnsembleModel
@@ -34,8 +33,7 @@ def join_checkpoints(checkpoints: Sequence[CheckpointWithText]) -> Ensemble:
     Raises:
         UserError: there is only one checkpoint; or as for `generation.ensembles.join_models`.
     """
-    if len(checkpoints) < 2:
-        raise UserError("--together needs two checkpoints or more")
+    check_together(checkpoints)
     first = checkpoints[0]
     model = join_models([each.model for each in checkpoints], first.splits)
     chosen = cast(EnsembleModel, model.network).architecture

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from lyricgen.console import format_figure
 from lyricgen.data.batch import IGNORED, Batch
-from lyricgen.data.splits import Layout, Split
+from lyricgen.data.splits import END, Layout, Split
 from lyricgen.data.vocabulary import code_points
 from lyricgen.errors import UserError, escape_line
 from lyricgen.evaluation.intervals import Floats, Integers
@@ -37,7 +37,7 @@ from lyricgen.models.trained_model import TrainedModel
 
 MOST_ALTERNATIVES = 5  # largest number of alternatives
 # Signs for invisible characters.
-SIGNS = {"\n": "↵", " ": "␣", "\t": "⇥", "\u3000": "␣␣"}
+SIGNS = {"\n": "↵", " ": "␣", "\t": "⇥", "\u3000": "␣␣", "\x03": "␃"}
 
 
 class Alternatives(NamedTuple):
@@ -89,17 +89,17 @@ def beginning_of_split(
     source = f"the {name} split of {evaluated.corpus.name}"
     text = head.text(model.vocabulary)
     beginning, source = _cut(text, most, model.layout, source, total)
-    return own_text(beginning, f"the {name} split", model), source
+    return own_text(beginning, f"the {name} split", model, prepared=True), source
 
 
 def _cut(text: str, most: int, layout: Layout, name: str, total: int) -> tuple[str, str]:
     """Cut a text to at most `most` characters, and describe the source in one line.
 
-    A model of lines gets only whole lines, unless the first line alone is too long. `name` names
-    the source, which has `total` characters.
+    A model of lines or documents gets only whole ones, unless the first alone is too long. `name`
+    names the source, which has `total` characters.
     """
     if len(text) > most:
-        end = text.rfind("\n", 0, most) + 1 if layout == "lines" else most
+        end = text.rfind(END[layout], 0, most) + 1 if layout in END else most
         text = text[: end or most]
     part = "" if len(text) >= total else f"the first {len(text):,} of "
     return text, f"{name}, {part}{total:,} characters"
@@ -151,11 +151,12 @@ def heat_page(model: TrainedModel, text: OwnText, checkpoint: str, source: str) 
         UserError: the model gives a character the probability 0 or nan, or remembers more than the
             line where lines are read one by one.
     """
-    network, lines = model.network, model.layout == "lines"
+    network, lines = model.network, model.end is not None
     if lines and is_memory(network) and network.architecture.recall.scope == "split":
+        unit = model.layout.removesuffix("s")
         raise UserError(
-            "--heat reads each line by itself, and this memory reaches back to other lines: use "
-            "--memory-scope line, or train with memory.scope=line"
+            f"--heat reads each {unit} by itself, and this memory reaches back to other {unit}s: "
+            f"use --memory-scope {unit}, or train with memory.scope={unit}"
         )
     found = alternatives(model, text.split, f"scoring {text.name}")
     bits = text.spread(found.nats / math.log(2))  # (N,)

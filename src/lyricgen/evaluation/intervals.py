@@ -2,7 +2,8 @@
 
 The nats of neighbouring characters depend on each other. Resampling single characters would ignore
 this and give intervals that are too narrow. So a resample draws blocks of neighbours, which are
-long enough to hold most of the dependence. From a list of lines it draws whole lines.
+long enough to hold most of the dependence. From a list of lines or documents it draws whole lines
+or documents. Below, what is said of lines holds for documents, too.
 
 Sources: Künsch, Annals of Statistics 17(3), 1989 (blocks); Politis and Romano, in Exploring the
 Limits of Bootstrap, 1992 (circular blocks, which draw every character equally often); Politis and
@@ -21,7 +22,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from lyricgen.data.options import Scope, Unit
+from lyricgen.data.options import ENDS, Scope, Unit
 from lyricgen.data.splits import Split
 from lyricgen.data.vocabulary import Vocabulary, code_points
 from lyricgen.models.metrics import perplexity
@@ -44,12 +45,12 @@ class SplitText:
 
     @classmethod
     def of(cls, split: Split, vocabulary: Vocabulary, unit: Unit) -> "SplitText":
-        """Take the characters of a split, with their lines if `unit` is "line"."""
+        """Take the characters of a split, with their lines unless `unit` is "text"."""
         ids = split.sound_ids.numpy()
         ids = ids if split.line_starts is None else ids[ids < len(vocabulary)]
         lines = None
-        if unit == "line":
-            stops = ids == int(vocabulary.encode("\n"))
+        if unit in ENDS:
+            stops = ids == int(vocabulary.encode(ENDS[unit]))
             lines = np.cumsum(stops) - stops
         return cls(ids, utf8_sizes(vocabulary.characters)[ids], lines)
 

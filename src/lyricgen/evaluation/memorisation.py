@@ -99,9 +99,9 @@ def measure(
     Args:
         model: a model that continues texts.
         splits: "train", and "val" and "test" if the corpus has them.
-        count: number of texts; None for 64 texts or 1,000 names.
-        length: largest number of characters of a text. None means 250 in running text; for names it
-            means the model's default length, but at least 100.
+        count: number of texts; None for 1,000 names, or for 64 documents or running texts.
+        length: largest number of characters of a text. None means 250 in running text; for names or
+            documents it means the model's default length, but at least 100.
         temperature: sampling temperature.
         seed: seed of the samples.
 
@@ -111,9 +111,9 @@ def measure(
     """
     if model.fills_gaps:
         raise UserError("this model fills gaps: most of what it writes was given, not remembered")
-    names_only = model.layout == "lines"
+    names_only = model.end is not None
     if count is None:
-        count = DRAWN_NAMES if names_only else DRAWN_TEXTS
+        count = DRAWN_NAMES if model.layout == "lines" else DRAWN_TEXTS
     if length is None:
         length = max(NAME_LENGTH, model.default_length) if names_only else TEXT_LENGTH
     drawn = generate_texts(
@@ -129,7 +129,7 @@ def measure(
             generated=measure_overlap(shared, generated),
             held_out=measure_overlap(shared, held_out) if held_out else None,
             repeated=repeated_ngrams(generated),
-            names=names(whole, splits, model.vocabulary) if names_only else None,
+            names=None if model.end is None else names(whole, splits, model.vocabulary, model.end),
             temperature=temperature,
             seed=seed,
         )
@@ -174,15 +174,20 @@ def distinct_ngrams(texts: Sequence[Ids], n: int) -> float | None:
     return len(np.unique(every, axis=0)) / len(every)
 
 
-def names(generated: list[str], splits: dict[str, Split], vocabulary: Vocabulary) -> Names | None:
-    """Compare complete generated names with the names of the corpus; None without any."""
+def names(
+    generated: list[str], splits: dict[str, Split], vocabulary: Vocabulary, end: str
+) -> Names | None:
+    """Compare complete generated names with the names of the corpus; None without any.
+
+    `end` is the character that ends each name of the splits.
+    """
     if not generated:
         return None
-    held_out = held_out_names(splits, vocabulary)
+    held_out = held_out_names(splits, vocabulary, end)
     ids = [vocabulary.encode(name).numpy() for name in generated]
     return Names(
         whole=len(generated),
-        in_train=share_in(generated, collect_lines(splits["train"], vocabulary)),
+        in_train=share_in(generated, collect_lines(splits["train"], vocabulary, end)),
         in_held_out=share_in(generated, held_out) if held_out else None,
         distinct=len(set(generated)) / len(generated),
         distinct_ngrams={n: share for n in DISTINCT if (share := distinct_ngrams(ids, n))},
@@ -190,22 +195,22 @@ def names(generated: list[str], splits: dict[str, Split], vocabulary: Vocabulary
 
 
 def list_texts(split: Split) -> list[Ids]:
-    """Divide a split into texts to compare: lines without newlines, or the whole running text."""
+    """Divide a split into texts to compare: lines without their ends, or the whole running text."""
     ids = split.sound_ids.numpy()
     if split.line_starts is None:
         return [ids]
     lines: list[Ids] = np.split(ids, split.line_starts.numpy()[1:])
-    return [line[1:-1] for line in lines]  # between the start symbol and the newline
+    return [line[1:-1] for line in lines]  # between the start symbol and the end
 
 
-def collect_lines(split: Split, vocabulary: Vocabulary) -> frozenset[str]:
-    """Return the distinct lines of a split, without the empty line."""
-    return frozenset(line for line in split.text(vocabulary).split("\n") if line)
+def collect_lines(split: Split, vocabulary: Vocabulary, end: str) -> frozenset[str]:
+    """Return the distinct lines or documents of a split, which end with `end`; no empty line."""
+    return frozenset(line for line in split.text(vocabulary).split(end) if line)
 
 
-def held_out_names(splits: dict[str, Split], vocabulary: Vocabulary) -> frozenset[str]:
-    """Return the distinct lines of the validation and test splits, without the empty line."""
-    held_out = (collect_lines(splits[name], vocabulary) for name in HELD_OUT if name in splits)
+def held_out_names(splits: dict[str, Split], vocabulary: Vocabulary, end: str) -> frozenset[str]:
+    """Collect the distinct lines or documents of the validation and test splits."""
+    held_out = (collect_lines(splits[name], vocabulary, end) for name in HELD_OUT if name in splits)
     return frozenset[str]().union(*held_out)
 
 

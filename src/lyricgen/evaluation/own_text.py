@@ -15,11 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from lyricgen.data.faults import FORBIDDEN, ControlCharacterFilter
-from lyricgen.data.options import ControlCharacters, Newline, Unit
+from lyricgen.data.options import ENDS, ControlCharacters, Newline, Unit
 from lyricgen.data.preparation import prepare_pieces
 from lyricgen.data.reading import read_text
 from lyricgen.data.splits import Split, line_split
-from lyricgen.data.vocabulary import code_points, find_characters
+from lyricgen.data.units import Division, divide
+from lyricgen.data.vocabulary import code_points, decode_codes, find_characters
 from lyricgen.errors import UserError
 from lyricgen.evaluation.intervals import Booleans, Floats, Integers, Row, Series, SplitText, row
 from lyricgen.evaluation.scores import Checkpoint
@@ -32,7 +33,7 @@ from lyricgen.runs.summary import describe_reach
 # patterns in the messages of training, and their replacements for the command evaluate
 WORDS = {
     r"data\.encoding=": "--encoding ",
-    r"data\.path=FILE": "--text FILE",
+    r"data\.path=FILE": "{option} FILE",
     r"raise the limit, for example data\.max_bytes=\d+": "score it in parts",
 }
 MAX_BYTES = 10_000_000  # largest file; scoring takes about 130 bytes of memory for each byte
@@ -67,12 +68,7 @@ def read_text_argument(argument: str, encoding: str | None = None) -> TextArgume
     if os.path.isdir(argument):  # noqa: PTH112
         raise UserError(f"--text {shown} is a directory: name a file in it")
     if _is_there(argument):
-        try:
-            # control characters stay until `replace_controls`, which needs the model
-            text = read_text(argument, encoding or "utf-8", MAX_BYTES, control_characters=None)
-            return TextArgument(text, Path(argument))
-        except UserError as error:
-            raise _translate_options(error) from error
+        return TextArgument(read_file(argument, "--text", encoding), Path(argument))
     if looks_like_path(argument):
         raise UserError(
             f"--text {shown} is not there; a text that looks like a file's name has to be in a file"
@@ -84,11 +80,35 @@ def read_text_argument(argument: str, encoding: str | None = None) -> TextArgume
     return TextArgument(argument, None)
 
 
-def _translate_options(error: UserError) -> UserError:
-    """Replace the options of training in an error message by the options of evaluate."""
+def read_file(path: str | Path, option: str, encoding: str | None = None) -> str:
+    """Read the file of an option of evaluate, such as "--text".
+
+    Control characters stay until `replace_controls`, which needs a model. `read_text_argument`
+    explains the encoding and the errors.
+    """
+    try:
+        return read_text(path, encoding or "utf-8", MAX_BYTES, control_characters=None)
+    except UserError as error:
+        raise _translate_options(error, option) from error
+
+
+def read_lines(path: str | Path, encoding: str | None = None) -> list[str]:
+    r"""Read the lines of the file of --lines, which end with "\n", "\r\n" or "\r".
+
+    Lines of white space are lines, too. `read_file` explains the encoding and the errors.
+    """
+    text = read_file(path, "--lines", encoding)
+    return text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")
+
+
+def _translate_options(error: UserError, option: str = "--text") -> UserError:
+    """Replace the options of training in an error message by the options of evaluate.
+
+    `option` is the option that names the text.
+    """
     message = str(error)
     for theirs, ours in WORDS.items():
-        message = re.sub(theirs, ours, message)
+        message = re.sub(theirs, ours.format(option=option), message)
     return UserError(message)
 
 
@@ -155,28 +175,35 @@ class OwnText:
         return split_nats(model, self.split, f"scoring {self.name} with {label}")
 
 
-def own_text(text: str, name: str, model: TrainedModel, unknown: Unknown = "refuse") -> OwnText:
+def own_text(
+    text: str,
+    name: str,
+    model: TrainedModel,
+    unknown: Unknown = "refuse",
+    *,
+    prepared: bool = False,
+) -> OwnText:
     """Prepare a text as training prepared the corpus: characters, case, line ends and layout.
 
-    Messages call the text `name`. `unknown` says whether characters that the model does not know
-    are refused or left out.
+    Args:
+        text: the text.
+        name: its name in messages.
+        model: its reader.
+        unknown: whether characters that the model does not know are refused or left out.
+        prepared: whether the text comes from the corpus, so that its documents end with U+0003.
 
     Raises:
-        UserError: unknown characters are refused, fewer than two characters are left, or a line is
-            too long for a model of lines.
+        UserError: unknown characters are refused, fewer than two are left, or a line is too long.
     """
     lines = model.layout == "lines" or _find_training_option(model, "unit") == "line"
-    unit: Unit = "line" if lines else "text"
-    newline: Newline = "space" if _find_training_option(model, "newline") == "space" else "keep"
-    text, refused = replace_controls(text, name, model)
-    pieces = prepare_pieces([text], newline=newline, lowercase=model.lowercase, max_chars=None)
-    text = "".join(pieces)
-    if unit == "line":
-        stripped = [one for line in text.split("\n") if (one := line.strip())]
-        text = "".join(f"{line}\n" for line in stripped)
+    unit: Unit = "line" if lines else "document" if model.layout == "documents" else "text"
+    text, refused = (text, None) if prepared else replace_controls(text, name, model)
+    if refused is not None and unknown == "refuse" and unit == "document":
+        raise refused  # the model knows U+0003, which no text has
+    text = _prepare(text, model, unit, prepared=prepared)
     known = model.vocabulary.knows(text)
     codes = code_points(text)
-    left_out = _decode(codes[~known])
+    left_out = decode_codes(codes[~known])
     if unknown == "refuse" and left_out:
         if refused is not None and all(map(FORBIDDEN.match, find_characters(left_out))):
             raise refused
@@ -184,8 +211,8 @@ def own_text(text: str, name: str, model: TrainedModel, unknown: Unknown = "refu
             f"{name} has {len(left_out):,} characters that the model does not know: "
             f"{model.vocabulary.list_unknown(left_out)}; leave them out, or say --unknown skip"
         )
-    if unit == "line":
-        known &= ~_ends_of_empty_lines(codes, known)
+    if unit != "text":
+        known &= ~_ends_of_empty_lines(codes, known, ENDS[unit])
     kept = codes[known]
     if len(kept) < 2:
         raise UserError(f"{name} has only {len(kept)} characters to read; at least 2 are needed")
@@ -195,7 +222,7 @@ def own_text(text: str, name: str, model: TrainedModel, unknown: Unknown = "refu
             f"{name} has a line of {lengths.max():,} characters: this model reads lines of up to "
             f"{LONGEST_LINE:,}, break it"
         )
-    split = line_split(model.vocabulary.encode(_decode(kept)), model.vocabulary, model.layout)
+    split = line_split(model.vocabulary.encode(decode_codes(kept)), model.vocabulary, model.layout)
     characters = SplitText.of(split, model.vocabulary, unit)
     return OwnText(name, text, known, left_out, split, characters)
 
@@ -209,6 +236,17 @@ def text_for_gates(argument: TextArgument, model: TrainedModel) -> str:
     return replace_controls(text, argument.name, model)[0]
 
 
+def prepare_characters(text: str, name: str, model: TrainedModel) -> str:
+    """Prepare the characters of a text as in training: controls, line ends, case and NFC.
+
+    `name` is the text's name in messages.
+    """
+    newline: Newline = "space" if _find_training_option(model, "newline") == "space" else "keep"
+    text, _ = replace_controls(text, name, model)
+    pieces = prepare_pieces([text], newline=newline, lowercase=model.lowercase, max_chars=None)
+    return "".join(pieces)
+
+
 def replace_controls(text: str, name: str, model: TrainedModel) -> tuple[str, UserError | None]:
     """Replace the control characters of a text as in the model's training.
 
@@ -218,6 +256,8 @@ def replace_controls(text: str, name: str, model: TrainedModel) -> tuple[str, Us
         The text; and the error of training for its control characters, or None. The error is
         returned, not raised.
     """
+    if not FORBIDDEN.search(text):  # faster than a filter where texts are many and short
+        return text, None
     trained = _find_training_option(model, "control_characters")
     choice: ControlCharacters = next(
         (one for one in get_args(ControlCharacters) if one == trained), "refuse"
@@ -227,10 +267,31 @@ def replace_controls(text: str, name: str, model: TrainedModel) -> tuple[str, Us
     return text, None if controls.error is None else _translate_options(controls.error)
 
 
-def _ends_of_empty_lines(codes: Integers, known: Booleans) -> Booleans:
-    """Mark the newlines, (N,), that end a line without known characters."""
+def _prepare(text: str, model: TrainedModel, unit: Unit, *, prepared: bool) -> str:
+    """Compose a text, and divide it into lines or documents; `own_text` explains `prepared`."""
+    newline: Newline = "space" if _find_training_option(model, "newline") == "space" else "keep"
+    spaced: Newline = newline if unit == "text" else "keep"
+    pieces = prepare_pieces([text], newline=spaced, lowercase=model.lowercase, max_chars=None)
+    whole = "".join(pieces)
+    if unit == "text":
+        return whole
+    end, separator = ENDS[unit], _find_training_option(model, "separator")
+    if prepared:
+        divided = whole.split(end)
+    else:
+        verse = _find_training_option(model, "verse") is True
+        division = Division(separator if isinstance(separator, str) else None, verse)
+        divided = [*divide([whole.replace(end, "") if end != "\n" else whole], unit, division)]
+    stripped = [one for each in divided if (one := each.strip())]
+    if newline == "space":
+        stripped = [one.replace("\n", " ") for one in stripped]
+    return "".join(one + end for one in stripped)
+
+
+def _ends_of_empty_lines(codes: Integers, known: Booleans, end: str) -> Booleans:
+    """Mark the ends, (N,), of lines or documents without known characters."""
     read = np.flatnonzero(known)
-    ends = codes[read] == ord("\n")
+    ends = codes[read] == ord(end)
     empty = np.zeros_like(known)
     empty[read[ends & np.append(True, ends[:-1])]] = True
     return empty
@@ -240,10 +301,6 @@ def _find_training_option(model: TrainedModel, option: str) -> object:
     """Return a `data` option of the model's training; None if it is not recorded."""
     data = model.options.get("data")
     return data.get(option) if isinstance(data, dict) else None
-
-
-def _decode(codes: Integers) -> str:
-    return codes.tobytes().decode("utf-32-le", "surrogatepass")
 
 
 class TextFigures(NamedTuple):

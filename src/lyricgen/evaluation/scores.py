@@ -20,6 +20,7 @@ from lyricgen.data.options import DataOptions
 from lyricgen.data.splits import Split
 from lyricgen.errors import UserError
 from lyricgen.evaluation.intervals import Floats, Kind, Row, Series, SplitText, row
+from lyricgen.generation.ensembles import join_models
 from lyricgen.generation.remembering import check_own_memory, remember
 from lyricgen.models.checkpoint import load
 from lyricgen.models.memory_model import is_memory
@@ -74,7 +75,7 @@ class CheckpointWithText(Checkpoint):
 
 
 def load_checkpoints(
-    paths: Sequence[Path], memory: Mapping[str, Any] | None = None
+    paths: Sequence[Path], memory: Mapping[str, Any] | None = None, *, together: bool = False
 ) -> list[Checkpoint]:
     """Load models from model files or run directories, without the texts of their training.
 
@@ -83,13 +84,18 @@ def load_checkpoints(
     Args:
         paths: files or directories.
         memory: options of `remember`, which gives a memory to each model without one; None: no.
+        together: whether to add the ensemble of all models, under the path of the first.
 
     Raises:
-        UserError: a model cannot be found or loaded or get a memory, or the figures of the models
-            do not compare.
+        UserError: a model cannot be found, loaded or joined or get a memory, or the figures of the
+            models do not compare.
     """
     files = [checkpoint_in(path) for path in paths]
     models = [load(file) for file in files]
+    if together:
+        check_together(files)
+        models.append(join_models(models))
+        files.append(files[0])
     for model in models:
         check_own_memory(model, memory)
     if memory is not None:
@@ -158,6 +164,12 @@ def open_checkpoints(
     ]
 
 
+def check_together(checkpoints: Sequence[object]) -> None:
+    """Raise a UserError for a single checkpoint, which cannot be an ensemble."""
+    if len(checkpoints) < 2:
+        raise UserError("--together needs two checkpoints or more")
+
+
 def check_left_to_right(option: str, evaluated: Checkpoint) -> None:
     """Raise a UserError for an option that is no use for a model that fills gaps."""
     if evaluated.model.fills_gaps:
@@ -174,7 +186,7 @@ def _text_options(checkpoint: Checkpoint) -> DataOptions:
             raise UserError("data: is missing")
         options: DataOptions = validate(DataOptions, model.options["data"])
         sampler = model.options.get("sampler", {}).get("kind")
-        if (sampler == "lines") != (model.layout == "lines"):
+        if (sampler == "lines") != (model.layout != "stream"):
             raise UserError(f"sampler.kind={sampler} is not what it reads")
         return options
     except UserError as error:

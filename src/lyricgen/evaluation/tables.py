@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lyricgen.console import format_figure, show
+from lyricgen.data.options import Unit
 from lyricgen.errors import escape_line
 from lyricgen.evaluation.curves import Curve, Curves
 from lyricgen.evaluation.ensembles import Ensemble
@@ -62,13 +63,13 @@ def print_scores(scores: Scores, curves: Curves | None, with_memory: WithMemory)
     for each in (one for one in scores.evaluated if isinstance(one, Ensemble)):
         put_whole(_weight_table(each))
     lengths = {split: rows[0].block_length for split, rows in scores.splits.items()}
-    show(_how_drawn(lengths, scores.resamples))
+    show(_how_drawn(lengths, scores.resamples, scores.evaluated[0].corpus.unit))
     for split, rows in scores.splits.items():
         if any(row.series.kind != "uniform" for row in rows[1:]):
             put_whole(_comparison_table(scores, split))
         if with_memory.get(split):
             name = f"{split} of {first.corpus.name}"
-            put_whole(_memory_table(name, with_memory[split], scores.resamples))
+            put_whole(_memory_table(name, with_memory[split], scores))
     if curves is not None:
         for curve in curves.curves:
             put_whole(_curve_table(curves, curve, first.corpus.name))
@@ -156,7 +157,7 @@ def _comparison_table(scores: Scores, split: str) -> Table:
     return table
 
 
-def _memory_table(split: str, rows: Sequence[RowWithMemory], resamples: int) -> Table:
+def _memory_table(split: str, rows: Sequence[RowWithMemory], scores: Scores) -> Table:
     """Build the table of the models that learn as they read; `split` names split and text."""
     heading = f"{split}, with memory (these models learn as they read)"
     names = ("loss", "bits_per_char", "perplexity")
@@ -164,7 +165,9 @@ def _memory_table(split: str, rows: Sequence[RowWithMemory], resamples: int) -> 
     for row in rows:
         table.add_row(escape_name(row.name), *(_figure(row, name) for name in names))
     lengths = {row.name: row.block_length for row in rows if row.kind != "compressor"}
-    notes = [_how_drawn(lengths, resamples)] if lengths else []
+    notes = (
+        [_how_drawn(lengths, scores.resamples, scores.evaluated[0].corpus.unit)] if lengths else []
+    )
     for row in rows:
         facts = [row.note]
         if row.scope is not None and row.reach is not None:
@@ -207,10 +210,10 @@ def _figure(row: LossFigures, name: str) -> str:
     return format_estimate(getattr(row, name), FIGURES[name])
 
 
-def _how_drawn(lengths: Mapping[str, int | None], resamples: int) -> str:
+def _how_drawn(lengths: Mapping[str, int | None], resamples: int, unit: Unit) -> str:
     """Describe how the intervals were resampled; `lengths` holds the block lengths by name."""
     sizes = [f"{length} ({name})" for name, length in lengths.items() if length is not None]
-    units = ["whole lines"] * (None in lengths.values())
+    units = [f"whole {unit}s"] * (None in lengths.values())
     units += [f"blocks of characters, {', '.join(sizes)}"] * bool(sizes)
     return f"{CONFIDENCE:.0%} intervals: {resamples:,} resamples of {' and '.join(units)}"
 
@@ -266,7 +269,8 @@ def _text_table(
 ) -> Table:
     headings = ["characters", *(_title(name, prefix) for name in FIGURES)]
     table = new_table(escape_line(argument.name), numbers=headings)
-    notes = [_how_drawn({"text": found[0].row.block_length}, resamples)]
+    unit: Unit = "document" if found[0].checkpoint.model.layout == "documents" else "line"
+    notes = [_how_drawn({"text": found[0].row.block_length}, resamples, unit)]
     for checkpoint, text, row in found:
         reach = text.describe_reach(checkpoint.model.network)
         if reach is not None:

@@ -103,6 +103,7 @@ def continue_texts(
     length: int,
     stop: int | None = None,
     stops: Sequence[int] | None = None,
+    ending: Tensor | None = None,
     watch: StepWatch | None = None,
 ) -> list[list[int]]:
     """Continue each prefix by characters drawn from the softmax of the logits, after all rules.
@@ -118,8 +119,8 @@ def continue_texts(
         length: largest number of new characters.
         stop: a character that ends a text; the text does not include it.
         stops: for each text, the number of stops that end it; None for one stop each.
-        watch: called after each step with the numbers (B,) of the texts that go on and their new
-            characters (B,).
+        ending: new characters, (E,) ids, after which a text ends, too; None for none.
+        watch: called after each step, see `StepWatch`.
 
     Returns:
         The ids of the new characters of each text.
@@ -128,10 +129,10 @@ def continue_texts(
         ValueError: a prefix is empty.
         UserError: the rules leave no character for a place of a text, or the logits are NaN.
     """
-    # steps between two looks for texts that have ended; each look waits for the device
-    look = 1 if watch is not None else 32 if stop is None else 4
+    # steps between two looks for ended texts, each of which waits for the device
+    look = 1 if watch is not None else 32 if stop is None and ending is None else 4
     with eval_mode(model), progress("writing", length) as moved:
-        batch = _Batch(model, prefixes, uniforms, length, stop, stops)
+        batch = _Batch(model, prefixes, uniforms, length, stop, stops, ending)
         while True:
             batch.choose(rules)
             if batch.step % look == 0 or batch.step == length:
@@ -211,8 +212,10 @@ class _Batch(PartialBatch):
         length: int,
         stop: int | None,
         stops: Sequence[int] | None,
+        ending: Tensor | None,
     ) -> None:
         super().__init__(model, prefixes, length, stop, stops or [1] * len(prefixes))
+        self._ending = None if ending is None else ending.to(self.device)
         # (B,) numbers of the running texts; some may have ended since the last `settle`
         self.rows = torch.arange(len(prefixes), device=self.device)
         self._new = self.text[:, self.start :].clone()  # (A, N), texts that have ended
@@ -245,7 +248,7 @@ class _Batch(PartialBatch):
         """
         since = self.text[:, self.start + self._settled : self.start + self.step]  # (B, S)
         stops = (since == self.stop).cumsum(dim=1)
-        ended = stops >= self._left[:, None]
+        ended = (stops >= self._left[:, None]) | self._find_ending(since.shape[1])
         # V: no character was possible; after the end of a text it does not count
         missing = (since == self.model.logits.shape[1]) & ~ended
         wrong, over = torch.stack([missing.any(), ended[:, -1].any()]).tolist()
@@ -262,7 +265,27 @@ class _Batch(PartialBatch):
                 self._uniforms = self._uniforms[:, running]
             self.model.select(running)
 
+    def _find_ending(self, steps: int) -> Tensor:
+        """Mark the newest steps, (B, steps), that stand at or behind the whole ending."""
+        new = self.text[:, self.start : self.start + self.step]
+        if self._ending is None or len(self._ending) > self.step:
+            return torch.zeros_like(new[:, self.step - steps :], dtype=torch.bool)
+        size = len(self._ending)
+        recent = new[:, max(0, self.step - steps - size + 1) :]
+        found = (recent.unfold(1, size, 1) == self._ending).all(dim=-1)  # by its last character
+        found = torch.nn.functional.pad(found, (max(0, steps - found.shape[1]), 0))
+        return found.cumsum(dim=1) > 0
+
     def texts(self) -> list[list[int]]:
-        """Return the ids of the new characters of all texts."""
+        """Return the ids of the new characters of all texts, up to the stop or the ending."""
         self._new[self.rows] = self.text[:, self.start :]
-        return [self.cut_at_stop(new, text) for text, new in enumerate(self._new.tolist())]
+        lengths = [self._new.shape[1]] * len(self._new)
+        if self._ending is not None and len(self._ending) <= lengths[0]:
+            size = len(self._ending)
+            found = (self._new.unfold(1, size, 1) == self._ending).all(dim=-1)
+            first = found.byte().argmax(dim=1) + size
+            lengths = first.where(found.any(dim=1), lengths[0]).tolist()
+        return [
+            self.cut_at_stop(new[:length], text)
+            for text, (new, length) in enumerate(zip(self._new.tolist(), lengths, strict=True))
+        ]

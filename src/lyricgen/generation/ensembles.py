@@ -105,7 +105,7 @@ def _check_kinds(models: Sequence[TrainedModel]) -> None:
                 "it out"
             )
         if one.layout != models[0].layout:
-            layouts = {"lines": "single lines", "stream": "running text"}
+            layouts = {"lines": "single lines", "documents": "documents", "stream": "running text"}
             raise UserError(
                 f"{name} writes {layouts[one.layout]}, the first model {layouts[models[0].layout]}:"
                 " an ensemble needs models of one kind"

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from lyricgen.console import progress
+from lyricgen.data.options import ENDS
 from lyricgen.errors import UserError
 from lyricgen.generation.continuing import (
     below_one,
@@ -143,7 +144,7 @@ def fill_texts(
         seeds=[text_seed(seed, text, row % count) for row, text in enumerate(each)],
         temperature=temperature,
         sweeps=sweeps,
-        forbidden=[i for i, one in enumerate(model.vocabulary.characters) if one == "\n"],
+        forbidden=[i for i, one in enumerate(model.vocabulary.characters) if one in ENDS.values()],
     )
     decode = model.vocabulary.decode
     return [decode(row[1 : len(text) + 1]) for row, text in zip(filled, each, strict=True)]
@@ -152,11 +153,11 @@ def fill_texts(
 def encode_gaps(model: TrainedModel, text: str, gap: str | None = None) -> tuple[Tensor, Tensor]:
     """Encode a text with gaps as ids for the network, (1 + N,), and positions of gaps, (G,).
 
-    The first id is that of an empty prefix, see `TrainedModel.encode_prefix`. In a model of lines,
-    a newline follows the text. `gap` marks a gap; None takes the model's own mark.
+    The first id is that of an empty prefix, see `TrainedModel.encode_prefix`. In a model of lines
+    or documents, their end follows the text. `gap` marks a gap; None takes the model's own mark.
 
     Raises:
-        UserError: the text has no gap, an unknown character, or a newline in a model of lines; or
+        UserError: the text has no gap, an unknown character, or the end of a line or document; or
             the mark is not one character, or is in the vocabulary.
     """
     text, gap = model.normalise(text), model.gap if gap is None else gap
@@ -168,8 +169,6 @@ def encode_gaps(model: TrainedModel, text: str, gap: str | None = None) -> tuple
         raise UserError(f"{text!r} has no gap to fill: mark each missing character by {gap!r}")
     positions = torch.tensor([i for i, character in enumerate(text, start=1) if character == gap])
     start = model.encode_prefix("")
-    if model.layout == "lines" and "\n" in text:
-        raise UserError("this model writes single lines: leave the newline out")
-    known = text.replace(gap, model.vocabulary.characters[0])
-    known += "\n" if model.layout == "lines" else ""
+    model.refuse_end(text)
+    known = text.replace(gap, model.vocabulary.characters[0]) + (model.end or "")
     return torch.cat([start, model.vocabulary.encode(known).long()]), positions

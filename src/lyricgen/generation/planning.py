@@ -12,13 +12,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lyricgen.data.splits import END
 from lyricgen.errors import UserError, as_option
 from lyricgen.generation.options import Control
 from lyricgen.generation.rules import Rule, allow_only, allow_planned
 from lyricgen.models.trained_model import TrainedModel
 
-FOR_TEXTS = ("lines", "line_length", "acrostic", "rhyme")  # only for running text
-FOR_NAMES = ("starts_with", "max_length", "novel")  # only for single lines
+FOR_TEXTS = ("lines", "line_length", "acrostic", "rhyme")  # for running text and documents
+FOR_NAMES = ("starts_with", "max_length", "novel")  # for single lines and documents
 
 
 @dataclass(frozen=True)
@@ -71,22 +72,31 @@ def request_texts(
     """Make a request: check that the constraints suit the model, and read their sets of characters.
 
     Raises:
-        UserError: a constraint is for models of the other layout, or a set cannot be read.
+        UserError: a constraint is for models of another layout or does not go with another one, or
+            a set cannot be read.
     """
-    written, other = "running text", "single lines"
+    of_texts, of_names = (
+        [name for name in names if getattr(control, name)] for names in (FOR_TEXTS, FOR_NAMES)
+    )
+    written, other, wrong = "running text", "single lines", of_names
     if model.layout == "lines":
-        written, other = other, written
-    for name in FOR_TEXTS if model.layout == "lines" else FOR_NAMES:
-        if getattr(control, name):
-            raise UserError(
-                f"{as_option(name)} is for models of {other}, and this one writes {written}"
-            )
+        written, other, wrong = other, written, of_texts
+    if model.layout == "documents":
+        if of_texts and of_names:
+            first, second = as_option(of_texts[0]), as_option(of_names[0])
+            raise UserError(f"{second} does not go with {first}: leave one of them out")
+    elif wrong:
+        raise UserError(
+            f"{as_option(wrong[0])} is for models of {other}, and this one writes {written}"
+        )
     known, small = model.vocabulary.characters, model.lowercase
     allowed = torch.ones(len(known), dtype=torch.bool)
     if control.only is not None:
         allowed &= members("--only", control.only, known, ignore_case=small)
     if control.ban is not None:
         allowed &= ~members("--ban", control.ban, known, ignore_case=small)
+    if model.layout == "documents":  # the end of a document is no character of a text
+        allowed[int(model.vocabulary.encode(END["documents"]))] = False
     return Request(model, control, prefixes, length, allowed.to(model.network.device))
 
 
@@ -131,7 +141,9 @@ def constrain_text(request: Request) -> Constraints:
 
 
 def constrain_names(request: Request) -> Constraints:
-    """Plan names; a name may end wherever nothing else is required, but is not empty with `novel`.
+    """Plan lines or documents without a given form, called names here.
+
+    A name may end wherever nothing else is required, but is not empty with `novel`.
 
     Raises:
         UserError: no name can obey the constraints, or they contradict the prefixes, the length or
@@ -139,7 +151,7 @@ def constrain_names(request: Request) -> Constraints:
     """
     control, allowed, prefixes = request.control, request.allowed, request.prefixes
     vocabulary = request.model.vocabulary
-    stop = int(vocabulary.encode("\n"))
+    stop = int(vocabulary.encode(END[request.model.layout]))
     begun = torch.tensor([len(prefix) for prefix in prefixes])  # (R,)
     steps = _longest_name(request) or request.model.default_length
     ending = torch.zeros_like(allowed)
@@ -185,6 +197,7 @@ def _encode_start(request: Request, inside: Tensor, steps: int) -> Tensor:
     Raises:
         UserError: the beginning is longer than `steps` or --max-length, or has a newline or a
             character that is unknown or not in `inside`, (V,) booleans; or there is a prefix, too.
+            Documents may begin with several lines.
     """
     given = request.control.starts_with
     if given is None:
@@ -192,7 +205,7 @@ def _encode_start(request: Request, inside: Tensor, steps: int) -> Tensor:
     option = f"--starts-with {given!r}"
     if any(request.prefixes):
         raise UserError(f"{option} does not go with --prefix: give one of them")
-    if "\n" in given:
+    if request.model.layout == "lines" and "\n" in given:
         raise UserError(f"{option}: a name is a single line, leave the newline out")
     most = min(steps, request.control.max_length or steps)
     if len(given) > most:

@@ -165,6 +165,18 @@ def allow_planned(allowed: Tensor, plan: Tensor) -> Rule:
     return lambda logits, written: logits + masks[plan[written.rows, written.step]]
 
 
+def join_characters(character: int, other: int) -> Rule:
+    """Make a rule that gives the probability of a character, by its id, to another one."""
+
+    def rule(logits: Tensor, _: PartialTexts) -> Tensor:
+        joined = logits.clone()
+        joined[:, other] = logits[:, character].logaddexp(logits[:, other])
+        joined[:, character] = -torch.inf
+        return joined
+
+    return rule
+
+
 def require_rhyme(classes: Tensor, ends: Tensor) -> Rule:
     """Make a rule that lets the last characters of all lines rhyme and differ.
 

@@ -85,10 +85,12 @@ class MemoryStepper:
         longer = F.pad(self._alike[:, : end - 1], (1, 0)) if end else self._alike[:, :0]
         longest = self._options.orders[-1]
         self._alike[:, :end] = torch.where(same, (longer + 1).clamp(max=longest), 0)
-        ends = characters == self._model.architecture.newline
+        built = self._model.architecture
+        ends = characters == built.newline
         if self._options.scope == "document" and end:
             ends &= self._text[:, end - 1] == characters
-        if self._options.scope == "split" or (self._options.scope == "document" and not end):
+        whole = built.start_symbol or not end  # a text is one document, or begins
+        if self._options.scope == "split" or (self._options.scope == "document" and whole):
             ends = torch.zeros_like(ends)
         self._begin = torch.where(ends | (characters < 0), end + 1, self._begin)
 

@@ -29,7 +29,7 @@ class GeneratedText:
     """A generated text, with its settings and its probability.
 
     The probability is the one that the model itself gives to the new characters after the prefix,
-    whatever the strategy. The line break that ended the text counts, too.
+    whatever the strategy. The line break, or `stop`, that ended the text counts, too.
     """
 
     prefix: str  # normalised as the corpus was
@@ -40,8 +40,8 @@ class GeneratedText:
     perplexity: float | None = None  # infinite if it is too large for a float
     memory_perplexity: float | None = None  # in its place, of a model with a memory
     score: float | None = None  # the score by which a beam search orders texts; None: no search
-    # whether the text reached the end of its last line; False: it was cut off; None: running text
-    # has no end
+    # whether the text reached its end, or `stop`; False: it was cut off; None: running text has no
+    # end
     ended: bool | None = None
 
 
@@ -84,6 +84,7 @@ def continue_prefixes(
     length: int | None = None,
     seed: int = 1,
     generator: Generator = "torch",
+    stop: str | None = None,
     watch: Watch | None = None,
     **options: Any,
 ) -> tuple[list[Continuation], Writer]:
@@ -94,13 +95,13 @@ def continue_prefixes(
         prefixes: beginnings of the texts, which may be "".
         count: texts for each prefix; None for one, or for `beams` texts in a beam search.
         length: most new characters of a text. None takes the length that the options need, or else
-            `TrainedModel.default_length`: for each line if a number of lines is given, else in all.
+            50 for each line if a number of lines is given, or else `TrainedModel.default_length`.
         seed: text number i of a prefix depends only on (seed, prefix, i).
         generator: see `continuing.draw_uniforms`. With "numpy_reseeded", text number i of all texts
             has the seed `seed` + i.
+        stop: each text ends before the first place of these characters among its new ones.
         watch: called with each new character, to show a single text while it is drawn.
-        options: fields of `Strategy` and `Control`, such as temperature=0.8 or lines=8; `acrostic`
-            and `starts_with` are normalised as the corpus was.
+        options: fields of `Strategy` and `Control`, such as lines=8; texts are normalised, too.
 
     Returns:
         The continuations, prefix by prefix, and their writer. A beam search may find fewer texts.
@@ -112,9 +113,8 @@ def continue_prefixes(
     check_texts("prefixes", prefixes)
     check_whole("seed", seed)
     constraints = {name: value for name, value in options.items() if name in Control.model_fields}
-    for name in ("acrostic", "starts_with"):
-        if isinstance(constraints.get(name), str):
-            constraints[name] = model.normalise(constraints[name])
+    texts = [name for name in ("acrostic", "starts_with") if isinstance(options.get(name), str)]
+    constraints |= {name: model.normalise(options[name]) for name in texts}
     chosen = {name: value for name, value in options.items() if name not in constraints}
     strategy: Strategy = validate(Strategy, chosen)
     control: Control = validate(Control, constraints)
@@ -123,8 +123,30 @@ def continue_prefixes(
     if length is not None:
         check_number("length", length)
     each = [model.normalise(prefix) for prefix in prefixes]
-    writer = Writer(model, model.next_model, strategy, control, length, generator, watch)
+    ending = None if stop is None else _check_stop(model, stop, strategy, control)
+    writer = Writer(model, model.next_model, strategy, control, length, generator, watch, ending)
     return _write(writer, each, number, seed), writer
+
+
+def _check_stop(model: TrainedModel, stop: str, strategy: Strategy, control: Control) -> str:
+    """Normalise the characters that end a text.
+
+    Raises:
+        UserError: there are none, the model never writes them, or texts are searched or new names.
+    """
+    given = f"--stop {stop!r}"
+    if not isinstance(stop, str) or not stop:
+        raise UserError(f"{given}: give the characters before which a text ends")
+    if strategy.beams is not None or control.novel:
+        other = "--novel" if control.novel else f"--beams {strategy.beams}"
+        raise UserError(f"--stop does not go with {other}: leave one of them out")
+    stop = model.normalise(stop)
+    try:
+        model.refuse_end(stop)
+        model.vocabulary.encode(stop)
+    except UserError as error:
+        raise UserError(f"{given}: {error}") from error
+    return stop
 
 
 def _check_generator(generator: Generator, strategy: Strategy) -> None:

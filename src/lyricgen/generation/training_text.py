@@ -20,13 +20,14 @@ T = TypeVar("T", bound=TrainedModel)
 
 
 def training_names(model: TrainedModel) -> frozenset[str]:
-    """Read the lines of a model's training split from its corpus.
+    """Read the lines or documents of a model's training split from its corpus.
 
     Raises:
         UserError: the model names no corpus, or the corpus is missing, unreadable or changed.
     """
     text = find_splits(model, "--novel", "names")["train"].text(model.vocabulary)
-    return frozenset(text.removesuffix("\n").split("\n"))
+    end = model.end or "\n"
+    return frozenset(text.removesuffix(end).split(end))
 
 
 def final_mixture(model: T) -> T:

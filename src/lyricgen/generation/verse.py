@@ -1,4 +1,4 @@
-"""Plans for running text in lines: number, length, first characters and rhymes of the lines.
+"""Plans for texts in lines: number, length, first characters and rhymes of the lines.
 
 Shapes: R texts, T new characters, V vocabulary, E ends of lines, D different numbers of lines.
 """
@@ -8,10 +8,18 @@ import re
 import torch
 from torch import Tensor
 
+from lyricgen.data.splits import END
+from lyricgen.data.units import CHINESE
 from lyricgen.errors import UserError
 from lyricgen.generation.options import Control
 from lyricgen.generation.planning import Constraints, Request
-from lyricgen.generation.rules import allow_planned, free_lines, require_rhyme
+from lyricgen.generation.rules import (
+    allow_planned,
+    free_lines,
+    join_characters,
+    require_rhyme,
+)
+from lyricgen.models.trained_model import LENGTH
 
 BREAK, INSIDE, HEADS = 0, 1, 2  # numbers of sets of characters
 # Letters of scripts without spaces between words: Chinese, Japanese, Thai, Lao, Tibetan, Burmese,
@@ -20,7 +28,6 @@ _UNSPACED = re.compile(
     "[\u3005-\u3007\u3031-\u31ff\u3400-\u9fff\uf900-\ufaff\uff66-\uff9f\U0001b000-\U0001b16f"
     "\U00020000-\U0003ffff\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\ua000-\ua4cf\uaa60-\uaa7f]"
 )
-_CHINESE = re.compile("[\u3007\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 
 # The fourteen classes of 中华新韵 (十四韵, Chinese Poetry Society 2005): finals of one class differ
 # at most in the glide before the vowel, as in ia, a and ua. ü is written v; -i is the vowel of zhi
@@ -49,12 +56,16 @@ _BARE = frozenset(("zhi", "chi", "shi", "ri", "zi", "ci", "si"))
 
 
 def constrain_lines(request: Request) -> Constraints:
-    """Plan running text in lines; a prefix is the beginning of its text.
+    """Plan running text or documents in lines; a prefix is the beginning of its text.
 
     A newline ends a line, or a space if the vocabulary has no newline. No line after the prefix is
     empty or begins with a blank. With `line_length` no whole line ends with a blank either, and
     blanks stand within lines only if newlines end the lines and the script has spaces between
     words.
+
+    A document of a given number of lines ends with the last of them, and where the model would end
+    it earlier, a line ends. Without this number, a document of lines of equal length may end
+    after each whole line.
 
     Args:
         request: a request with `lines`, `line_length` or `acrostic`. If `line_length` and the
@@ -141,7 +152,7 @@ def _heads(request: Request, visible: Tensor) -> Tensor:
 def _plan_any_length(request: Request, sets: Tensor, begun: list[list[str]]) -> Constraints:
     control, number = request.control, request.control.number_of_lines
     assert number is not None
-    length = request.length or request.model.default_length * number
+    length = request.length or LENGTH * number
     heads = [HEADS] * number
     if control.acrostic is not None:
         heads = list(range(HEADS, HEADS + number))
@@ -153,6 +164,9 @@ def _plan_any_length(request: Request, sets: Tensor, begun: list[list[str]]) -> 
                 f"give {least} or more"
             )
     stop, device = int(sets[BREAK].nonzero()), sets.device
+    rules = []
+    if request.model.layout == "documents":
+        rules = [join_characters(_document_end(request), stop)]
     rule = free_lines(
         sets,
         heads,
@@ -162,7 +176,11 @@ def _plan_any_length(request: Request, sets: Tensor, begun: list[list[str]]) -> 
         finish_by=length,
     )
     stops = [number - len(lines) + 1 for lines in begun]
-    return Constraints([rule], [length] * len(begun), stop, stops)
+    return Constraints([*rules, rule], [length] * len(begun), stop, stops)
+
+
+def _document_end(request: Request) -> int:
+    return int(request.model.vocabulary.encode(END["documents"]))
 
 
 def _plan_same_length(request: Request, sets: Tensor, visible: Tensor) -> Constraints:
@@ -189,7 +207,10 @@ def _plan_same_length(request: Request, sets: Tensor, visible: Tensor) -> Constr
     sets = torch.cat([sets, visible[None]])
     if control.acrostic is not None:
         plan = torch.where(column == 0, HEADS + line.clamp(max=len(control.acrostic) - 1), plan)
-    rules = []
+    rules, stop = [], None
+    if number is None and request.model.layout == "documents":
+        stop = _document_end(request)
+        sets[BREAK, stop] = True
     if control.rhyme:
         ends, classes, enough, which = plan_rhymes(request, visible, lengths, width)
         plan = torch.where((line == 0) & (column == width - 1), len(sets) + which[:, None], plan)
@@ -197,7 +218,7 @@ def _plan_same_length(request: Request, sets: Tensor, visible: Tensor) -> Constr
         rules = [require_rhyme(classes, ends)]
     rules = [allow_planned(sets, plan.to(sets.device)), *rules]
     stops = [1] * len(prefixes)
-    return Constraints(rules, lengths.tolist(), None, stops, complete=number is not None)
+    return Constraints(rules, lengths.tolist(), stop, stops, complete=number is not None)
 
 
 def rhyme_classes(characters: str) -> Tensor:
@@ -249,7 +270,7 @@ def plan_rhymes(
             characters rhyme, the lines of a prefix do not rhyme, or pypinyin is not installed.
     """
     prefixes, vocabulary = request.prefixes, request.model.vocabulary
-    if not any(map(_CHINESE.match, vocabulary.characters)):
+    if not any(map(CHINESE.match, vocabulary.characters)):
         raise UserError("--rhyme needs Chinese, whose pinyin it compares: this model writes none")
     classes = rhyme_classes(vocabulary.characters)
     begun = torch.tensor([len(prefix) for prefix in prefixes])

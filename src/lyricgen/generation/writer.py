@@ -49,6 +49,7 @@ class Writer:
     length: int | None
     generator: Generator
     watch: Watch | None = None
+    stop: str | None = None  # text before which each text ends
 
     def draw(self, prefixes: Sequence[str], seeds: Sequence[int]) -> list[Continuation]:
         """Continue each prefix with random numbers from its own seed.
@@ -96,11 +97,9 @@ class Writer:
                 the prefixes, the length or each other, or --rhyme lacks its package.
         """
         request = request_texts(self.model, self.control, prefixes, self.length)
-        if self.model.layout == "lines":
-            return constrain_names(request)
         if self.control.number_of_lines is not None or self.control.line_length is not None:
             return constrain_lines(request)
-        return constrain_text(request)
+        return constrain_text(request) if self.model.end is None else constrain_names(request)
 
     def _rules(self, constraints: Constraints) -> list[Rule]:
         """Join the rules of constraints and of the strategy, constraints first."""
@@ -122,6 +121,7 @@ class Writer:
             length=length,
             stop=constraints.stop,
             stops=constraints.stops,
+            ending=None if self.stop is None else self.model.vocabulary.encode(self.stop).long(),
             # shows the first text only
             watch=None if watch is None else lambda _, ids: watch(characters[int(ids[0])]),
         )
@@ -160,7 +160,12 @@ class Writer:
         score: float | None = None,
     ) -> Continuation:
         new = ids[: constraints.lengths[row]]
-        text = prefix + self.model.vocabulary.decode(torch.tensor(new, dtype=torch.int64))
+        written = self.model.vocabulary.decode(torch.tensor(new, dtype=torch.int64))
+        text = prefix + written
+        if self.stop is not None and self.stop in written:
+            before = written.index(self.stop)
+            scored = new[: before + len(self.stop)]
+            return Continuation(prefix, prefix + written[:before], scored, ended=True)
         if constraints.stop is None:
             return Continuation(prefix, text, new, constraints.complete or None, score)
         # only the stop ends a text before its length

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from lyricgen.data.faults import FORBIDDEN
-from lyricgen.data.splits import Layout
+from lyricgen.data.splits import END, Layout
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.models.architectures import Architecture, EnsembleArchitecture, MemoryArchitecture
@@ -77,7 +77,7 @@ class Card(Options):
     options: Annotated[dict[str, Any], AfterValidator(_plain)]  # all options of the run
     # named text in files; a checkpoint holds it beside the card
     corpus_digest: str | None = Field(None, alias="text")
-    # characters of the longest line of the training split
+    # characters of the longest line or document of the training split
     longest_line: Annotated[int, Field(ge=0)] | None = None
 
     @model_validator(mode="after")
@@ -87,11 +87,12 @@ class Card(Options):
             raise ValueError(
                 f"the vocabulary has {len(self.vocabulary)} characters, the network {size}"
             )
-        if FORBIDDEN.search(self.vocabulary):
+        end = END.get(self.layout)
+        if FORBIDDEN.search(self.vocabulary.replace(end or "", "")):
             raise ValueError("the vocabulary has control characters")
-        lines = self.layout == "lines"
-        if lines and not (self.architecture.start_symbol and "\n" in self.vocabulary):
-            raise ValueError("a model of lines needs a start symbol and a newline")
+        if end is not None and not (self.architecture.start_symbol and end in self.vocabulary):
+            name = {"\n": "a newline"}.get(end, f"the character {end!r}")
+            raise ValueError(f"a model of {self.layout} needs a start symbol and {name}")
         return self
 
 

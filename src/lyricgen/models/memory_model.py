@@ -123,10 +123,18 @@ class MemoryModel(NextModel):
 
     def reach(self, split: Split) -> int:
         """Count the characters of a split that the memory holds at most."""
-        ids, chosen = split.sound_ids.numpy(), self.architecture.recall
-        parts = number_parts(ids, chosen.scope, self.vocabulary_size, self.architecture.newline)
+        ids = split.sound_ids.numpy()
+        parts = self._number_parts(ids)
         longest = int(np.bincount(parts[ids < self.vocabulary_size]).max())
-        return min(chosen.size, longest - 1)
+        return min(self.architecture.recall.size, longest - 1)
+
+    def _number_parts(self, ids: Ids) -> Numbers:
+        """Number the parts of a text, (N,), that are remembered by themselves."""
+        built = self.architecture
+        return number_parts(
+            *(ids, built.recall.scope, self.vocabulary_size, built.newline),
+            start_symbol=built.start_symbol,
+        )
 
     @override
     def recollect(self, split: Split) -> Recollection:
@@ -140,7 +148,7 @@ class MemoryModel(NextModel):
     def _count(self, ids: Ids, blocks: Numbers | None = None, begin: int = 0) -> Recollection:
         """Count what is recalled in a text, (N,), or in each of its blocks by itself."""
         chosen, size = self.architecture.recall, self.vocabulary_size
-        parts = number_parts(ids, chosen.scope, size, self.architecture.newline)
+        parts = self._number_parts(ids)
         if blocks is None:
             return Recollection(count_recalled(ids, parts, size, chosen), begin)
         order = np.argsort(blocks, kind="stable")  # the characters of a block stand together
@@ -154,8 +162,7 @@ class MemoryModel(NextModel):
         # one more character for each row: the character to predict
         ids = F.pad(read.cpu(), (0, 1)).numpy()
         chosen, size = self.architecture.recall, self.vocabulary_size
-        newline, flat = self.architecture.newline, ids.ravel()
-        of_rows = [number_parts(row, chosen.scope, size, newline) for row in ids]
+        flat, of_rows = ids.ravel(), [self._number_parts(row) for row in ids]
         parts = np.concatenate([part * rows + row for row, part in enumerate(of_rows)])
         found = np.array([list(one) for one in recall(flat, parts, size, chosen)])  # (K, J, …)
         after = np.moveaxis(found.reshape(*found.shape[:2], rows, length + 1), (0, 1), (2, 3))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lyricgen.console import progress
-from lyricgen.data.batch import Batch, BatchLoader
+from lyricgen.data.batch import Batch, BatchLoader, Sampler
 from lyricgen.data.samplers import FOLLOWING, evaluation_sampler
 from lyricgen.data.splits import Split
 from lyricgen.errors import UserError
@@ -39,10 +39,15 @@ def split_nats(model: TrainedModel, split: Split, what: str) -> Floats:
     return drop_starts(position_nats(model, split, what), split, len(model.vocabulary))
 
 
-def position_nats(model: TrainedModel, split: Split, what: str) -> Tensor:
-    """Compute the same as `split_nats` with a place, nan, for the start of each line, (N,)."""
+def position_nats(
+    model: TrainedModel, split: Split, what: str, sampler: Sampler | None = None
+) -> Tensor:
+    """Compute the same as `split_nats` with a place, nan, for the start of each line, (N,).
+
+    `read_split` explains the sampler.
+    """
     found = torch.full((len(split.ids),), torch.nan, dtype=torch.float64)
-    for batch, nats in read_split(model, split, what, model.network.score):
+    for batch, nats in read_split(model, split, what, model.network.score, sampler):
         write_to_positions(nats, batch, found)
         check_finite(nats, what)
     return found
@@ -62,16 +67,19 @@ def read_split(
     split: Split,
     what: str,
     read: Callable[[Batch, State | None], tuple[T, State]],
+    sampler: Sampler | None = None,
 ) -> Iterator[tuple[Batch, T]]:
-    """Apply `read` to the batches of a split in order, carrying the state; `what` names the work.
+    """Apply `read` to the batches of a split, carrying the state; `what` names the work.
 
     `read` returns values for each character of a batch, (B, T, …) tensors, and the next state.
+    `sampler` chooses the batches; None for those of validation, in order.
 
     Yields:
         Each batch, and the values from `read`, on the model's device.
     """
     following = FOLLOWING if model.fills_gaps else 0
-    sampler = evaluation_sampler(split, len(model.vocabulary), following)
+    if sampler is None:
+        sampler = evaluation_sampler(split, len(model.vocabulary), following)
     loader = BatchLoader(
         *(split.ids, sampler, model.network.device),
         mapping=split.mapping,

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, Self, get_args
 
 import torch
 
-from lyricgen.data.splits import Layout
+from lyricgen.data.splits import END, Layout
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.models.ensemble import is_ensemble
@@ -38,12 +38,12 @@ class TrainedModel:
     Attributes:
         network: in evaluation mode if it was loaded from a file.
         vocabulary: its characters.
-        layout: lines or running text, as in training.
+        layout: lines, documents or running text, as in training.
         lowercase: whether the training texts were lower-cased.
         options: all options of the run as plain values; empty if unknown.
         corpus_digest: SHA-256 of the corpus; None if unknown.
-        longest_line: characters of the longest training line; None if unknown, or for running
-            text.
+        longest_line: characters of the longest training line or document; None if unknown, or for
+            running text.
         file: the file of a loaded model, or None.
     """
 
@@ -55,6 +55,11 @@ class TrainedModel:
     corpus_digest: str | None = None
     longest_line: int | None = None
     file: Path | None = None
+
+    @property
+    def end(self) -> str | None:
+        """Character that ends each line or document; None for running text."""
+        return END.get(self.layout)
 
     @property
     def default_length(self) -> int:
@@ -169,23 +174,30 @@ class TrainedModel:
     def encode_prefix(self, prefix: str) -> torch.Tensor:
         """Encode a prefix as the first ids that the network reads, int64 on the CPU.
 
-        `prefix` is normalised first. A model of lines reads (P + 1,) ids, the start symbol first.
-        A model of running text reads (P,) ids. There an empty prefix becomes a newline; if the
-        vocabulary has none, a space; and without a space, the vocabulary's first character.
+        `prefix` is normalised first. A model of lines or documents reads (P + 1,) ids, the start
+        symbol first. A model of running text reads (P,) ids. There an empty prefix becomes a
+        newline; if the vocabulary has none, a space; and without a space, the vocabulary's first
+        character.
 
         Raises:
-            UserError: the prefix has an unknown character, or a newline in a model of lines.
+            UserError: the prefix has an unknown character, or the end of a line or document.
         """
         prefix = self.normalise(prefix)
-        if self.layout == "lines":
-            if "\n" in prefix:
-                raise UserError("this model writes single lines: leave the newline out")
+        if self.end is not None:
+            self.refuse_end(prefix)
             start = torch.tensor([len(self.vocabulary)])
             return torch.cat([start, self.vocabulary.encode(prefix).long()])
         if not prefix:
             characters = self.vocabulary.characters
             prefix = next((mark for mark in "\n " if mark in characters), characters[0])
         return self.vocabulary.encode(prefix).long()
+
+    def refuse_end(self, text: str) -> None:
+        """Raise a UserError if a text has the character that ends a line or document."""
+        if self.end is not None and self.end in text:
+            lines = self.layout == "lines"
+            kind, character = ("single lines", "newline") if lines else ("documents", "U+0003")
+            raise UserError(f"this model writes {kind}: leave the {character} out")
 
 
 class CopiedWeights(NamedTuple):

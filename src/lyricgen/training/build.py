@@ -43,8 +43,10 @@ CHARACTERS_SHOWN = 20  # first characters of a line in a message
 
 
 def choose_layout(options: TrainOptions) -> Layout:
-    """Choose the layout of the text: "lines" with sampler=lines, else "stream"."""
-    return "lines" if options.sampler.kind == "lines" else "stream"
+    """Choose the layout of the text: with sampler=lines by its unit, else "stream"."""
+    if options.sampler.kind != "lines":
+        return "stream"
+    return "documents" if options.data.unit == "document" else "lines"
 
 
 def build_datamodule(options: TrainOptions, corpus: EncodedCorpus) -> CharacterDataModule:
@@ -81,10 +83,13 @@ def _build_sampler(options: TrainOptions, split: Split, vocabulary_size: int) ->
 
 
 def longest_row(options: TrainOptions, vocabulary_size: int) -> int:
-    """Estimate the longest line, in characters, that keeps a training batch within 2 GiB.
+    """Find the most characters of a row of a training batch.
 
-    The result is at least data.num_steps.
+    Documents are cut into rows of at most data.num_steps characters. For lines the result is the
+    estimated length, at least data.num_steps, that keeps a batch within 2 GiB.
     """
+    if options.data.unit == "document":
+        return options.data.num_steps
     stacks = options.layers * (2 if options.objective == "fill" else 1)
     numbers = 32 * options.hidden_size * stacks + 4 * vocabulary_size  # per character, measured
     most = MAX_BATCH_BYTES // (4 * numbers * options.data.batch_size)
@@ -95,7 +100,7 @@ def log_batches(options: TrainOptions, datamodule: CharacterDataModule) -> None:
     """Log a lowered batch size, lines that are cut up, and characters that an epoch leaves out."""
     sampler, split = datamodule.sampler, datamodule.splits["train"]
     if isinstance(sampler, LineSampler):
-        _report_long_lines(sampler, split, datamodule.vocabulary)
+        _report_long_lines(options, sampler, split, datamodule.vocabulary)
     if not isinstance(sampler, TrainingSampler):
         return
     if sampler.batch_size < options.data.batch_size:
@@ -126,9 +131,18 @@ def log_batches(options: TrainOptions, datamodule: CharacterDataModule) -> None:
         )
 
 
-def _report_long_lines(sampler: LineSampler, split: Split, vocabulary: Vocabulary) -> None:
+def _report_long_lines(
+    options: TrainOptions, sampler: LineSampler, split: Split, vocabulary: Vocabulary
+) -> None:
     cut_up = int((sampler.pieces > 1).sum())
     if not cut_up or split.line_starts is None:
+        return
+    if options.data.unit == "document":
+        log.info(
+            "%s of %s documents are longer than data.num_steps=%d and trained in pieces, each from "
+            "state zero; they are scored as a whole",
+            *(f"{cut_up:,}", f"{len(sampler.pieces):,}", options.data.num_steps),
+        )
         return
     longest = int(split.line_lengths.argmax())
     first = int(split.line_starts[longest]) + 1
@@ -153,7 +167,7 @@ def build_model(
     chosen, size = options.model, len(datamodule.vocabulary)
     text: dict[str, Any] = {
         "vocabulary_size": size,
-        "start_symbol": choose_layout(options) == "lines",
+        "start_symbol": choose_layout(options) != "stream",
     }
     if chosen.kind == "ngram":
         return NgramLanguageModel(NgramArchitecture(**chosen.model_dump(), **text))

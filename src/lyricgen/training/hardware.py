@@ -27,7 +27,7 @@ GPU_LOCKS = ".devices"  # directory of locks in the directory of a sweep
 def choose_kernel(options: TrainOptions) -> TrainOptions:
     """Replace cell.kernel=auto by the faster kernel.
 
-    On a CPU the fused kernel trains rnn and gru faster than torch's layers if a window has
+    On a CPU the fused kernel trains rnn and gru faster than torch's layers if a row has
     `FUSED_STEPS` steps or more, and lstm no faster (docs/speed.md). lstm_coupled has no layer of
     torch.
     """
@@ -37,7 +37,8 @@ def choose_kernel(options: TrainOptions) -> TrainOptions:
     on_cpu = trainer.accelerator == "cpu" or (
         trainer.accelerator == "auto" and not torch.accelerator.is_available()
     )
-    long = options.sampler.kind != "lines" and options.data.num_steps >= FUSED_STEPS
+    lines = options.sampler.kind == "lines" and options.data.unit == "line"
+    long = not lines and options.data.num_steps >= FUSED_STEPS
     faster = on_cpu and long and trainer.precision in ("32-true", "64-true")
     fused = options.cell.kind in (("rnn", "gru", "lstm_coupled") if faster else ("lstm_coupled",))
     cell = options.cell.model_copy(update={"kernel": "fused" if fused else "torch"})

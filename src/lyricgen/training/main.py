@@ -100,7 +100,7 @@ def prepare(
     if rank == 0:
         if run.sweep is None:  # jobs only record them
             show_filled(options, run.filled)
-        log_notices(options.data, corpus)
+        log_notices(options.data, corpus, guessed="data.unit" in run.filled)
         build.log_batches(options, datamodule)
     return training
 
@@ -118,6 +118,7 @@ def _read_corpus(
     """
     values = replace_auto(values, complete(point.recorded))
     options = parse(values)
+    run.filled = list_auto(values)
     checkpoint = None if options.resume is None else run.checkpoints / LAST
     corpus = find_corpus(options.data, point.state.corpus_digest, checkpoint)
     if point.state.corpus_digest not in (None, corpus.digest):
@@ -125,9 +126,10 @@ def _read_corpus(
             f"resume: data={options.data.kind} ({corpus.name}) is not the text that the run has "
             f"read so far: bring that one back, or {start_anew(run.directory)}"
         )
+    options = fill_auto(values, corpus)
     run.check_text(options.model_dump(mode="json"), corpus.digest)
-    run.corpus_digest, run.filled = corpus.digest, list_auto(values)
-    return fill_auto(values, corpus), corpus
+    run.corpus_digest = corpus.digest
+    return options, corpus
 
 
 def train_and_evaluate(training: Training, run: Run, point: ResumePoint) -> None:

@@ -233,13 +233,21 @@ class TrainOptions(Options):
     def _check_between_groups(self) -> Self:
         if self.effort == "high" and self.recipe == "none":
             raise ValueError("effort=high goes with recipe=auto: leave it out, or recipe=none")
+        if self.sampler.kind in ("random", "consecutive") and self.data.unit == "document":
+            raise ValueError(
+                f"sampler={self.sampler.kind} reads running text, and data.unit=document makes "
+                "documents: leave the sampler out, or choose data.unit=text"
+            )
         if self.sampler.kind == "lines" and self.data.unit == "text":
             raise ValueError(
                 f"sampler=lines cannot serve data={self.data.kind}, which is running text: choose "
                 "sampler=consecutive or sampler=random, or data.unit=line"
             )
         if self.data.distinct and self.data.unit == "text":
-            raise ValueError("data.distinct=true keeps each line once: it needs data.unit=line")
+            raise ValueError(
+                "data.distinct=true keeps each line once: it needs data.unit=line or "
+                "data.unit=document"
+            )
         if self.sampler.kind == "lines" and self.sampler.carry_state and self.data.batch_size > 1:
             raise ValueError(
                 "sampler.carry_state=true carries the state from line to line, and the lines of a "

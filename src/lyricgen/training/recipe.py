@@ -16,7 +16,15 @@ from rich.table import Table
 from lyricgen.console import put
 from lyricgen.data.corpus import EncodedCorpus
 from lyricgen.models.cells import CELLS
-from lyricgen.settings import flatten, list_auto, override_text, replace_auto
+from lyricgen.settings import (
+    OF_SAMPLER,
+    OF_TEXT,
+    Settings,
+    flatten,
+    list_auto,
+    override_text,
+    replace_auto,
+)
 from lyricgen.training.hardware import choose_kernel
 from lyricgen.training.options import Effort, TrainOptions, fill_forced, parse
 
@@ -31,7 +39,8 @@ READINGS = {"normal": (40, 5), "high": (60, 12)}  # most epochs for a short and 
 LISTED = 1_000  # characters of a short list, for a product of many symbols
 FEW = 3  # readings up to which no text is learnt by heart
 FEWEST_STEPS = 20  # of an epoch; a shorter text gets smaller batches
-CHARACTERS = 1_500  # of a batch of lines
+CHARACTERS = 1_500  # of a batch of lines or documents
+PIECE = 128  # most characters of a piece of a document; docs/recipes.md has the measurement
 
 
 @dataclass(frozen=True)
@@ -41,12 +50,15 @@ class Text:
     Attributes:
         characters: number of training characters.
         symbols: number of distinct characters.
-        line_length: mean characters in a line of a list; None for running text.
+        row: mean characters in a line of a list, or in a piece of a document; None for running
+            text.
+        longest: most characters in a piece of a document; None for lines and running text.
     """
 
     characters: int
     symbols: int
-    line_length: float | None
+    row: float | None
+    longest: int | None = None
 
 
 def recipe(
@@ -71,7 +83,7 @@ def recipe(
     most = READINGS[effort][0] * short + READINGS[effort][1] * long
     readings = max_epochs or min(budget / text.characters, most)
     rows, steps = _batch(text, long, on_gpu=on_gpu)
-    window = text.line_length or chosen.get("data.num_steps", steps)
+    window = text.row or chosen.get("data.num_steps", steps)
     step = chosen.get("data.batch_size", rows) * window  # characters
     length = readings if max_steps is None else min(readings, max_steps * step / text.characters)
     return sizes | {
@@ -116,13 +128,27 @@ def _count_multiplications(text: Text, settings: Mapping[str, Any]) -> int:
 
 
 def _batch(text: Text, long: float, *, on_gpu: bool) -> tuple[int, int]:
-    """Choose the rows of a batch, and the characters of a window of running text."""
+    """Choose the rows of a batch, and the characters of a window or of a piece of a document."""
     steps, most = (128, 128) if on_gpu else (48, 48) if long == 1 else (35, 32)
     row: float = steps
-    if text.line_length is not None:
-        row = text.line_length
+    if text.row is not None:
+        row = text.row
         most = math.ceil(CHARACTERS / row)
-    return max(1, min(most, int(text.characters / (row * FEWEST_STEPS)))), steps
+    rows = max(1, min(most, int(text.characters / (row * FEWEST_STEPS))))
+    return rows, text.longest or steps
+
+
+def _describe_text(corpus: EncodedCorpus, options: TrainOptions, chosen: Settings) -> Text:
+    data, total = options.data, len(corpus)
+    most = total if data.max_held_out is None else data.max_held_out
+    held_out = sum(min(most, total * part) for part in (data.val_fraction, data.test_fraction))
+    longest: Any = chosen.get("data.num_steps", PIECE) if data.unit == "document" else None
+    row = None
+    if data.unit != "text":
+        lengths = [len(line) + 1 for line in corpus.lines]
+        pieces = [1 if longest is None else -(-length // longest) for length in lengths]
+        row = total / sum(pieces)
+    return Text(max(1, int(total - held_out)), len(corpus.vocabulary), row, longest)
 
 
 def fill_auto(values: dict[str, Any], corpus: EncodedCorpus) -> TrainOptions:
@@ -132,18 +158,16 @@ def fill_auto(values: dict[str, Any], corpus: EncodedCorpus) -> TrainOptions:
         values: the whole configuration, in plain values.
         corpus: the text of the run.
     """
+    separator, verse = corpus.division
+    found = {"data.unit": corpus.unit, "data.separator": separator, "data.verse": verse}
+    values = replace_auto(values, found)
     options = parse(values)
     if options.recipe == "auto":
-        data, total = options.data, len(corpus)
-        most = total if data.max_held_out is None else data.max_held_out
-        held_out = sum(min(most, total * part) for part in (data.val_fraction, data.test_fraction))
-        characters = max(1, int(total - held_out))
-        lines = total / len(corpus.lines) if data.unit == "line" else None
-        text = Text(characters, len(corpus.vocabulary), lines)
         values, trainer = fill_forced(values), options.trainer
         flat = flatten(options.model_dump(mode="json"))
         chosen = {name: flat[name] for name in flat.keys() - list_auto(values)}
         on_gpu = trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+        text = _describe_text(corpus, options, chosen)
         filled = recipe(text, options.effort, on_gpu=on_gpu, chosen=chosen)
         if trainer.has_half_weights:  # too short for an average, which gets its plain value
             del filled["callbacks.average.enabled"]
@@ -153,7 +177,8 @@ def fill_auto(values: dict[str, Any], corpus: EncodedCorpus) -> TrainOptions:
 
 
 def show_filled(options: TrainOptions, names: list[str]) -> None:
-    """Print a table of the settings that a recipe has filled."""
+    """Print a table of the settings that a recipe has filled, without those of the text."""
+    names = [name for name in names if name not in (*OF_TEXT, *OF_SAMPLER)]
     if not names or options.recipe == "none":
         return
     flat = flatten(options.model_dump(mode="json"))

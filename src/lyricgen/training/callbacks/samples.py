@@ -81,11 +81,12 @@ def as_markdown(samples: list[Sample]) -> str:
 class Copying:
     """Overlap of samples with the splits of the corpus.
 
-    samples/copied_fraction: share of whole lines that occur in the training split
+    samples/copied_fraction: share of whole lines (models of documents: of whole documents) that
+        occur in the training split
     samples/copied_ngrams_N: share of n-grams of N characters that occur in the training split
     samples/longest_copied: characters of the longest passage that occurs in the training split
-    samples/in_held_out: share of whole lines that occur in the held-out splits (models of lines)
-    samples/distinct_2: distinct-2 (Li et al. 2016; models of lines)
+    samples/in_held_out: the same for the held-out splits (models of lines or documents)
+    samples/distinct_2: distinct-2 (Li et al. 2016; models of lines or documents)
 
     A figure is left out if there is nothing to compare. The first three need a training split of at
     most `MOST_COMPARED` characters. N-grams and passages do not include prefixes.
@@ -96,7 +97,7 @@ class Copying:
         self.model = model
         self.length = length
         # whole lines end with the newline, or with the space if the corpus has no newline
-        self._line_end = "\n" if "\n" in model.vocabulary.characters else " "
+        self._line_end = model.end or ("\n" if "\n" in model.vocabulary.characters else " ")
         self._lines: frozenset[str] | None = None
         self._shared: SharedNgrams | None = None
         self._held_out: frozenset[str] = frozenset()
@@ -108,8 +109,8 @@ class Copying:
         else:
             self._lines = frozenset(self._split(splits["train"].text(vocabulary)))
             self._shared = SharedNgrams(splits["train"].sound_ids.numpy(), len(vocabulary) + 1)
-        if model.layout == "lines":
-            self._held_out = held_out_names(splits, vocabulary)
+        if model.end is not None:
+            self._held_out = held_out_names(splits, vocabulary, model.end)
 
     def figures(self, drawn: Sequence[tuple[str, str]]) -> dict[str, float]:
         """Compute the figures of samples, which are pairs of a prefix and the whole text."""
@@ -125,12 +126,12 @@ class Copying:
             figures[LOGGED_LONGEST] = float(common.longest)
         if lines and self._held_out:
             figures[LOGGED_IN_HELD_OUT] = share_in(lines, self._held_out)
-        if self.model.layout == "lines" and (distinct := distinct_ngrams(texts, 2)) is not None:
+        if self.model.end is not None and (distinct := distinct_ngrams(texts, 2)) is not None:
             figures[LOGGED_DISTINCT] = distinct
         return figures
 
     def _whole_lines(self, prefix: str, text: str) -> list[str]:
-        if self.model.layout == "lines":
+        if self.model.end is not None:
             whole = len(text) - len(prefix) < self.length
             return [text] if whole and text else []
         # without the last line, which ends at the length of the sample
@@ -298,10 +299,10 @@ def choose_prefixes(prefixes: list[str] | None, model: TrainedModel, opening: st
     """Choose the prefixes of the samples: `prefixes`, if there are any, or some for the model.
 
     `opening` is the beginning of the text. A model that fills gaps gets the first line of
-    `opening`, cut to `LONGEST_LINE` characters and with gaps. Another model of lines gets the empty
-    prefix. Another model of running text gets 分开 and 不分开, each if the vocabulary has the
-    characters. If it gets neither, it gets the first two characters of `opening`, without white
-    space before them.
+    `opening`, cut to `LONGEST_LINE` characters and with gaps. Another model of lines or documents
+    gets the empty prefix. Another model of running text gets 分开 and 不分开, each if the
+    vocabulary has the characters. If it gets neither, it gets the first two characters of
+    `opening`, without white space before them.
 
     Raises:
         UserError: a given prefix has an unknown character, a newline for a model of lines, or no
@@ -316,10 +317,11 @@ def choose_prefixes(prefixes: list[str] | None, model: TrainedModel, opening: st
                 raise UserError(f"callbacks.samples.prefixes: {error}") from error
         return [model.normalise(text) for text in prefixes]
     if model.fills_gaps:
-        line = opening.partition("\n")[0][:LONGEST_LINE]
+        document = opening.partition(model.end or "\n")[0]
+        line = document.partition("\n")[0][:LONGEST_LINE]
         missing = [model.gap if i % 3 == 2 else character for i, character in enumerate(line)]
         return ["".join(missing) if model.gap in missing else model.gap + line[1:]]
-    if model.layout == "lines":
+    if model.end is not None:
         return [""]
     known = set(model.vocabulary.characters)
     spelled = [prefix for prefix in NOTEBOOK_PREFIXES if set(prefix) <= known]
