@@ -21,8 +21,8 @@ AUTO = "auto"  # value of a setting that the text or the machine decides
 SPLITTING = ("unit", "val_fraction", "test_fraction", "max_held_out", "split_seed")
 # Settings of data= that decide the text and which characters are held out.
 DECIDING = (
-    *("kind", "path", "max_chars", "lowercase", "distinct", "newline", "encoding"),
-    *("control_characters", *SPLITTING),
+    *("kind", "path", "column", "key", "timestamps", "max_chars", "lowercase", "distinct"),
+    *("newline", "encoding", "control_characters", *SPLITTING),
 )
 # Settings that older runs do not record, with their values in those runs.
 OLDER: dict[str, Any] = {"recipe": "none", "effort": "normal", "memory": {"kind": "none"}}
@@ -30,6 +30,7 @@ OLDER: dict[str, Any] = {"recipe": "none", "effort": "normal", "memory": {"kind"
 ADDED: tuple[tuple[str, str | None, dict[str, Any]], ...] = (
     ("callbacks", None, {"average": {"enabled": False, "decay": 0.98}}),
     ("data", None, {"control_characters": "refuse"}),
+    ("data", None, {"column": None, "key": None, "timestamps": "keep"}),
     ("sampler", "random", {"drop_last": True}),
     ("model", "recurrent", {"weight_drop": 0.0, "noise": 0.0, "noise_kind": "unigram"}),
     ("model", "recurrent", {"locked_dropout": False, "embedding_dropout": 0.0}),

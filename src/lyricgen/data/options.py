@@ -1,9 +1,17 @@
 """The known corpora, and the options of `data=` and `sampler=`."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, field_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from lyricgen.errors import UserError
 from lyricgen.options import Options
@@ -11,6 +19,7 @@ from lyricgen.options import Options
 Unit = Literal["text", "line"]
 Newline = Literal["keep", "space"]
 ControlCharacters = Literal["refuse", "newline", "drop"]
+Timestamps = Literal["drop", "keep"]
 Shuffle = Literal["each_epoch", "once", "none"]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
@@ -55,11 +64,21 @@ def check_kind(kind: str) -> str:
     return kind
 
 
+def _one_or_several(paths: Any) -> Any:
+    if paths == []:
+        raise ValueError("name a file, or leave it out")
+    return paths[0] if isinstance(paths, list) and len(paths) == 1 else paths
+
+
 class DataOptions(Options):
     """Options of `data=`: which text, and how it is read, split and cut."""
 
     kind: Annotated[str, AfterValidator(check_kind)]
-    path: str | None
+    # one path, or two and more in a list; records of earlier versions hold one
+    path: Annotated[str | list[str] | None, BeforeValidator(_one_or_several)]
+    column: str | None
+    key: str | None
+    timestamps: Timestamps
     unit: Unit
     max_chars: PositiveInt | None
     lowercase: bool
@@ -74,6 +93,26 @@ class DataOptions(Options):
     test_fraction: float = Field(ge=0, lt=1)
     max_held_out: int | None = Field(ge=2)
     split_seed: NonNegativeInt
+
+    @property
+    def paths(self) -> list[str]:
+        """The paths of the user's texts; none for other kinds."""
+        return [self.path] if isinstance(self.path, str) else self.path or []
+
+    @property
+    def name(self) -> str:
+        """The name of the text in messages."""
+        first, *more = self.paths or [self.kind]
+        return f"{first} and {len(more)} more" if more else first
+
+    @model_validator(mode="after")
+    def _check_fields(self) -> Self:
+        chosen = [f"data.{name}" for name in ("column", "key") if getattr(self, name) is not None]
+        if len(chosen) > 1:
+            raise ValueError("data.column is for tables, data.key for JSON: leave one of them out")
+        if chosen and self.kind != "text":
+            raise ValueError(f"{chosen[0]} goes with a text of your own, not with data={self.kind}")
+        return self
 
 
 Scope = Literal["split", "document", "line"]

@@ -42,7 +42,7 @@ DEFAULT_MAX_BYTES = 256_000_000
 _CHUNK = 1 << 20  # bytes read at a time
 
 # Errors that the standard library raises on damaged archives.
-_DAMAGE = (
+DAMAGE = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, IndexError),
     *(MemoryError, NotImplementedError, OverflowError, ValueError),
 )
@@ -115,8 +115,8 @@ def text_pieces(
         raise NoTextError(f"{shown} is empty; {advice}", "empty")
 
 
-def is_packed(path: str | os.PathLike[str]) -> bool:
-    """Whether a file begins like a gzip, bzip2, xz or zip file.
+def file_kind(path: str | os.PathLike[str]) -> str:
+    """Return the kind of a packed file, such as "gzip file"; "" for a plain file.
 
     Raises:
         OSError: The file cannot be read.
@@ -124,15 +124,19 @@ def is_packed(path: str | os.PathLike[str]) -> bool:
         ValueError: The path has the character NUL.
     """
     with _open(path) as file:
-        return packed_kind(file) != ""
+        return packed_kind(file)
 
 
-def size_error(shown: str, max_bytes: int) -> UserError:
-    """Make the error for a file of more than `max_bytes` bytes, packed or unpacked.
+class TooLargeError(UserError):
+    """Error for texts with more bytes than data.max_bytes allows."""
 
-    `shown` is the quoted path of the file.
+
+def size_error(shown: str, max_bytes: int) -> TooLargeError:
+    """Make the error for a text of more than `max_bytes` bytes, packed or unpacked.
+
+    `shown` is the quoted path of the text.
     """
-    return UserError(
+    return TooLargeError(
         f"{shown} holds more than the {max_bytes} bytes allowed; "
         f"raise the limit, for example data.max_bytes={2 * max_bytes}"
     )
@@ -194,7 +198,7 @@ def unpack_file(
                     refuse_kind(shown, head)
                 passed(file.tell() if file.seekable() else 0)
                 yield piece
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise reading_error(error, shown, kind) from error
 
 
