@@ -9,15 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from lyricgen.data.build import (
-    corpus_path,
-    private_use_notice,
-    recognise_format,
-    repeated_lines_notice,
-)
+from lyricgen.data.build import private_use_notice, repeated_lines_notice
 from lyricgen.data.corpus import encode
+from lyricgen.data.formats import recognise_format
 from lyricgen.data.options import BUNDLED
 from lyricgen.data.preparation import prepare
+from lyricgen.data.text_files import corpus_path
 from tests.conftest import SMALL, Train
 
 VERSES = [f"Verse {number}, and so on, my dear" for number in range(30)]

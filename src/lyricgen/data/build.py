@@ -1,6 +1,7 @@
 """Building of a run's corpus and splits from options, and notices about unusual texts."""
 
 import logging
+import os
 import unicodedata
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,9 +16,10 @@ from lyricgen.data.formats import LRC, SUBTITLES, recognise_format
 from lyricgen.data.options import DataOptions
 from lyricgen.data.preparation import prepare
 from lyricgen.data.samplers import ConsecutiveSampler, RandomSampler
-from lyricgen.data.sources import find_large, is_there, read_opening, read_parts
+from lyricgen.data.sources import find_large, read_opening, read_parts
 from lyricgen.data.splits import Layout, Split, make_splits
 from lyricgen.errors import UserError
+from lyricgen.files import is_there
 from lyricgen.runs.newest import starting_directories
 
 log = logging.getLogger(__name__)
@@ -136,6 +138,8 @@ def find_corpus(options: DataOptions, digest: str | None, checkpoint: Path | Non
         problem = str(error)
     absolute = all(Path(path).is_absolute() for path in options.paths)
     directories = [] if checkpoint is None or absolute else starting_directories(checkpoint)
+    if any(os.path.normpath(path).startswith(".") for path in options.paths):
+        directories = directories[:1]  # any directory has a path like "."
     for directory in directories:
         paths = [str(directory / path) for path in options.paths]
         if not all(map(is_there, paths)):

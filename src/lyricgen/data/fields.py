@@ -85,10 +85,13 @@ def _rows(text: str, separator: str, shown: str) -> Iterator[tuple[int, list[str
     """Yield the rows of a table that are not blank, each with the number of its first line."""
     # a field may be as long as the text
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    quoting = csv.QUOTE_MINIMAL
-    if separator == "\t" and not _is_closed(text, separator):
-        quoting = csv.QUOTE_NONE  # tables with tabs often have plain quotation marks
-    reader = csv.reader(_lines(text), delimiter=separator, quoting=quoting)
+    # tables with tabs often have plain quotation marks
+    plain = separator == "\t" and not _is_closed(text, separator)
+    reader = csv.reader(
+        _lines(text),
+        delimiter=separator,
+        quoting=csv.QUOTE_NONE if plain else csv.QUOTE_MINIMAL,
+    )
     line = 1
     try:
         for row in reader:
@@ -189,7 +192,8 @@ def _load(line: str) -> Any:
 
 def _find(value: Any, key: str) -> list[Any]:
     """Find the values of a field: several, if lists lie on the way to it; `_Missing` for none."""
-    found, waiting = [], [(value, key.split("."))]
+    found: list[Any] = []
+    waiting: list[tuple[Any, Sequence[str]]] = [(value, key.split("."))]
     while waiting:
         value, names = waiting.pop()
         step = _step(value, names) if isinstance(value, dict) else None

@@ -83,11 +83,10 @@ def _spoken_lines(lines: Sequence[str]) -> list[str]:
             in_block = True
         elif _FROM_TO.match(line):
             in_block = False
-        elif not in_block and not (
-            _FROM_TO.match(after) and (line.strip().isdecimal() or not before)
-        ):
+        elif not in_block:
+            numbered = line.strip().isdecimal() or not before
             spoken = html.unescape(_MARKUP.sub("", line)).strip()
-            if spoken:
+            if spoken and not (numbered and _FROM_TO.match(after)):
                 kept.append(spoken)
     return kept
 

@@ -175,18 +175,21 @@ def unpack_file(
     shown, kind = quote_path(path, member), "" if member is None else ZIP
     try:
         with ExitStack() as opened:
-            if member is None:
-                file = opened.enter_context(_open(path))
+            file: Any
+            stream: Any
+            if member is not None:
+                check_member(member.info, shown)
+                stream = file = opened.enter_context(member.archive.open(member.info))
+            else:
+                stream = file = opened.enter_context(_open(path))
                 if os.fstat(file.fileno()).st_size > max_bytes:
                     raise size_error(shown, max_bytes)
                 kind = packed_kind(file)
-                stream: Any = opened.enter_context(PACKED[kind][1](file)) if kind else file
+                if kind:
+                    stream = opened.enter_context(PACKED[kind][1](file))
                 if kind == ZIP:
                     info = check_member(only_member(stream, shown), shown)
                     stream = opened.enter_context(stream.open(info))
-            else:
-                info = check_member(member.info, shown)
-                stream = file = opened.enter_context(member.archive.open(info))  # type: ignore[assignment]
             head, left = b"", max_bytes
             # In pieces, since read(max_bytes + 1) would reserve that much memory.
             while piece := stream.read(min(_CHUNK, left + 1)):

@@ -1,106 +1,30 @@
 """Sources of a run's texts: files, folders, zip archives, tables and JSON."""
 
-import glob
 import logging
-import os
-import stat
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
-from zipfile import ZipFile
 
 from lyricgen.console import progress
 from lyricgen.data.cache import is_large
-from lyricgen.data.cached_files import fetch_published
 from lyricgen.data.fields import Fields, read_column, read_key
-from lyricgen.data.file_kinds import ZIP, Member, NoTextError, text_members
+from lyricgen.data.file_kinds import NoTextError
 from lyricgen.data.formats import LRC, OPENING, SUBTITLES, drop_timestamps, recognise_format
-from lyricgen.data.options import BUNDLED, PUBLISHED, DataOptions, check_kind
+from lyricgen.data.options import DataOptions
 from lyricgen.data.reading import (
-    DAMAGE,
     DEFAULT_MAX_BYTES,
     TooLargeError,
-    file_kind,
-    quote_path,
-    reading_error,
     size_error,
     text_pieces,
     unpack_file,
 )
+from lyricgen.data.text_files import TextFile, corpus_path, find_files
 from lyricgen.errors import UserError
-from lyricgen.runs.directories import outputs_directory
-from lyricgen.runs.newest import LATEST
 
 log = logging.getLogger(__name__)
 
 _LISTED = 3  # most files in a message
-
-
-@dataclass(frozen=True)
-class TextFile:
-    """A file that may hold a text.
-
-    Attributes:
-        path: of the file, or of the zip archive that holds it.
-        member: its place in the archive; None for another file.
-        named: whether the user named the file itself, and not its folder or its archive.
-    """
-
-    path: Path
-    member: Member | None
-    named: bool
-
-    @property
-    def shown(self) -> str:
-        """The quoted path."""
-        return quote_path(self.path, self.member)
-
-    @property
-    def size(self) -> int:
-        """Number of bytes; in an archive, after it is unpacked.
-
-        Raises:
-            OSError: the file is gone.
-        """
-        return self.path.stat().st_size if self.member is None else self.member.info.file_size
-
-
-def corpus_path(kind: str, path: str | os.PathLike[str] | None = None) -> Path:
-    """Find the file of a corpus; fetch a published file that is not in the cache.
-
-    Args:
-        kind: One of `KINDS`.
-        path: The user's file for the kind ``text``; None or "" for all other kinds.
-
-    Returns:
-        The path of the file. A user's file may be missing.
-
-    Raises:
-        UserError: `kind` is unknown, `path` is missing or does not go with the kind, or a published
-            file cannot be fetched, cannot be read or has another checksum.
-    """
-    if check_kind(kind) == "text":
-        if not path:
-            raise UserError("data=text needs data.path=FILE")
-        return Path(path)
-    if path:
-        raise UserError(
-            f"data={kind} has its own file and takes no data.path ({os.fspath(path)!r}); "
-            "leave data.path out, or choose data=text"
-        )
-    if kind in BUNDLED:
-        return Path(str(files("lyricgen.data") / "corpora" / BUNDLED[kind]))
-    return fetch_published(PUBLISHED[kind])
-
-
-def is_there(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is that of a file or a folder, or a pattern that matches one."""
-    with suppress(OSError, ValueError):  # too long, NUL
-        return os.path.exists(path) or bool(_matches(os.fspath(path)))
-    return False
 
 
 def find_large(options: DataOptions) -> Path | None:
@@ -115,109 +39,12 @@ def find_large(options: DataOptions) -> Path | None:
     if options.column is not None or options.key is not None or len(options.paths) > 1:
         return None
     path = corpus_path(options.kind, *options.paths)
-    if not is_large(path) or (file_kind(path) == ZIP and _has_several(path)):
+    if not is_large(path) or next(find_files(options)).member is not None:
         return None
     if options.kind == "text" and options.timestamps == "drop":
         opening = read_opening(options)
         return None if recognise_format(opening) in (LRC, SUBTITLES) else path
     return path
-
-
-def _has_several(path: Path) -> bool:
-    try:
-        with ZipFile(path) as archive:
-            return len(text_members(archive, quote_path(path))) > 1
-    except (NoTextError, *DAMAGE):
-        return False  # its reading explains the error
-
-
-def find_files(options: DataOptions, left_out: dict[str, str] | None = None) -> Iterator[TextFile]:
-    """Find the files of a text, in sorted order in each folder or archive; each file comes once.
-
-    Hidden files and folders are passed over, also in archives, and so is the directory of outputs.
-
-    Args:
-        options: the options of the text.
-        left_out: gets the reason by the path of a link that leads out of its folder, and of a pipe
-            or a device in a folder.
-
-    Raises:
-        UserError: as for `corpus_path`; a pattern matches no file; or a folder or an archive cannot
-            be read.
-    """
-    seen: set[str] = set()
-    reasons: dict[str, str] = {} if left_out is None else left_out
-    for each in options.paths or [None]:
-        path = corpus_path(options.kind, each)
-        for found in _resolve(path) if options.kind == "text" else [path]:
-            is_folder = found.is_dir()
-            for file in _walk(found, reasons) if is_folder else [found]:
-                real = os.path.realpath(file)
-                if real not in seen:
-                    seen.add(real)
-                    yield from _open_archive(file, named=not is_folder)
-
-
-def _resolve(path: Path) -> list[Path]:
-    """Return an existing path itself, and the sorted matches of a pattern."""
-    text = os.fspath(path)
-    if os.path.lexists(text) or not glob.has_magic(text):
-        return [path]
-    found = _matches(text)
-    if not found:
-        raise UserError(f"{text!r} matches no file: name a file or a folder (data.path=FILE)")
-    return [Path(one) for one in found]
-
-
-def _matches(path: str) -> list[str]:
-    return sorted(glob.glob(path, recursive=True)) if glob.has_magic(path) else []  # noqa: PTH207
-
-
-def _walk(folder: Path, left_out: dict[str, str]) -> Iterator[Path]:
-    """Find the ordinary files below a folder, in sorted order of their paths."""
-
-    def fail(error: OSError) -> None:
-        raise reading_error(error, repr(error.filename))
-
-    root, outputs, found = os.path.realpath(folder), outputs_directory().resolve(), list[Path]()
-    for place, folders, names in os.walk(folder, onerror=fail):
-        if Path(place).resolve() == outputs or LATEST in names:
-            folders.clear()
-            continue
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(place, name) for name in names if not name.startswith(".")]
-    for path in sorted(found):
-        try:
-            is_file = stat.S_ISREG(path.stat().st_mode)
-        except OSError:  # a link to nothing, or in a circle
-            is_file = False
-        if not is_file:
-            left_out[repr(str(path))] = (
-                "a link to no file" if path.is_symlink() else "no ordinary file"
-            )
-        elif path.is_symlink() and not os.path.realpath(path).startswith(os.path.join(root, "")):
-            left_out[repr(str(path))] = "a link that leads out of the folder"
-        else:
-            yield path
-
-
-def _open_archive(path: Path, *, named: bool) -> Iterator[TextFile]:
-    """Yield the texts of a zip archive with several; any other file as it is."""
-    try:
-        if file_kind(path) != ZIP:
-            yield TextFile(path, None, named)
-            return
-        with ZipFile(path) as archive:
-            members = text_members(archive, quote_path(path))
-            if len(members) == 1:
-                yield TextFile(path, None, named)
-                return
-            for info in members:
-                yield TextFile(path, Member(archive, info), named=False)
-    except NoTextError:
-        yield TextFile(path, None, named)  # whose reading explains the error
-    except DAMAGE as error:
-        raise reading_error(error, quote_path(path), "") from error
 
 
 class _PartReader:
