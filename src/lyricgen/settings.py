@@ -131,6 +131,12 @@ def flatten(options: Mapping[str, Any]) -> dict[str, Value]:
     return flat
 
 
+def name_files(path: str | Sequence[str]) -> str:
+    """Name the files of data.path by the first one without its directory: song.txt and 2 more."""
+    first, *more = [path] if isinstance(path, str) else path
+    return f"{Path(first).name} and {len(more)} more" if more else Path(first).name
+
+
 def known_to_model(settings: dict[str, Value]) -> dict[str, Value]:
     """Leave out `NETWORKS` from the settings of an n-gram model; return other settings whole."""
     if settings.get("model") != "ngram":

@@ -1,5 +1,6 @@
 """The known corpora, and the options of `data=` and `sampler=`."""
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
@@ -49,6 +50,9 @@ PUBLISHED = {
         sha256="ad6465621cf56c08f71d4fbb40cf7eab763f9df42c54cc460d6c4d86e9c927fb",
     ),
 }
+
+# end of the path of a file of the cache that holds standard input, with the digest of its bytes
+KEPT_INPUT = re.compile(r"stdin[/\\][0-9a-f]{64}[/\\]stdin\.txt$")
 
 KINDS = (*BUNDLED, *PUBLISHED, "text")  # text: a file of the user
 
@@ -102,7 +106,8 @@ class DataOptions(Options):
     @property
     def name(self) -> str:
         """The name of the text in messages."""
-        first, *more = self.paths or [self.kind]
+        paths = ["standard input" if KEPT_INPUT.search(path) else path for path in self.paths]
+        first, *more = paths or [self.kind]
         return f"{first} and {len(more)} more" if more else first
 
     @model_validator(mode="after")

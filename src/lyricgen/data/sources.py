@@ -145,9 +145,10 @@ class _PartReader:
             of = f" of {counts['stamped']:,} files" if counts["files"] > 1 else ""
             notes.append(f"without the timestamps{of} (data.timestamps=keep keeps them)")
         missing = self._describe_missing()
-        if missing:
-            notes.append(f"left out: {missing}")
-        return f"{options.name}: read {', '.join(notes)}" if notes else None
+        if not notes and not missing:
+            return None
+        more = f"; left out {missing}" if missing else ""
+        return f"{options.name}: read {', '.join(notes) or 'one text'}{more}"
 
     def _describe_missing(self) -> str:
         counts, notes = self.counts, []
@@ -162,7 +163,7 @@ class _PartReader:
             more = len(self.left_out) - len(listed)
             number = f"{len(self.left_out):,} {'file' if len(self.left_out) == 1 else 'files'}"
             notes.append(f"{number}: {', '.join(listed)}{f' and {more:,} more' if more else ''}")
-        return "; ".join(notes)
+        return ", ".join(notes)
 
     def _nothing_error(self, problem: UserError | None) -> UserError:
         missing = self._describe_missing()
@@ -212,7 +213,7 @@ def read_opening(options: DataOptions) -> str:
         )
         try:
             return next(pieces, "")[:OPENING]
-        except NoTextError:
+        except UserError:
             if file.named:
                 raise
     return ""

@@ -26,7 +26,7 @@ class TextFile:
     Attributes:
         path: of the file, or of the zip archive that holds it.
         member: its place in the archive; None for another file.
-        named: whether the user named the file itself, and not its folder or its archive.
+        named: whether the user named the file itself, and no folder, pattern or archive.
     """
 
     path: Path
@@ -99,7 +99,7 @@ def find_files(options: DataOptions, left_out: dict[str, str] | None = None) -> 
                 real = os.path.realpath(file)
                 if real not in seen:
                     seen.add(real)
-                    yield from _open_archive(file, named=not is_folder)
+                    yield from _open_archive(file, named=not is_folder and found == path)
 
 
 def _resolve(path: Path) -> list[Path]:
@@ -125,6 +125,7 @@ def _walk(folder: Path, left_out: dict[str, str]) -> Iterator[Path]:
             continue
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [Path(place, name) for name in names if not name.startswith(".")]
+    own = {os.path.realpath(path) for path in found if not path.is_symlink()}
     for path in sorted(found):
         try:
             is_file = stat.S_ISREG(path.stat().st_mode)
@@ -135,7 +136,7 @@ def _walk(folder: Path, left_out: dict[str, str]) -> Iterator[Path]:
             left_out[repr(str(path))] = why
         elif path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(root):
             left_out[repr(str(path))] = "a link that leads out of the folder"
-        else:
+        elif not path.is_symlink() or os.path.realpath(path) not in own:
             yield path
 
 
