@@ -65,7 +65,7 @@ def read_column(text: str, column: str, shown: str) -> Fields:
     for line, row in rows:
         if len(row) < len(names) or any(row[len(names) :]):
             broken += 1
-            first = first or f"line {line} has {len(row)} fields instead of {len(names)}"
+            first = first or f"line {line} has {len(row)} instead of {len(names)} fields"
         elif row[place].strip():
             texts.append(row[place])
         else:
@@ -92,14 +92,14 @@ def _rows(text: str, separator: str, shown: str) -> Iterator[tuple[int, list[str
         delimiter=separator,
         quoting=csv.QUOTE_NONE if plain else csv.QUOTE_MINIMAL,
     )
-    line = 1
+    line = after = 1
     try:
         for row in reader:
+            line, after = after, reader.line_num + 1
             if row == [_END]:
                 return
             if row:
                 yield line, row
-            line = reader.line_num + 1
     except csv.Error as error:
         raise UserError(f"{shown} cannot be read as a table: line {line}: {error}") from error
     raise UserError(

@@ -1,6 +1,7 @@
 """Texts and tasks of runs, and the settings in which runs differ."""
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from lyricgen.reporting.records import Record, format_value
