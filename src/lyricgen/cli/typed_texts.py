@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from contextlib import suppress
+from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from lyricgen.cli.typed_values import (
     quote_value,
     read_text,
 )
-from lyricgen.errors import UserError, did_you_mean, find_nearest
+from lyricgen.errors import UserError, did_you_mean
 from lyricgen.files import expand_home, is_there
 from lyricgen.runs.record_files import RecordError, read_yaml
 from lyricgen.settings import CONFIG_DIRECTORY, key
@@ -90,17 +91,15 @@ def _is_text(word: str) -> bool:
 
 
 def _no_such_file(word: str) -> UserError:
-    there: dict[str, str] = {}  # path by name without suffix
+    names: list[str] = []
     path = Path(word)
     with suppress(OSError, ValueError), os.scandir(expand_home(path).parent) as entries:
-        for entry in islice(entries, _COMPARED):
-            if not entry.name.startswith("."):
-                there.setdefault(Path(entry.name).stem, str(path.with_name(entry.name)))
-    near = [there[stem] for stem in [path.stem, *find_nearest(path.stem, there)] if stem in there]
+        names = [one.name for one in islice(entries, _COMPARED) if not one.name.startswith(".")]
+    near = [str(path.with_name(name)) for name in get_close_matches(path.name, names, cutoff=0.7)]
     choices = [
         f"{group}={choice}" for group in default_choices() for choice in group_choices(group)
     ]
-    files = f": did you mean {' or '.join(near[:3])}?" if near else ""
+    files = f": did you mean {' or '.join(near)}?" if near else ""
     meant = files or did_you_mean(word, [*choices, *known_settings()])
     return UserError(
         f"{word}: no such file; texts are named by their paths, settings are typed as "
