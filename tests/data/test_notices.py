@@ -103,6 +103,7 @@ def test_a_run_logs_each_notice_in_one_line_before_it_trains(train: Train, tmp_p
     done = train(*SMALL, "data=text", "data.path=table.csv")
     assert done.status == 0, done.err
     assert done.out.count("looks like CSV") == 1
+    assert "for the text alone, type data.column=text" in done.out
     assert done.out.count("1 private-use characters") == 1
     lines = done.out.splitlines()
     [said] = [number for number, line in enumerate(lines) if "looks like CSV" in line]

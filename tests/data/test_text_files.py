@@ -286,3 +286,43 @@ def test_any_names_of_files_are_read(
         (folder / name).write_text(text, "utf-8")
         assert parts_of(folder / name) == [text]
     assert parts_of(folder) == [texts[name] for name in sorted(texts)]
+
+
+def test_newlines_in_a_row_are_spaces_in_a_list_of_lines_alone(said: list[str]) -> None:
+    write("a.csv", 'text,id\n"one\r\ntwo\n",1\n,2\n three,3\n4\n')
+    lines = build_corpus(options_of("a.csv", column="text", unit="line"))
+    assert lines.lines == ["one two", "three"]
+    running = build_corpus(options_of("a.csv", column="text"))
+    assert running.vocabulary.decode(running.ids) == "one\ntwo\n\n three"
+    left_out = "left out 1 empty row, 1 broken row (first: line 7 has 1 instead of 2 fields)"
+    assert said == [f"a.csv: read 2 texts of data.column=text; {left_out}"] * 2
+
+
+def test_a_folder_of_tables_or_lyrics_is_read_whole(said: list[str]) -> None:
+    for name in "ab":
+        write(f"tables/{name}.csv", f"n,text\n1,{name}\n2,{name * 2}\nx\n")
+        write(f"songs/{name}.lrc", f"[ti:{name}]\n[00:01.00]{name}\n[00:02.00]la\n")
+    write("songs/c.txt", "plain")
+    assert parts_of("tables", column="text") == ["a", "aa", "b", "bb"]
+    assert parts_of("songs") == ["a\nla\n", "b\nla\n", "plain"]
+    assert parts_of("songs", timestamps="keep")[0] == "[ti:a]\n[00:01.00]a\n[00:02.00]la\n"
+    assert said == [
+        "tables: read 2 files, 4 texts of data.column=text; left out 2 broken rows "
+        "(first: 'tables/a.csv', line 4 has 1 instead of 2 fields)",
+        "songs: read 3 files, without the timestamps of 2 files (data.timestamps=keep keeps them)",
+        "songs: read 3 files",
+    ]
+    assert "'tables/a.csv' has no such column" in refusal("tables", column="lyrics")
+
+
+def test_a_table_without_texts_is_refused() -> None:
+    write("a.csv", "id,text\n")
+    assert refusal("a.csv", column="text").startswith("'a.csv' holds no text: ")
+    write("a.csv", "id,text\n1,\n2\n")
+    assert "'a.csv' holds no text (1 empty row, 1 broken row" in refusal("a.csv", column="text")
+    write("a.json", '[{"text": 5}]')
+    assert "holds no text (1 broken record" in refusal("a.json", key="text")
+    with pytest.raises(ValueError, match="leave one of them out"):
+        options_of("a.csv", column="text", key="text")
+    with pytest.raises(ValueError, match="not with data=lyrics"):
+        DataOptions.model_validate({**defaults(), "kind": "lyrics", "column": "text"})
