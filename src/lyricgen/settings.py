@@ -30,7 +30,7 @@ OLDER: dict[str, Any] = {"recipe": "none", "effort": "normal", "memory": {"kind"
 ADDED: tuple[tuple[str, str | None, dict[str, Any]], ...] = (
     ("callbacks", None, {"average": {"enabled": False, "decay": 0.98}}),
     ("data", None, {"control_characters": "refuse"}),
-    ("data", None, {"column": None, "key": None, "timestamps": "keep"}),
+    ("data", None, {"column": None, "key": None, "timestamps": "drop"}),
     ("sampler", "random", {"drop_last": True}),
     ("model", "recurrent", {"weight_drop": 0.0, "noise": 0.0, "noise_kind": "unigram"}),
     ("model", "recurrent", {"locked_dropout": False, "embedding_dropout": 0.0}),

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from lyricgen.data import cache as text_cache
 from lyricgen.data import sources
-from lyricgen.data.build import build_corpus
+from lyricgen.data.build import build_corpus, find_corpus
 from lyricgen.data.options import DataOptions
 from lyricgen.data.sources import read_parts
 from lyricgen.errors import UserError
@@ -326,3 +326,12 @@ def test_a_table_without_texts_is_refused() -> None:
         options_of("a.csv", column="text", key="text")
     with pytest.raises(ValueError, match="not with data=lyrics"):
         DataOptions.model_validate({**defaults(), "kind": "lyrics", "column": "text"})
+
+
+def test_a_text_whose_timestamps_an_earlier_version_has_learnt_is_found() -> None:
+    write("a.lrc", "".join(f"[00:{second}.00]sung\n" for second in range(10, 60)))
+    before = build_corpus(options_of("a.lrc", timestamps="keep"))
+    now = build_corpus(options_of("a.lrc"))
+    for known, found in ((before.digest, before), (now.digest, now), (None, now), ("0" * 64, None)):
+        corpus = find_corpus(options_of("a.lrc"), known, None)
+        assert found is None or corpus.digest == found.digest

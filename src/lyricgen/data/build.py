@@ -131,21 +131,18 @@ def find_corpus(options: DataOptions, digest: str | None, checkpoint: Path | Non
         return build_corpus(options)
     here, problem = None, ""
     try:
-        here = build_corpus(options)
+        here = _build_recorded(options, digest)
         if digest in (None, here.digest):
             return here
     except UserError as error:
         problem = str(error)
-    absolute = all(Path(path).is_absolute() for path in options.paths)
-    directories = [] if checkpoint is None or absolute else starting_directories(checkpoint)
-    if any(os.path.normpath(path).startswith(".") for path in options.paths):
-        directories = directories[:1]  # any directory has a path like "."
+    directories = _find_directories(options, checkpoint)
     for directory in directories:
         paths = [str(directory / path) for path in options.paths]
         if not all(map(is_there, paths)):
             continue
         with suppress(UserError):  # another file of the same name
-            found = build_corpus(options.model_copy(update={"path": paths}))
+            found = _build_recorded(options.model_copy(update={"path": paths}), digest)
             if digest in (None, found.digest):
                 log.info("%s: read from %s", options.name, directory)
                 return found
@@ -159,6 +156,26 @@ def find_corpus(options: DataOptions, digest: str | None, checkpoint: Path | Non
     looked += [] if digest is None else ["in the cache"]
     also = f"; also looked for it {', '.join(looked)}" if looked else ""
     raise UserError(f"{problem}{also}")
+
+
+def _build_recorded(options: DataOptions, digest: str | None) -> EncodedCorpus:
+    """Build the corpus of a recorded run, which may have kept timestamps by an earlier version."""
+    corpus = build_corpus(options)
+    if digest in (None, corpus.digest) or options.timestamps == "keep":
+        return corpus
+    if recognise_format(read_opening(options)) not in (LRC, SUBTITLES):
+        return corpus
+    return build_corpus(options.model_copy(update={"timestamps": "keep"}))
+
+
+def _find_directories(options: DataOptions, checkpoint: Path | None) -> list[Path]:
+    """Find the directories in which the texts of a model may lie, besides the current one."""
+    if checkpoint is None or all(Path(path).is_absolute() for path in options.paths):
+        return []
+    directories = starting_directories(checkpoint)
+    if any(os.path.normpath(path).startswith(".") for path in options.paths):
+        return directories[:1]  # any directory has a path like "."
+    return directories
 
 
 def log_notices(options: DataOptions, corpus: EncodedCorpus) -> None:

@@ -14,7 +14,6 @@ from io import BufferedReader
 from itertools import chain
 from pathlib import Path
 from typing import Any
-from zipfile import ZipInfo
 
 from lyricgen.console import progress
 from lyricgen.data.faults import (
@@ -93,7 +92,6 @@ def text_pieces(
         raise UserError(f"data.max_bytes={max_bytes}: it must be at least 1")
     controls = ControlCharacterFilter(shown, control_characters or "refuse")
     unpack = partial(unpack_file, path, max_bytes, member=member)
-    other_encodings = partial(_other_encodings, unpack, path if member is None else member.info)
     data, empty = unpack(passed), True
     head, encoding, codec = _choose_codec(encoding, data)
     try:
@@ -105,14 +103,14 @@ def text_pieces(
     except _UndecodableError as error:
         for _ in data:
             pass  # an archive that turns out to be damaged is the deeper cause
-        raise UserError(f"{error}{other_encodings(codec)}") from error
+        raise UserError(f"{error}{_other_encodings(unpack, codec)}") from error
+    if controls.error is not None and controls.misread and not codec.startswith("utf"):
+        raise UserError(f"{controls.message}{_other_encodings(unpack, codec)}")
     if controls.error is not None:
-        if controls.misread and not codec.startswith("utf"):
-            raise UserError(f"{controls.message}{other_encodings(codec)}")
         raise controls.error
     if empty:
-        advice = "name a file with text in it (data.path=FILE)"
-        raise NoTextError(f"{shown} is empty; {advice}", "empty")
+        message = f"{shown} is empty; name a file with text in it (data.path=FILE)"
+        raise NoTextError(message, "empty")
 
 
 def file_kind(path: str | os.PathLike[str]) -> str:
@@ -272,16 +270,14 @@ def _no_encoding(encoding: str) -> UserError:
     )
 
 
-def _other_encodings(
-    unpack: Callable[..., Iterator[bytes]],
-    file: str | os.PathLike[str] | ZipInfo,
-    tried: str,
-) -> str:
+def _other_encodings(unpack: partial[Iterator[bytes]], tried: str) -> str:
     """Advise to mend the places of a file that the encoding `tried` cannot decode, if they are few.
 
-    Otherwise tell which other encodings decode the file, if any does.
+    Otherwise tell which other encodings decode the file, if any does. `unpack` is a call of
+    `unpack_file`.
     """
-    size = file.file_size if isinstance(file, ZipInfo) else os.stat(file).st_size  # noqa: PTH116
+    member: Member | None = unpack.keywords["member"]
+    size = member.info.file_size if member else os.stat(unpack.args[0]).st_size  # noqa: PTH116
     with progress("looking for the encoding", 2 * size) as moved:
         damaged = count_damage(unpack(moved), tried)
         if damaged:
