@@ -7,6 +7,7 @@ import os
 import sys
 import zipfile
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -39,6 +40,7 @@ from lyricgen.errors import UserError
 
 DEFAULT_MAX_BYTES = 256_000_000
 _CHUNK = 1 << 20  # bytes read at a time
+_OTHER = "name a file with text in it (data.path=FILE)"
 
 # Errors that the standard library raises on damaged archives.
 DAMAGE = (
@@ -88,8 +90,6 @@ def text_pieces(
             refused characters. Some pieces may come before the error.
     """
     shown = quote_path(path, member)
-    if max_bytes < 1:
-        raise UserError(f"data.max_bytes={max_bytes}: it must be at least 1")
     controls = ControlCharacterFilter(shown, control_characters or "refuse")
     unpack = partial(unpack_file, path, max_bytes, member=member)
     data, empty = unpack(passed), True
@@ -101,16 +101,14 @@ def text_pieces(
                 empty = False
                 yield piece
     except _UndecodableError as error:
-        for _ in data:
-            pass  # an archive that turns out to be damaged is the deeper cause
+        deque(data, maxlen=0)  # an archive that turns out to be damaged is the deeper cause
         raise UserError(f"{error}{_other_encodings(unpack, codec)}") from error
     if controls.error is not None and controls.misread and not codec.startswith("utf"):
         raise UserError(f"{controls.message}{_other_encodings(unpack, codec)}")
     if controls.error is not None:
         raise controls.error
     if empty:
-        message = f"{shown} is empty; name a file with text in it (data.path=FILE)"
-        raise NoTextError(message, "empty")
+        raise NoTextError(f"{shown} is empty; {_OTHER}", "empty")
 
 
 def file_kind(path: str | os.PathLike[str]) -> str:
@@ -170,6 +168,8 @@ def unpack_file(
     member: Member | None = None,
 ) -> Iterator[bytes]:
     """Read a file's unpacked bytes in pieces; `text_pieces` explains the arguments and errors."""
+    if max_bytes < 1:
+        raise UserError(f"data.max_bytes={max_bytes}: it must be at least 1")
     shown, kind = quote_path(path, member), "" if member is None else ZIP
     try:
         with ExitStack() as opened:
