@@ -250,7 +250,9 @@ def test_the_figures_have_rows_of_the_best_rate(
     if "memory" in kinds:
         row = parts["test"]["with_memory"][2]
         assert row["loss"]["value"] == pytest.approx(loss_with_memory(checkpoint, reader), rel=1e-5)
-        assert "; the memory is fitted on val; intervals by blocks of " in row["note"]
+        assert row["note"].endswith("; the memory is fitted on val")
+        assert row["reach"] == parts["test"]["characters"] - 1
+        assert row["block_length"] >= 1
         assert row["name"].startswith(parts["test"]["with_memory"][0]["name"])
 
 

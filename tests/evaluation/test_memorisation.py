@@ -154,6 +154,10 @@ def test_measure_by_sets_of_strings(layout: Layout) -> None:
             share = [any(window in line for line in train) for window in every]
             assert figures.ngrams.get(n) == (pytest.approx(np.mean(share)) if share else None)
         assert figures.longest == max(longest(line, texts) for line in train)
+    for n in (4, 8):
+        each = [windows(text, n) for text in drawn]
+        again = [one in some[:i] for some in each for i, one in enumerate(some)]
+        assert found.repeated[n] == pytest.approx(np.mean(again))
     if layout == "stream":
         assert found.names is None
         return

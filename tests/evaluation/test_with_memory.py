@@ -47,16 +47,22 @@ def test_figures_with_memory_have_rows_of_their_own(
         [row] = part["with_memory"]
         assert row["kind"] == "memory"
         assert row["loss"]["low"] <= row["loss"]["value"] <= row["loss"]["high"]
-        assert f"up to {part['characters'] - 1:,} characters of its split" in row["note"]
-        assert "fitted on val" in row["note"]
+        assert (row["scope"], row["reach"]) == ("split", part["characters"] - 1)
+        assert row["block_length"] >= 1
+        assert row["note"] == "the memory is fitted on val"
     [on_val] = json.loads(done.out)["parts"]["val"]["with_memory"]
     assert on_val["loss"]["value"] < plain["val"]["models"][0]["loss"]["value"]
 
 
 def test_the_table_says_what_the_figures_mean(evaluate: Evaluate, trained: Train) -> None:
-    done = evaluate(str(directory_of(trained)), "--memory", "--memory-scope", "line")
-    assert "val of lyrics, with memory (these models learn as they read)" in done.out
-    assert "characters of its line" in " ".join(done.out.split())
+    arguments = (str(directory_of(trained)), "--memory", "--memory-scope", "line")
+    shown = " ".join(evaluate(*arguments).out.split())
+    val = json.loads(evaluate(*arguments, "--json").out)["parts"]["val"]
+    [row] = val["with_memory"]
+    assert "val of lyrics, with memory (these models learn as they read)" in shown
+    assert f"blocks of characters, {row['block_length']} ({row['name']})" in shown
+    reach = f"a character may look back at up to {row['reach']} characters of its line"
+    assert f"{row['name']}: {reach}; the memory is fitted on val" in shown
 
 
 def test_a_figure_with_memory_does_not_depend_on_the_future(trained: Train) -> None:
@@ -94,7 +100,8 @@ def test_a_run_with_memory_is_scored_with_and_without_it(
         [row] = parts[split]["with_memory"]
         expected = done.summary[f"{split}/memory_perplexity"]
         assert row["memory_perplexity"]["value"] == pytest.approx(expected, rel=1e-5)
-        assert "the memory is trained" in row["note"]
+        assert row["note"] == "the memory is trained"
+        assert row["reach"] == done.summary["memory_reach"][split]
         first = parts[split]["models"][0]
         assert first["name"].endswith("without its memory")
         assert first["perplexity"]["value"] > row["memory_perplexity"]["value"]
@@ -123,6 +130,20 @@ def test_lines_that_remember_each_other_are_drawn_in_blocks(trained: Train) -> N
     assert found["split"] != found["line"]
 
 
+def test_lines_of_the_user_that_remember_each_other_are_drawn_in_blocks(
+    evaluate: Evaluate, trained: Train, tmp_path: Path
+) -> None:
+    file = tmp_path / "names.txt"
+    file.write_text("aachenosaurus\nabelisaurus\nacrocanthosaurus\n" * 3, encoding="utf-8")
+    arguments = (str(directory_of(trained, *RUNS["names"])), "--text", str(file), "--json")
+    found = {}
+    for scope in ("split", "line"):
+        done = evaluate(*arguments, "--memory", "--memory-scope", scope)
+        [found[scope]] = json.loads(done.out)["models"]
+    assert found["line"]["block_length"] is None
+    assert found["split"]["block_length"] is not None
+
+
 def test_a_text_of_the_user_is_scored_with_memory(
     evaluate: Evaluate, trained: Train, tmp_path: Path
 ) -> None:
@@ -136,7 +157,9 @@ def test_a_text_of_the_user_is_scored_with_memory(
     assert found["memory_perplexity"]["value"] < 0.5 * plain["perplexity"]["value"]
     assert "perplexity" not in found
     shown = " ".join(evaluate(*arguments[:-1], "--memory").out.split())
-    assert "up to 287 characters of its split: compare only such figures" in shown
+    assert f"{found['note']}; figures without memory do not compare" in shown
+    assert found["note"] == "a character may look back at up to 287 characters of its text"
+    assert found["name"].endswith(" with memory")
 
 
 def test_plots_and_pages_show_the_memory(

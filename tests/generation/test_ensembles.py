@@ -4,6 +4,7 @@ import itertools
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -306,7 +307,8 @@ def test_equal_weights_where_no_text_is_shared(
         )
         assert (joined.options, joined.corpus_digest) == ({}, None)
     whole = lyricgen.load(runs["whole"])
-    assert "the text has no validation split" in log_of(caplog, [whole, whole])[1][0]
+    twice = [whole, replace(whole, file=None)]
+    assert "the text has no validation split" in log_of(caplog, twice)[1][0]
     text = Path(first.options["data"]["path"])
     hidden = text.rename(tmp_path / "hidden.txt")
     try:
@@ -349,6 +351,8 @@ def test_models_that_do_not_go_together() -> None:
     ):
         with pytest.raises(UserError, match=phrase):
             join_models([stream, other])
+    with pytest.raises(UserError, match=r"'a\.ckpt' is named twice"):
+        join_models([replace(stream, file=Path("a.ckpt")), replace(stream, file=Path("a.ckpt"))])
     for number in (0, 1, 33):
         with pytest.raises(UserError, match="has 2 to 32 models"):
             join_models([stream] * number)

@@ -47,6 +47,17 @@ def test_steps_equal_forward(cell: str, size: int, scope: Scope, texts: int) -> 
 
 
 @torch.inference_mode()
+def test_a_long_text_takes_no_more_memory() -> None:
+    model = memory_of("lstm", 7, "split")
+    fast = stepper(model, [torch.tensor([1])], 200)
+    for _ in range(200):
+        fast.step(torch.tensor([2]))
+    assert isinstance(fast, MemoryStepper)
+    widths = {value.shape[1] for name, value in vars(fast).items() if name in ("_text", "_alike")}
+    assert max(widths) <= 2 * (7 + 5)  # the size and the longest context, twice
+
+
+@torch.inference_mode()
 def test_a_text_without_a_next_character_stops_no_other() -> None:
     """The id V stands for no character; only its own text has arbitrary logits then."""
     model = memory_of("lstm", 1000, "split")

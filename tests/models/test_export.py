@@ -203,6 +203,9 @@ def test_a_run_is_exported_without_private_values(
     assert [one.texts for one in texts] == [texts[0].texts] * 2
     png = run_main(evaluate.main, capfd, "song.safetensors", "--gates", "g.png", "--text", "la")
     assert png.status == 0, png.err
+    remembering = run_main(generate.main, capfd, "song.safetensors", "--memory")
+    assert remembering.status == 2
+    assert "does not say where the text lies: name the run" in remembering.err
     further = train(
         *TINY,
         "data=text",

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from lyricgen import evaluate
+from lyricgen.reporting.sweep_report import report
 from tests.conftest import SMALL, Train, run_main, summary_of, sweep_of
 
 
@@ -40,6 +41,32 @@ def test_jobs_of_several_seeds_as_one_model(
         assert float(printed_figure) == pytest.approx(value, abs=0.006)
     best = min(summary_of(sweep / job)["val/perplexity"] for job in jobs)
     assert found["val/perplexity"] < best + 1e-6
+    for file in ("report.html", "report.md"):
+        assert f"{average} ensemble" in (sweep / "report" / file).read_text("utf-8")
+
+
+def test_the_ensemble_of_jobs_that_went_on_is_left_out(train: Train) -> None:
+    typed = ("data=dino", "model=recurrent", "trainer.max_epochs=1", "seed=1,2")
+    done = train("-m", *SMALL, *typed)
+    assert " ensemble" in done.out
+    [job, _] = sorted(sweep_of().glob("*_seed=*"))
+    before = summary_of(job)["val/loss"]
+    assert train(f"resume={job}", "trainer.max_epochs=2").status == 0
+    assert summary_of(job)["val/loss"] < before
+    [comparison], _ = report([sweep_of()])
+    assert comparison.ensembles == []
+
+
+def test_an_interrupted_fit_leaves_the_report(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lyricgen.evaluation.ensembles.join_checkpoints", interrupt)
+    done = train("-m", *SMALL, "model=recurrent", "trainer.max_epochs=1", "seed=1,2")
+    assert done.status == 130
+    assert (sweep_of() / "report/report.html").exists()
 
 
 @pytest.mark.parametrize(
@@ -48,6 +75,7 @@ def test_jobs_of_several_seeds_as_one_model(
         ("seed=1,2", "cell=rnn,gru"),
         ("seed=1,2", "objective=fill", "model=recurrent"),
         ("seed=1",),
+        ("seed=1,2", "model=hybrid", "memory=cache"),
         ("seed=1,2", "data.val_fraction=0", "data.test_fraction=0"),
         ("seed=1,2", "callbacks.checkpoint.enabled=false"),
     ],

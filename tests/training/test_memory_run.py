@@ -1,6 +1,7 @@
 """Runs with memory=cache."""
 
 import csv
+import re
 
 import pytest
 import torch
@@ -22,7 +23,9 @@ def test_a_run_with_memory_reports_figures_of_their_own_name(train: Train) -> No
         assert f"{split}/memory_perplexity" in summary
         assert f"{split}/perplexity" not in summary
     assert {"val/network_perplexity", "val/ngram_perplexity"} <= summary.keys()
-    assert "with a memory of the split" in done.out
+    reach = ", ".join(f"{count} ({split})" for split, count in summary["memory_reach"].items())
+    sentence = f"a character may look back at up to {reach} characters of its split"
+    assert f"{sentence}; figures without memory do not compare" in " ".join(done.out.split())
     assert "perplexity without memory" in done.out
 
 
@@ -47,6 +50,12 @@ def test_a_stopped_run_with_memory_continues_exactly(
     for name in ("last.ckpt", "best.ckpt"):
         assert same_weights(weights(whole.directory, name), weights(stopped.directory, name))
     assert whole.summary["val/memory_perplexity"] == stopped.summary["val/memory_perplexity"]
+
+
+def test_a_model_that_fills_gaps_trains_with_no_memory(train: Train) -> None:
+    done = train(*TINY, "objective=fill", "model=recurrent", "memory=cache")
+    assert done.status == 2
+    assert "memory=cache goes with objective=next" in done.err
 
 
 def test_only_hybrid_models_train_with_a_memory(train: Train) -> None:
@@ -98,6 +107,17 @@ def test_reports_keep_runs_with_memory_apart(
     assert "lyrics, memory=none" in shown
     assert "val memory-perplexity" in " ".join(shown.split())
     assert "memory.scope=–" not in shown
+    words = " ".join(shown.split())
+    assert words.count("with memory: a character may look back at up to ") == 1
+    assert words.count("figures without memory do not compare") == 1
+
+
+def test_a_search_names_a_figure_with_memory(train: Train) -> None:
+    pytest.importorskip("optuna")
+    rates = ("optimizer.lr=0.01,0.02", "hydra.sweeper.n_trials=2")
+    done = train("-m", *MEMORY, "sweep=optuna", *rates)
+    assert done.status == 0, done.err
+    assert re.search(r"the best is job \d, memory-perplexity ", done.out)
 
 
 def test_a_search_does_not_choose_among_memories(train: Train) -> None:

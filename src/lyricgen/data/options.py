@@ -145,6 +145,11 @@ class RecallOptions(Options):
         """Number of newest characters that are recalled whatever the context."""
         return min(self.recent, self.size)
 
+    @property
+    def history(self) -> int:
+        """Number of newest characters by which all that is recalled can be found."""
+        return max(self.size + self.orders[-1], self.newest)
+
     @field_validator("orders")
     @classmethod
     def _check_orders(cls, orders: tuple[int, ...]) -> tuple[int, ...]:

@@ -62,7 +62,7 @@ def compress_splits(
         text = texts[split]
         loss = Estimate(compressed_loss(train, text, best), None, None)
         name = f"PPMd order {best}"
-        found[split] = [RowWithMemory(len(text), loss, name, "compressor", best, note)]
+        found[split] = [RowWithMemory(len(text), loss, name, "compressor", note, best)]
     return found
 
 

@@ -67,14 +67,8 @@ def score_dynamically(
             for name, of_split in found.items():
                 of_text = drop_starts(nats[name], one.splits[name], len(one.model.vocabulary))
                 series = Series(f"{one.label}, dynamic", "checkpoint", of_text)
-                of_split.append(
-                    row_with_memory(
-                        *(one, name, series, kind, note),
-                        ends_at_lines=False,
-                        resamples=resamples,
-                        seed=seed,
-                    )
-                )
+                numbers = {"resamples": resamples, "seed": seed}
+                of_split.append(row_with_memory(one, name, series, kind, note, **numbers))
     return found
 
 

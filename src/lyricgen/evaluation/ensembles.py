@@ -1,6 +1,6 @@
 """The ensemble of the checkpoints that are evaluated."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -15,6 +15,7 @@ from lyricgen.models.architectures import Averaging
 from lyricgen.models.ensemble import EnsembleModel
 from lyricgen.models.metrics import loss_figures
 from lyricgen.models.scoring import split_nats
+from lyricgen.runs.summary import EnsembleSummary, RunSummary
 
 
 @dataclass(frozen=True)
@@ -43,22 +44,23 @@ def join_checkpoints(checkpoints: Sequence[CheckpointWithText]) -> Ensemble:
     return Ensemble(**known, combination=chosen.combination, weights=weights)
 
 
-def score_together(paths: Sequence[Path]) -> dict[str, Any]:
-    """Score checkpoints of one text as one model on the held-out splits.
+def score_together(jobs: Mapping[Path, RunSummary]) -> EnsembleSummary:
+    """Score the best checkpoints of jobs on one text as one model on the held-out splits.
 
-    Returns:
-        The average, the weights in the order of the checkpoints, and the figures of the splits.
+    Args:
+        jobs: summaries by the directories of the jobs.
 
     Raises:
         UserError: a checkpoint or the text cannot be read, or the checkpoints cannot be joined.
     """
-    ensemble = join_checkpoints(open_checkpoints(paths))
+    ensemble = join_checkpoints(open_checkpoints(list(jobs)))
     found: dict[str, Any] = {
         "combination": ensemble.combination,
         "weights": list(ensemble.weights.values()),
+        "losses": [one.metrics.get("val/loss") for one in jobs.values()],
     }
     for name, split in ensemble.splits.items():
         if name != "train":
             nats = split_nats(ensemble.model, split, f"scoring {name} with the ensemble")
             found |= loss_figures(name, float(np.nanmean(nats)))
-    return found
+    return EnsembleSummary.model_validate(found)

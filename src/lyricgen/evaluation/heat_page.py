@@ -28,7 +28,6 @@ from lyricgen.evaluation.intervals import Floats, Integers
 from lyricgen.evaluation.own_text import OwnText, TextArgument, Unknown, own_text
 from lyricgen.evaluation.scores import CheckpointWithText
 from lyricgen.evaluation.style import DARK, LIGHT, choose_level, levels
-from lyricgen.evaluation.with_memory import describe_reach
 from lyricgen.models.cells.cell import State
 from lyricgen.models.memory_model import is_memory
 from lyricgen.models.metrics import perplexity
@@ -174,7 +173,7 @@ def heat_page(model: TrainedModel, text: OwnText, checkpoint: str, source: str) 
         pseudo=model.fills_gaps,
         model=escape_line(f"{model.network.description} · {checkpoint}"),
         source=escape_line(source),
-        reach=describe_reach(network, text.split) if is_memory(network) else None,
+        reach=text.describe_reach(network),
         facts=_facts(model, text, found.nats),
         light=levels(LIGHT),
         dark=levels(DARK),

@@ -15,13 +15,13 @@ resamples.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from lyricgen.data.options import Unit
+from lyricgen.data.options import Scope, Unit
 from lyricgen.data.splits import Split
 from lyricgen.data.vocabulary import Vocabulary, code_points
 from lyricgen.models.metrics import perplexity
@@ -52,6 +52,10 @@ class SplitText:
             stops = ids == int(vocabulary.encode("\n"))
             lines = np.cumsum(stops) - stops
         return cls(ids, utf8_sizes(vocabulary.characters)[ids], lines)
+
+    def in_blocks(self) -> "SplitText":
+        """Make a text whose resamples draw blocks of characters, since its lines depend."""
+        return replace(self, lines=None)
 
     @property
     def num_lines(self) -> int | None:
@@ -133,8 +137,11 @@ class RowWithMemory(LossFigures):
 
     name: str
     kind: KindWithMemory
-    order: int | None
     note: str  # how it was scored, for people
+    order: int | None = None  # of a compressor
+    scope: Scope | None = None  # of a memory
+    reach: int | None = None  # characters that a memory holds at most
+    block_length: int | None = None  # as in `Row`
     nats: Floats | None = None  # (C,), nan where the model predicts nothing; None if unknown
 
 

@@ -24,6 +24,7 @@ from lyricgen.models.trained_model import TrainedModel
 
 NGRAMS = range(4, 13)
 DISTINCT = (1, 2, 3)
+REPEATED = (4, 8)
 HELD_OUT = ("val", "test")
 # Names of the figures that training logs about the samples of `callbacks.samples`.
 LOGGED_LINES = "samples/copied_fraction"
@@ -77,6 +78,8 @@ class Memorisation:
 
     generated: Overlap  # overlap of texts drawn from the model
     held_out: Overlap | None  # overlap of the validation and test splits; None without these splits
+    # by n, share of a drawn text's n-grams that stand earlier in the same text
+    repeated: dict[int, float]
     names: Names | None  # None for running text, or if no name is complete
     temperature: float  # temperature of the samples
     seed: int
@@ -125,6 +128,7 @@ def measure(
         return Memorisation(
             generated=measure_overlap(shared, generated),
             held_out=measure_overlap(shared, held_out) if held_out else None,
+            repeated=repeated_ngrams(generated),
             names=names(whole, splits, model.vocabulary) if names_only else None,
             temperature=temperature,
             seed=seed,
@@ -145,6 +149,20 @@ def measure_overlap(
         ngrams={n: float(there.mean()) for n, there in found.items() if len(there)},
         longest=shared.longest(texts),
     )
+
+
+def repeated_ngrams(texts: Sequence[Ids]) -> dict[int, float]:
+    """Compute the share of n-grams that stand earlier in the same text, by n in `REPEATED`.
+
+    An n that is longer than all texts is left out.
+    """
+    found = {}
+    for n in REPEATED:
+        windows = [np.lib.stride_tricks.sliding_window_view(t, n) for t in texts if len(t) >= n]
+        if windows:
+            distinct = sum(len(np.unique(each, axis=0)) for each in windows)
+            found[n] = 1 - distinct / sum(map(len, windows))
+    return found
 
 
 def distinct_ngrams(texts: Sequence[Ids], n: int) -> float | None:

@@ -28,6 +28,8 @@ def _overlap_table(heading: str, found: Memorisation) -> Table:
     for n in found.generated.ngrams:
         shares = [_percent(overlap.ngrams.get(n)) for overlap in present.values()]
         table.add_row(f"{n}-grams in the training text", *shares)
+    for n, share in found.repeated.items():
+        table.add_row(f"{n}-grams earlier in the same text", _percent(share))
     longest = [f"{overlap.longest} characters" for overlap in present.values()]
     table.add_row("longest run in the training text", *longest)
     sizes = [

@@ -23,8 +23,11 @@ from lyricgen.data.vocabulary import code_points, find_characters
 from lyricgen.errors import UserError
 from lyricgen.evaluation.intervals import Booleans, Floats, Integers, Row, Series, SplitText, row
 from lyricgen.evaluation.scores import Checkpoint
+from lyricgen.models.memory_model import crosses_lines, is_memory
+from lyricgen.models.model import Model
 from lyricgen.models.scoring import split_nats
 from lyricgen.models.trained_model import TrainedModel
+from lyricgen.runs.summary import describe_reach
 
 # patterns in the messages of training, and their replacements for the command evaluate
 WORDS = {
@@ -136,6 +139,13 @@ class OwnText:
         every = np.full((len(self.text), *values.shape[1:]), fill, values.dtype)
         every[self.known] = values
         return every
+
+    def describe_reach(self, model: Model) -> str | None:
+        """Say in words how far a model looks back in this text; None without a memory."""
+        if not is_memory(model):
+            return None
+        scope = model.architecture.recall.scope
+        return describe_reach("text" if scope == "split" else scope, {"": model.reach(self.split)})
 
     def nats(self, model: TrainedModel, label: str) -> Floats:
         """Score the known characters in nats, (C,); nan where the model predicts nothing.
@@ -264,6 +274,8 @@ def score_text(
     for each in checkpoints:
         text = own_text(argument.text, argument.name, each.model, unknown)
         series = Series(each.label, "checkpoint", text.nats(each.model, each.label))
-        figures = row(series, series, text.characters, resamples=resamples, seed=seed)
+        crosses = crosses_lines(each.model.network)
+        units = text.characters.in_blocks() if crosses else text.characters
+        figures = row(series, series, units, resamples=resamples, seed=seed)
         found.append(TextFigures(each, text, figures))
     return found

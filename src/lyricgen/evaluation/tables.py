@@ -14,8 +14,7 @@ from lyricgen.evaluation.ensembles import Ensemble
 from lyricgen.evaluation.intervals import CONFIDENCE, Estimate, LossFigures, Row, RowWithMemory
 from lyricgen.evaluation.own_text import TextArgument, TextFigures
 from lyricgen.evaluation.scores import Scores
-from lyricgen.evaluation.with_memory import describe_reach
-from lyricgen.models.memory_model import is_memory
+from lyricgen.runs.summary import describe_reach
 from lyricgen.stacking import put_whole
 
 WithMemory = Mapping[str, Sequence[RowWithMemory]]  # by split
@@ -68,7 +67,8 @@ def print_scores(scores: Scores, curves: Curves | None, with_memory: WithMemory)
         if any(row.series.kind != "uniform" for row in rows[1:]):
             put_whole(_comparison_table(scores, split))
         if with_memory.get(split):
-            put_whole(_memory_table(f"{split} of {first.corpus.name}", with_memory[split]))
+            name = f"{split} of {first.corpus.name}"
+            put_whole(_memory_table(name, with_memory[split], scores.resamples))
     if curves is not None:
         for curve in curves.curves:
             put_whole(_curve_table(curves, curve, first.corpus.name))
@@ -156,14 +156,21 @@ def _comparison_table(scores: Scores, split: str) -> Table:
     return table
 
 
-def _memory_table(split: str, rows: Sequence[RowWithMemory]) -> Table:
+def _memory_table(split: str, rows: Sequence[RowWithMemory], resamples: int) -> Table:
     """Build the table of the models that learn as they read; `split` names split and text."""
     heading = f"{split}, with memory (these models learn as they read)"
     names = ("loss", "bits_per_char", "perplexity")
     table = new_table(escape_line(heading), numbers=[_title(name, "memory_") for name in names])
     for row in rows:
         table.add_row(escape_name(row.name), *(_figure(row, name) for name in names))
-    table.caption = "\n".join(escape_name(f"{row.name}: {row.note}") for row in rows)
+    lengths = {row.name: row.block_length for row in rows if row.kind != "compressor"}
+    notes = [_how_drawn(lengths, resamples)] if lengths else []
+    for row in rows:
+        facts = [row.note]
+        if row.scope is not None and row.reach is not None:
+            facts.insert(0, describe_reach(row.scope, {split: row.reach}))
+        notes.append(f"{row.name}: {'; '.join(facts)}")
+    table.caption = "\n".join(map(escape_name, notes))
     return table
 
 
@@ -201,10 +208,11 @@ def _figure(row: LossFigures, name: str) -> str:
 
 
 def _how_drawn(lengths: Mapping[str, int | None], resamples: int) -> str:
-    """Describe how the intervals were resampled; `lengths` holds the block length on each split."""
-    blocks = ", ".join(f"{length} ({split})" for split, length in lengths.items())
-    units = "whole lines" if None in lengths.values() else f"blocks of characters, {blocks}"
-    return f"{CONFIDENCE:.0%} intervals: {resamples:,} resamples of {units}"
+    """Describe how the intervals were resampled; `lengths` holds the block lengths by name."""
+    sizes = [f"{length} ({name})" for name, length in lengths.items() if length is not None]
+    units = ["whole lines"] * (None in lengths.values())
+    units += [f"blocks of characters, {', '.join(sizes)}"] * bool(sizes)
+    return f"{CONFIDENCE:.0%} intervals: {resamples:,} resamples of {' and '.join(units)}"
 
 
 def _plain_row(row: Row, prefix: str) -> dict[str, Any]:
@@ -228,6 +236,9 @@ def _plain_row_with_memory(row: RowWithMemory) -> dict[str, Any]:
         "characters": row.characters,
         **{shown: getattr(row, name)._asdict() for shown, name in names.items()},
         "order": row.order,
+        "scope": row.scope,
+        "reach": row.reach,
+        "block_length": row.block_length,
         "note": row.note,
     }
 
@@ -257,9 +268,10 @@ def _text_table(
     table = new_table(escape_line(argument.name), numbers=headings)
     notes = [_how_drawn({"text": found[0].row.block_length}, resamples)]
     for checkpoint, text, row in found:
-        if is_memory(checkpoint.model.network):
-            reach = describe_reach(checkpoint.model.network, text.split)
-            notes.append(f"{escape_line(checkpoint.label)}: {reach}: compare only such figures")
+        reach = text.describe_reach(checkpoint.model.network)
+        if reach is not None:
+            label = escape_line(checkpoint.label)
+            notes.append(f"{label}: {reach}; figures without memory do not compare")
         figures = (_figure(row, name) for name in FIGURES)
         table.add_row(escape_name(checkpoint.label), f"{row.characters:,}", *figures)
         if text.left_out:
@@ -284,6 +296,7 @@ def plain_text_figures(
                 "path": str(checkpoint.path),
                 "left_out": len(text.left_out),
                 **_plain_row(row, checkpoint.model.network.metric_prefix),
+                "note": text.describe_reach(checkpoint.model.network),
             }
             for checkpoint, text, row in found
         ],

@@ -5,13 +5,12 @@ They have tables of their own, because they learn from the text that they are sc
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
-from lyricgen.data.splits import Split
 from lyricgen.evaluation.intervals import KindWithMemory, RowWithMemory, Series, SplitText, row
 from lyricgen.evaluation.scores import CheckpointWithText
 from lyricgen.generation.remembering import check_own_memory, remember
-from lyricgen.models.memory_model import MemoryModel, is_memory, without_memory
+from lyricgen.models.memory_model import crosses_lines, is_memory, without_memory
 from lyricgen.models.scoring import split_nats
 
 
@@ -67,32 +66,18 @@ def score_with_memory(
     """
     found: dict[str, list[RowWithMemory]] = {split: [] for split in splits}
     for each in checkpoints:
-        network = cast(MemoryModel, each.model.network)
-        origin = "trained" if network.reads_hidden else "fitted on val"
+        network = each.model.network
+        trained = is_memory(network) and network.reads_hidden
+        note = f"the memory is {'trained' if trained else 'fitted on val'}"
         for name, of_split in found.items():
             nats = split_nats(each.model, each.splits[name], f"scoring {name} with {each.label}")
-            reach = describe_reach(network, each.splits[name])
-            note = f"{reach}; the memory is {origin}"
             series = Series(each.label, "checkpoint", nats)
-            of_split.append(
-                row_with_memory(
-                    *(each, name, series, "memory", note),
-                    ends_at_lines=network.architecture.recall.scope != "split",
-                    resamples=resamples,
-                    seed=seed,
-                )
-            )
+            numbers = {"resamples": resamples, "seed": seed}
+            of_split.append(row_with_memory(each, name, series, "memory", note, **numbers))
     for rows in further:
         for split, of_split in found.items():
             of_split.extend(rows.get(split, ()))
     return found
-
-
-def describe_reach(model: MemoryModel, split: Split) -> str:
-    """Say in words how many characters of a split the memory can hold."""
-    recall = model.architecture.recall
-    most = min(recall.size, model.longest_part(split) - 1)
-    return f"a character may look back at up to {most:,} characters of its {recall.scope}"
 
 
 def row_with_memory(
@@ -102,24 +87,27 @@ def row_with_memory(
     kind: KindWithMemory,
     note: str,
     *,
-    ends_at_lines: bool,
     resamples: int,
     seed: int,
 ) -> RowWithMemory:
     """Compute the figures of a series on a split of the checkpoint's text.
 
-    `RowWithMemory` explains `kind` and `note`, and `intervals.row` the numbers. `ends_at_lines`
-    tells whether the model begins anew at each line.
+    `RowWithMemory` explains `kind` and `note`, and `intervals.row` the numbers.
     """
-    text = SplitText.of(
-        checkpoint.splits[split], checkpoint.corpus.vocabulary, checkpoint.corpus.unit
-    )
-    if not ends_at_lines:
-        text = replace(text, lines=None)  # lines depend on each other, so blocks are drawn
+    part = checkpoint.splits[split]
+    text = SplitText.of(part, checkpoint.corpus.vocabulary, checkpoint.corpus.unit)
+    network = checkpoint.model.network
+    if kind != "memory" or crosses_lines(network):
+        text = text.in_blocks()
     found = row(series, series, text, resamples=resamples, seed=seed)
-    length = found.block_length
-    units = "lines" if length is None else f"blocks of {length} characters"
-    note = f"{note}; intervals by {units}"
     return RowWithMemory(
-        *(found.characters, found.loss, series.name, kind, None, note), nats=series.nats
+        found.characters,
+        found.loss,
+        series.name,
+        kind,
+        note,
+        scope=network.architecture.recall.scope if is_memory(network) else None,
+        reach=network.reach(part) if is_memory(network) else None,
+        block_length=found.block_length,
+        nats=series.nats,
     )

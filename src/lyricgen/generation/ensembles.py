@@ -91,16 +91,18 @@ def _check_kinds(models: Sequence[TrainedModel]) -> None:
         raise UserError(
             f"an ensemble has 2 to {MOST_MEMBERS} models, not {len(models)}: name more, or fewer"
         )
-    for one in models:
+    for number, one in enumerate(models):
         name = "a model" if one.file is None else repr(str(one.file))
+        if one.file is not None and one.file in [each.file for each in models[:number]]:
+            raise UserError(f"{name} is named twice: name each model once")
         if one.fills_gaps:
             raise UserError(f"{name} fills gaps, and an ensemble continues texts: leave it out")
         if is_ensemble(one.network):
             raise UserError(f"{name} is an ensemble already: name its members instead")
         if is_memory(one.network):
             raise UserError(
-                f"{name} has a memory, and the members of an ensemble have none: leave it out, or "
-                "give the ensemble a memory by --memory"
+                f"{name} has a memory of its own, and the members of an ensemble have none: leave "
+                "it out"
             )
         if one.layout != models[0].layout:
             layouts = {"lines": "single lines", "stream": "running text"}

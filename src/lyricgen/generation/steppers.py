@@ -27,6 +27,7 @@ class MemoryStepper:
 
     Each character of a text holds the length of the context that ends there and at the end of the
     text alike. So the memory is searched by one comparison for each remembered character.
+    Characters that are no longer remembered are dropped, at the latest when they are as many.
 
     Args:
         model: the model with its memory.
@@ -44,7 +45,8 @@ class MemoryStepper:
         padded = pad_sequence(
             [prefix.long() for prefix in prefixes], True, MISSING, padding_side="left"
         ).to(model.device)
-        self._end = 0  # characters of the texts so far, with padding
+        self._kept = self._options.history  # characters that are enough
+        self._end = 0  # characters of the texts that are kept, with padding
         self._text = padded.new_full((len(padded), 2 * padded.shape[1]), MISSING)  # (B, more)
         self._alike = torch.zeros_like(self._text, dtype=torch.int8)
         self._begin = padded.new_zeros(len(padded))  # (B,) first remembered character
@@ -68,10 +70,15 @@ class MemoryStepper:
 
     def _append(self, characters: Tensor) -> None:
         """Append a character to each text, (B,); MISSING before a shorter text begins."""
+        if self._end == 2 * self._kept:
+            dropped = self._end - self._kept
+            self._text, self._alike = (part[:, dropped:] for part in (self._text, self._alike))
+            self._begin, self._end = (self._begin - dropped).clamp(min=0), self._kept
         end = self._end
         if end == self._text.shape[1]:
-            self._text = F.pad(self._text, (0, end), value=MISSING)
-            self._alike = F.pad(self._alike, (0, end))
+            more = min(end, 2 * self._kept - end)
+            self._text = F.pad(self._text, (0, more), value=MISSING)
+            self._alike = F.pad(self._alike, (0, more))
         self._text[:, end], self._end = characters, end + 1
         column = torch.arange(end, device=characters.device)
         same = (self._text[:, :end] == characters[:, None]) & (column >= self._begin[:, None])

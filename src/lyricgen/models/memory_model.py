@@ -83,7 +83,7 @@ class MemoryModel(NextModel):
     @property
     @override
     def description(self) -> str:
-        return f"{self.inner.description} + memory"
+        return f"{self.inner.description} {'+' if self.reads_hidden else 'with'} memory"
 
     @property
     @override
@@ -115,19 +115,18 @@ class MemoryModel(NextModel):
         """Recall after each input, M = B · T, and append the inputs to the history."""
         read = torch.cat([history[0], inputs], dim=1)  # (B, L + T)
         recalled = self._recall(read, history.shape[2])
-        options = self.architecture.recall
-        most = max(options.size + options.orders[-1], options.newest)
-        return recalled, read[None, :, -most:]
+        return recalled, read[None, :, -self.architecture.recall.history :]
 
     def _mix_steps(self, logits: Tensor, recalled: Recalled, hidden: Tensor | None) -> Tensor:
         read = None if hidden is None else hidden.flatten(0, 1)
         return self.memory.mix(logits.flatten(0, 1), recalled, read).view_as(logits)
 
-    def longest_part(self, split: Split) -> int:
-        """Count the characters of the longest part of a split that is remembered by itself."""
+    def reach(self, split: Split) -> int:
+        """Count the characters of a split that the memory holds at most."""
         ids, chosen = split.sound_ids.numpy(), self.architecture.recall
         parts = number_parts(ids, chosen.scope, self.vocabulary_size, self.architecture.newline)
-        return int(np.bincount(parts[ids < self.vocabulary_size]).max())
+        longest = int(np.bincount(parts[ids < self.vocabulary_size]).max())
+        return min(chosen.size, longest - 1)
 
     @override
     def recollect(self, split: Split) -> Recollection:
@@ -259,6 +258,11 @@ def add_memory(
 def is_memory(model: Model) -> TypeIs[MemoryModel]:
     """Whether the model has a memory."""
     return isinstance(model, MemoryModel)
+
+
+def crosses_lines(model: Model) -> bool:
+    """Whether a model remembers other lines, so that the lines of a list depend on each other."""
+    return isinstance(model, MemoryModel) and model.architecture.recall.scope == "split"
 
 
 def without_memory(model: Model) -> Model:

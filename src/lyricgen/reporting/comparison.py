@@ -46,8 +46,8 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Ensemble:
-    """All jobs of a sweep as one model; they make a row of the table.
+class EnsembleRow:
+    """All jobs of a sweep as one model, in a row of the table.
 
     Attributes:
         settings: values of the settings grouped by; a dash where the jobs differ.
@@ -88,7 +88,7 @@ class Comparison:
     repeated: int
     groups: list[Group]
     rows: pd.DataFrame
-    ensembles: list[Ensemble]
+    ensembles: list[EnsembleRow]
 
     @property
     def test_metric(self) -> str:
@@ -197,9 +197,17 @@ def _compare(
     ]
     repeated = len(records) - sum(map(len, runs.values()))
     ranked, rows = _rank(groups, ranking, prefix)
-    joined = _find_ensembles(records, keys, ranking, ensembles)
     return Comparison(
-        *(name, prefix, ranking, keys, tuple(over), tuple(mixed), repeated, ranked, rows, joined)
+        name=name,
+        prefix=prefix,
+        metric=ranking,
+        keys=keys,
+        over=tuple(over),
+        mixed=tuple(mixed),
+        repeated=repeated,
+        groups=ranked,
+        rows=rows,
+        ensembles=_find_ensembles(records, keys, ranking, ensembles),
     )
 
 
@@ -208,16 +216,17 @@ def _find_ensembles(
     keys: Sequence[str],
     metric: str,
     ensembles: Mapping[Path, EnsembleSummary],
-) -> list[Ensemble]:
-    """Find the ensembles of the sweeps whose jobs are all among some runs."""
+) -> list[EnsembleRow]:
+    """Find the ensembles of the sweeps whose jobs are all among some runs, unchanged."""
     found = []
     for sweep, summary in ensembles.items():
         jobs = [record for record in records if record.sweep == sweep]
         figures = {name: one for name, one in summary.metrics.items() if one is not None}
-        if metric in figures and len(jobs) == len(summary.weights):
+        losses = [job.figures.get("val/loss") for job in jobs]
+        if metric in figures and losses == summary.losses:  # no job has gone on since
             columns = zip(*(job.values(keys) for job in jobs), strict=True)
             settings = tuple(each[0] if len(set(each)) == 1 else ABSENT for each in columns)
-            found.append(Ensemble(settings, summary.combination, len(jobs), figures))
+            found.append(EnsembleRow(settings, summary.combination, len(jobs), figures))
     return sorted(found, key=lambda each: choose_sign(metric) * each.figures[metric])
 
 

@@ -15,10 +15,11 @@ from lyricgen.settings import (
     name_files,
 )
 
-# Settings that distinguish tasks on one text, which are never in one table; all of them; and those
-# that distinguish texts and tasks where the digest is unknown.
+# What a model learns; runs that differ in it are never in one table.
 LEARNT = ("objective", "memory", "memory.scope", "memory.size")
+# Settings that distinguish runs on texts with the same digest.
 TASK = (*LEARNT, *(f"data.{name}" for name in SPLITTING))
+# Settings that distinguish runs on texts without a digest.
 CORPUS = (*LEARNT, "data", *(f"data.{name}" for name in DECIDING if name != "kind"))
 # Settings besides plumbing that make no column, unless a sweep tries several values.
 _NO_COLUMN = ("data.max_bytes", "debug")

@@ -117,6 +117,9 @@ def notes(comparison: Comparison) -> list[str]:
     """Write the notes that explain a table."""
     lines = []
     rows, over = comparison.rows, " and ".join(comparison.over)
+    if comparison.prefix == "memory_":
+        said = [run.summary.memory for run in comparison.records if run.summary.memory]
+        lines += [f"with memory: {each}" for each in said[:1]]  # all runs have the same text
     if comparison.ensembles:
         lines.append("ensemble: the n jobs of a sweep as one model, fitted on the val split")
     if rows["deviation"].notna().any():

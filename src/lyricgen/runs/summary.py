@@ -21,7 +21,7 @@ from lyricgen.errors import UserError
 from lyricgen.files import to_json, write_atomically
 from lyricgen.runs.directories import SUMMARY, is_alive
 from lyricgen.runs.record_files import RecordError, check, read_json
-from lyricgen.settings import restore_auto
+from lyricgen.settings import flatten, restore_auto
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ class Summary(BaseModel):
         write_atomically(directory / SUMMARY, to_json(self.entries()))
 
 
-class WithMetrics(BaseModel):
+class Figures(BaseModel):
     """Base of records with figures; in the file each figure is an entry."""
 
     metrics: dict[str, float | None] = {}
@@ -121,7 +121,7 @@ class WithMetrics(BaseModel):
         return entries | metrics
 
 
-class RunSummary(WithMetrics, Summary):
+class RunSummary(Figures, Summary):
     """The summary of a run.
 
     Attributes:
@@ -147,6 +147,7 @@ class RunSummary(WithMetrics, Summary):
         worse_than_uniform: whether the model predicts worse than equal probabilities would.
         beats_ngrams: whether a network is better than the best n-gram model; None without a
             comparison.
+        memory_reach: characters that a memory holds at most, by held-out split.
     """
 
     seed: Any = None  # any value, in the summary of a refused job
@@ -174,11 +175,21 @@ class RunSummary(WithMetrics, Summary):
     threads: _Count | None = None
     worse_than_uniform: bool = False
     beats_ngrams: bool | None = None
+    memory_reach: dict[str, int] = {}
 
     @property
     def unfilled(self) -> dict[str, Any]:
         """The options as they were before settings that say `auto` were filled."""
         return restore_auto(self.options or {}, self.filled)
+
+    @property
+    def memory(self) -> str | None:
+        """What a memory means for the figures, in words; None without a memory."""
+        scope = flatten(self.options or {}).get("memory.scope")
+        if scope is None:
+            return None
+        facts = [describe_reach(str(scope), self.memory_reach)] if self.memory_reach else []
+        return "; ".join([*facts, "figures without memory do not compare"])
 
     @property
     def figures(self) -> dict[str, float]:
@@ -188,12 +199,13 @@ class RunSummary(WithMetrics, Summary):
         return {name: value for name, value in figures.items() if value is not None}
 
 
-class EnsembleSummary(WithMetrics):
+class EnsembleSummary(Figures):
     """All jobs of a sweep as one model, an ensemble.
 
     Attributes:
         combination: average of the distributions.
         weights: weights of the jobs.
+        losses: validation losses of the jobs, which change if a job goes on.
         metrics: figures, such as val/perplexity.
     """
 
@@ -201,6 +213,7 @@ class EnsembleSummary(WithMetrics):
 
     combination: Literal["arithmetic", "geometric"]
     weights: list[float]
+    losses: list[float | None]
 
 
 class SweepSummary(Summary):
@@ -213,6 +226,14 @@ class SweepSummary(Summary):
 
     jobs: dict[_JobNumber, list[str]] = {}
     ensemble: EnsembleSummary | None = None
+
+
+def describe_reach(scope: str, reach: Mapping[str, int]) -> str:
+    """Say in words how far characters may look back within their `scope`, by names of texts."""
+    counts = [f"{count:,} ({name})" for name, count in reach.items()]
+    if len(reach) == 1:
+        counts = [f"{count:,}" for count in reach.values()]
+    return f"a character may look back at up to {', '.join(counts)} characters of its {scope}"
 
 
 def perplexity_name(figures: Mapping[str, Any]) -> str:

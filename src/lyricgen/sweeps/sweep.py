@@ -31,7 +31,7 @@ from lyricgen.runs.directories import (
     resume_command,
 )
 from lyricgen.runs.interruption import Interrupted, raise_if_requested
-from lyricgen.runs.summary import EnsembleSummary, RunSummary, SweepSummary
+from lyricgen.runs.summary import RunSummary, SweepSummary
 from lyricgen.settings import flatten, is_plumbing
 
 log = logging.getLogger(__name__)
@@ -218,8 +218,10 @@ class Sweep:
                 from lyricgen.reporting.sweep_report import report_sweep  # noqa: PLC0415  heavy
             finally:
                 gc.enable()
-            self._join_seeds()
-            report_sweep(self.directory)
+            try:
+                self._join_seeds()
+            finally:  # Ctrl-C ends the fit of the ensemble, and the jobs are done
+                report_sweep(self.directory)
             raise_if_requested()
         except BaseException as error:
             if not self._recorded:
@@ -267,7 +269,7 @@ class Sweep:
         try:
             from lyricgen.evaluation.ensembles import score_together  # noqa: PLC0415  heavy
 
-            found = EnsembleSummary(**score_together([path for path, _ in there]))
+            found = score_together(dict(there))
             if found.metrics:
                 self.summary.ensemble = found
                 self._write()

@@ -213,6 +213,8 @@ class TrainOptions(Options):
                 "callbacks.smoothed_loss.enabled=true follows a loss from step to step, and "
                 f"model={self.model.kind} has one step: leave it out"
             )
+        if self.memory.kind == "cache" and self.objective == "fill":
+            raise ValueError("memory=cache goes with objective=next: leave it out")
         if self.memory.kind == "cache" and self.model.kind != "hybrid":
             raise ValueError(
                 f"memory=cache trains with model=hybrid, not with model={self.model.kind}: leave "

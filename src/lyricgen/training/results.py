@@ -14,9 +14,9 @@ from lyricgen.console import format_figure, show
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.data.splits import SPLITS
 from lyricgen.models.checkpoint import load
+from lyricgen.models.memory_model import is_memory
 from lyricgen.runs.run import Run
 from lyricgen.runs.summary import RunSummary, perplexity_name
-from lyricgen.settings import flatten
 from lyricgen.stacking import put_whole
 from lyricgen.training.build import choose_monitor
 from lyricgen.training.callbacks.samples import one_line
@@ -58,6 +58,9 @@ def conclude(training: Training, checkpoint: Path | None) -> dict[str, Any]:
         **{name: best[name] for name in best if name.startswith("train/")},
     }
     figures |= _evaluate(training)
+    if is_memory(model):
+        held_out = (name for name in datamodule.splits if name != "train")
+        figures["memory_reach"] = {one: model.reach(datamodule.splits[one]) for one in held_out}
     loss = min((row[monitor] for row in judged), default=figures.get(monitor, math.inf))
     if monitor == "train/loss":
         loss = figures.get("test/loss", loss)
@@ -183,7 +186,7 @@ def print_table(summary: RunSummary) -> None:
     table = _new_table(f"{name.replace('_', '-')} at epoch {summary.best_epoch}", splits)
     table.add_row(summary.model, *(_format(metrics.get(f"{split}/{name}")) for split in splits))
     if name == "memory_perplexity":
-        table.caption = _describe_memory(summary)
+        table.caption = summary.memory
         put_whole(table)
         table = _new_table("perplexity without memory", splits)
     _add_other_rows(table, summary, splits)
@@ -205,15 +208,6 @@ def _new_table(heading: str, splits: list[str]) -> Table:
     for split in splits:
         table.add_column(split, justify="right", no_wrap=True)
     return table
-
-
-def _describe_memory(summary: RunSummary) -> str:
-    settings = flatten(summary.options or {})
-    scope, size = settings.get("memory.scope"), int(settings.get("memory.size") or 0)
-    return (
-        f"with a memory of the {scope}: a character may look back at all characters before it "
-        f"there, at most {size:,}, so these figures do not compare with those without memory"
-    )
 
 
 def _add_other_rows(table: Table, summary: RunSummary, splits: list[str]) -> None:

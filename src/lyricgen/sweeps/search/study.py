@@ -21,7 +21,7 @@ from lyricgen.console import format_figure, show
 from lyricgen.errors import UserError
 from lyricgen.runs.directories import LOCK, job_directory
 from lyricgen.runs.interruption import raise_if_requested
-from lyricgen.runs.summary import RunSummary, SweepSummary, score
+from lyricgen.runs.summary import RunSummary, SweepSummary, perplexity_name, score
 from lyricgen.settings import flatten
 from lyricgen.sweeps.launch import check_launcher, launch
 from lyricgen.sweeps.search.space import Space, read_space
@@ -264,7 +264,9 @@ class Study:
             value, best = min(complete, key=lambda each: each[0])
             overrides = ", ".join(self.space.write_overrides(best.params))
             number = best.user_attrs[JOB]
-            show(f"the best is job {number}, perplexity {format_figure(value)}: {overrides}")
+            summary = self._summary(best)
+            name = perplexity_name({} if summary is None else summary.metrics).replace("_", "-")
+            show(f"the best is job {number}, {name} {format_figure(value)}: {overrides}")
 
     def _ask(self, number: int) -> Job:
         self._study.sampler = build_sampler(self.options.sampler, number)
