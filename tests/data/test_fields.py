@@ -178,7 +178,7 @@ LYRICS = """[ti:Song]
 [00:02.20][01:02.20] 想要 <00:02.50>和 <00:02.90>你
 [00:04]
 [Chorus]
-[00:05:10]la [la] 5:00
+[00:05:10]la [la] [5:00]
 """
 SRT = """1
 00:00:01,000 --> 00:00:02,000
@@ -210,7 +210,7 @@ intro
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_timestamps_and_tags_are_left_out(end: str) -> None:
     for text, kind, kept in (
-        (LYRICS, LRC, "想要有直升机\n想要 和 你\n\n[Chorus]\nla [la] 5:00\n"),
+        (LYRICS, LRC, "想要有直升机\n想要 和 你\n\n[Chorus]\nla [la] [5:00]\n"),
         (SRT, SUBTITLES, "Hello there\n42\na < b"),
         (VTT, SUBTITLES, "Fish & chips\n- Yes\n- No"),
         ("[00:01.10]a\n", "JSON", "[00:01.10]a\n".replace("\n", end)),

@@ -205,6 +205,10 @@ def test_max_bytes_bounds_the_sum_of_all_files() -> None:
     assert "'songs' holds more than the 89 bytes allowed" in message
     assert "data.max_bytes=178" in message
     assert "'songs/a.txt' holds more than the 29 bytes" in refusal("songs", max_bytes=29)
+    for number in range(5):
+        write(f"short/{number}", "x")
+    assert len(parts_of("short", max_bytes=5)) == 5
+    assert "'short' holds more than the 3 bytes" in refusal("short", max_bytes=3)
 
 
 def test_a_bomb_in_a_folder_or_an_archive_is_stopped_at_the_limit() -> None:
