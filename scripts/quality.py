@@ -40,7 +40,7 @@ from typing import Any
 from rich.table import Table
 
 from lyricgen.data.build import build_corpus
-from lyricgen.data.cache import cache_directory
+from lyricgen.data.cached_files import cache_directory
 from lyricgen.data.options import BUNDLED, PUBLISHED
 from lyricgen.runs.directories import SUMMARY
 from lyricgen.runs.summary import RunSummary

@@ -1,5 +1,6 @@
-"""Write files that are whole or absent, and open ordinary files only."""
+"""Write files that are whole or absent, open ordinary files only, and find files by patterns."""
 
+import glob
 import io
 import json
 import math
@@ -77,6 +78,22 @@ def open_ordinary(path: Path) -> io.BufferedReader:
 def expand_home(path: str | os.PathLike[str]) -> Path:
     """Replace a leading ~ or ~user by the home directory, if it is known."""
     return Path(os.path.expanduser(path))  # noqa: PTH111  expanduser of Path may raise
+
+
+def list_matches(path: str | os.PathLike[str]) -> list[str]:
+    """List the paths, in sorted order, that match a pattern, as in songs/*.txt; none if it is none.
+
+    Hidden files do not match.
+    """
+    pattern = os.fspath(path)
+    return sorted(glob.glob(pattern, recursive=True)) if glob.has_magic(pattern) else []  # noqa: PTH207
+
+
+def is_there(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is that of a file or a folder, or a pattern that matches one."""
+    with suppress(OSError, ValueError):  # too long, NUL
+        return Path(path).exists() or bool(list_matches(path))
+    return False
 
 
 def remove_torn(directory: Path) -> None:

@@ -31,8 +31,8 @@ SPLITTING = (
 )
 # Settings of data= that decide the text and which characters are held out.
 DECIDING = (
-    *("kind", "path", "max_chars", "lowercase", "distinct", "newline", "encoding"),
-    *("control_characters", *SPLITTING),
+    *("kind", "path", "column", "key", "timestamps", "max_chars", "lowercase", "distinct"),
+    *("newline", "encoding", "control_characters", *SPLITTING),
 )
 # Settings that older runs do not record, with their values in those runs.
 OLDER: dict[str, Any] = {"recipe": "none", "effort": "normal", "memory": {"kind": "none"}}
@@ -40,6 +40,7 @@ OLDER: dict[str, Any] = {"recipe": "none", "effort": "normal", "memory": {"kind"
 ADDED: tuple[tuple[str, str | None, dict[str, Any]], ...] = (
     ("callbacks", None, {"average": {"enabled": False, "decay": 0.98}}),
     ("data", None, {"control_characters": "refuse", "separator": None, "verse": False}),
+    ("data", None, {"column": None, "key": None, "timestamps": "drop"}),
     ("sampler", "random", {"drop_last": True}),
     ("model", "recurrent", {"weight_drop": 0.0, "noise": 0.0, "noise_kind": "unigram"}),
     ("model", "recurrent", {"locked_dropout": False, "embedding_dropout": 0.0}),
@@ -179,6 +180,12 @@ def flatten(options: Mapping[str, Any]) -> dict[str, Value]:
         else:
             flat[name] = value if value is None or isinstance(value, int | float) else str(value)
     return flat
+
+
+def name_files(path: str | Sequence[str]) -> str:
+    """Name the files of data.path by the first one without its directory: song.txt and 2 more."""
+    first, *more = [path] if isinstance(path, str) else path
+    return f"{Path(first).name} and {len(more)} more" if more else Path(first).name
 
 
 def known_to_model(settings: dict[str, Value]) -> dict[str, Value]:

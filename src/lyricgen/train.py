@@ -1,4 +1,4 @@
-"""Train a language model: python -m lyricgen.train [group=choice] [key=value]."""
+"""Train a language model: python -m lyricgen.train [text] [group=choice] [key=value]."""
 
 import gc
 import signal

@@ -65,7 +65,8 @@ def text_settings(schema: Any, prefix: str = "") -> dict[str, Any]:
         for kind in kinds:
             if isinstance(kind, type) and issubclass(kind, BaseModel):
                 found |= text_settings(kind, f"{prefix}{name}.")
-        if field.annotation in (str, str | None, list[str], list[str] | None):
+        texts = (str, str | None, list[str], list[str] | None, str | list[str] | None)
+        if field.annotation in texts:
             found[f"{prefix}{name}"] = field.annotation
     return found
 
@@ -84,10 +85,11 @@ def test_the_lists_name_the_text_settings_of_the_schema() -> None:
 @pytest.mark.parametrize("sign", ["", "+", "++"])
 @pytest.mark.parametrize("text", TYPED)
 def test_a_text_stays_as_it_was_typed(text: str, sign: str) -> None:
-    for name in ("name", "data.path", "init_from", "hydra.run.dir", "data.encoding"):
+    for name in ("name", "data.path", "init_from", "hydra.run.dir", "data.encoding", "data.key"):
         for multirun in (False, True):
             [override] = quote_texts([f"{sign}{name}={text}"], multirun=multirun)
-            assert read_by_hydra(override) == text
+            is_list = (name, text) == ("data.path", "[x]")  # of one file
+            assert read_by_hydra(override) == (["x"] if is_list else text)
             assert quote_texts([override], multirun=multirun) == [override]
 
 
@@ -149,6 +151,7 @@ def test_a_text_in_place_of_a_list_gets_a_hint(typed: str) -> None:
         ("name=choice(歌,007)", ["歌", "007"]),
         ("data.path=a.txt,歌 (1).txt", ["a.txt", "歌 (1).txt"]),
         ("name=f(1,2),b", ["f(1,2)", "b"]),
+        ("data.path=[a b.txt,'歌,1.txt'],c.txt", [["a b.txt", "歌,1.txt"], "c.txt"]),
         ("callbacks.samples.prefixes=[分,开],[不]", [["分", "开"], ["不"]]),
         ("experiment=dino,歌", ["dino", "歌"]),
     ],
@@ -157,8 +160,10 @@ def test_a_sweep_over_texts(typed: str, values: list[Any]) -> None:
     [override] = quote_texts([typed], multirun=True)
     [parsed] = OverridesParser.create().parse_overrides([override])
     found = [getattr(each, "text", each) for each in parsed.sweep_iterator()]
-    if "prefixes" in typed:
-        found = [[each.text for each in texts] for texts in found]
+    found = [
+        [getattr(one, "text", one) for one in each] if isinstance(each, list) else each
+        for each in found
+    ]
     assert found == values
 
 

@@ -10,8 +10,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from lyricgen.data.build import build_corpus, corpus_path
+from lyricgen.data.build import build_corpus
 from lyricgen.data.preparation import Corpus
+from lyricgen.data.text_files import corpus_path
 from lyricgen.settings import CONFIG_DIRECTORY
 from lyricgen.training.options import parse
 

@@ -9,15 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from lyricgen.data.build import (
-    corpus_path,
-    private_use_notice,
-    recognise_format,
-    repeated_lines_notice,
-)
+from lyricgen.data.build import private_use_notice, repeated_lines_notice
 from lyricgen.data.corpus import encode
+from lyricgen.data.formats import recognise_format
 from lyricgen.data.options import BUNDLED
 from lyricgen.data.preparation import prepare
+from lyricgen.data.text_files import corpus_path
 from tests.conftest import SMALL, Train
 
 VERSES = [f"Verse {number}, and so on, my dear" for number in range(30)]
@@ -106,6 +103,7 @@ def test_a_run_logs_each_notice_in_one_line_before_it_trains(train: Train, tmp_p
     done = train(*SMALL, "data=text", "data.path=table.csv")
     assert done.status == 0, done.err
     assert done.out.count("looks like CSV") == 1
+    assert "for the text alone, type data.column=text" in done.out
     assert done.out.count("1 private-use characters") == 1
     lines = done.out.splitlines()
     [said] = [number for number, line in enumerate(lines) if "looks like CSV" in line]

@@ -138,7 +138,7 @@ def test_an_impossible_or_unprintable_name_is_refused_in_printable_text(path: st
 def test_pipes_and_devices_are_refused(tmp_path: Path, path: str) -> None:
     """A read of a pipe without a writer would block, and a device never ends."""
     os.mkfifo(tmp_path / "pipe")
-    for read in (read_text, reading.is_packed):
+    for read in (read_text, reading.file_kind):
         with pytest.raises(UserError, match="is no ordinary file"):
             read(tmp_path / path)
 

@@ -14,8 +14,8 @@ import pytest
 
 import lyricgen
 from lyricgen.data import options
-from lyricgen.data.build import corpus_path
 from lyricgen.data.options import KINDS, PUBLISHED, PublishedText
+from lyricgen.data.text_files import corpus_path
 from lyricgen.errors import UserError
 from tests.conftest import need_published
 

@@ -53,6 +53,12 @@ def test_each_text_has_its_own_table(tmp_path: Path) -> None:
     assert len(comparisons_by_name(tmp_path)) == 3
 
 
+def test_a_text_of_several_files_is_named_by_the_first(tmp_path: Path) -> None:
+    write(tmp_path / "a", ONE, path=["songs/a, b.txt", "c.txt", "d.txt"])
+    write(tmp_path / "b", TWO, path="songs")
+    assert comparisons_by_name(tmp_path).keys() == {"a, b.txt and 2 more", "songs"}
+
+
 def test_texts_with_different_paths_are_named_by_them(tmp_path: Path) -> None:
     write(tmp_path / "a", ONE, path="a/song.txt")
     write(tmp_path / "b", TWO, path="b/song.txt")

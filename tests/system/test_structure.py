@@ -38,6 +38,7 @@ IMPORTED_INSIDE = {
         ),
         "heavy; few texts need the corpus",
     ),
+    ("lyricgen/cli/typed_texts.py", "lyricgen.data.cached_files"): "only standard input needs it",
     ("lyricgen/evaluation/compressors.py", "pyppmd"): "an extra",
     ("lyricgen/generation/verse.py", "pypinyin"): "an extra that takes seconds",
     ("lyricgen/reporting/page.py", "optuna"): "an extra",

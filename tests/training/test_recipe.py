@@ -199,9 +199,8 @@ def test_filled_settings_are_shown_and_recorded(
         found = flatten(options)
         for name in VALUES.keys() - typed:
             assert found[name] == VALUES[name][0], name
-    rows = [line.split() for line in done.out.splitlines()]
-    first = rows.index(["setting", "recipe=auto"]) + 1
-    shown = dict(rows[first : first + len(done.summary["filled"])])
+    [line] = [line for line in done.out.splitlines() if line.startswith("recipe=auto: ")]
+    shown = dict(word.split("=") for word in line.split()[1:])
     assert list(shown) == done.summary["filled"]
     assert (shown["optimizer.lr"], shown["model.tie_weights"]) == ("0.002", "false")
 

@@ -1,8 +1,10 @@
 """Hydra's composed configuration: resolvers, plain values, and the directory of a run or sweep."""
 
 import os
+import re
 import stat
 from collections.abc import Callable, Sequence
+from glob import has_magic
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,7 @@ from lyricgen.settings import (
 )
 
 CONFIG = "config.yaml"  # Hydra's record of the composed configuration
+_LONGEST_NAME = 40  # characters of a text's name in the name of its run
 NEW = "lyricgen.new_directory"  # resolver that marks a directory which must be new
 
 
@@ -58,6 +61,7 @@ def register_resolvers() -> None:
         NEW: str,
         "lyricgen.sweep_name": _sweep_name,
         "lyricgen.units": _units,
+        "lyricgen.text": _text,
     }
     for name, resolver in resolvers.items():
         OmegaConf.register_new_resolver(name, resolver, replace=True)
@@ -74,6 +78,23 @@ def _units(hidden_size: Any, *, _root_: DictConfig) -> str:
     if hidden_size == AUTO and _root_.recipe != AUTO:
         hidden_size = plain_settings()["hidden_size"]
     return "" if hidden_size == AUTO else f"x{hidden_size}"
+
+
+def _text(kind: str, typed: Any) -> str:
+    """Name a text for the name of a run: its kind, or the first file or folder of the user.
+
+    Packings and suffixes are left out, and so are characters other than letters, digits and "_-.".
+    """
+    paths = [typed] if isinstance(typed, str) else list(typed or ())
+    if kind != "text" or not paths:
+        return kind
+    path = Path(os.path.abspath(expand_home(str(paths[0]))))  # noqa: PTH100  which resolves ".."
+    plain = [part for part in path.parts if not has_magic(part)]
+    name = re.sub(r"\.(?:gz|xz|bz2|zip)$", "", plain[-1] if plain else "", flags=re.IGNORECASE)
+    if len(plain) == len(path.parts) and not path.is_dir():
+        name = Path(name).stem
+    safe = re.sub(r"[^\w.-]+", "_", name)[:_LONGEST_NAME].strip("_.-") or kind
+    return safe if len(paths) == 1 else f"{safe}+{len(paths) - 1}"
 
 
 def plain_values(config: DictConfig, hydra: Any) -> dict[str, Any]:
@@ -102,8 +123,13 @@ def plain_values(config: DictConfig, hydra: Any) -> dict[str, Any]:
     values["sampler"] |= _ignored_of_sampler(values, hydra.overrides.task)
     values = choose_sampler(values)
     for group, setting in ((values, "init_from"), (values["data"], "path")):
-        if isinstance(group.get(setting), str):
-            group[setting] = str(expand_home(group[setting]))
+        value = group.get(setting)
+        if isinstance(value, str):
+            group[setting] = str(expand_home(value))
+        elif isinstance(value, list):
+            group[setting] = [
+                str(expand_home(one)) if isinstance(one, str) else one for one in value
+            ]
     if values["recipe"] == AUTO and values["model"]["kind"] != "ngram":
         return values  # type: ignore[no-any-return]
     return replace_auto(values, plain_settings())

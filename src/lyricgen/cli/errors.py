@@ -118,7 +118,7 @@ def _unknown_choice(path: str, options: Sequence[str]) -> str:
     near = find_nearest(choice, there) if not same else []
     meant = did_you_mean(choice, near or same or elsewhere)
     if group == "data" and ("." in choice or "/" in choice):
-        meant = f": a file is named by data=text {for_shell(f'data.path={choice}')}"
+        meant = f": a file is named alone: {for_shell(choice)}"
     listed = f" (there is {', '.join(options)})" if options else ""
     return f"{group}={choice}: there is no such choice{meant}{listed}"
 

@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lyricgen.cli.command_line import with_suggestions
 from lyricgen.cli.hydra_private import options_parser
+from lyricgen.cli.typed_texts import implied_choice, take_texts
 from lyricgen.cli.typed_values import (
     default_choices,
     known_settings,
@@ -44,6 +45,8 @@ DIRECTORY_SETTINGS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", 
 def expand(arguments: list[str]) -> list[str]:
     """Turn typed arguments into Hydra's; recorded overrides of a run or sweep replace `resume=`.
 
+    Words that name texts become `data.path=`, and a text that is named chooses `data=text`.
+
     A sweep also gets --multirun. Otherwise, if an argument is wrong, Hydra would complain of the
     settings with several values instead.
 
@@ -63,10 +66,11 @@ def expand(arguments: list[str]) -> list[str]:
     for option, path in (("--config-path", read.config_path), ("--config-dir", read.config_dir)):
         if path is not None:
             _refuse_record(option, path)
-    overrides = [_with_newest(one) for one in read.overrides]
+    others, texts = take_texts(read.overrides)
+    overrides = [_with_newest(one) for one in others]
     resumed = _find_last_value("resume", overrides)
     if resumed is None:
-        return _arguments_of_new(read, options, overrides)
+        return _arguments_of_new(read, options, overrides, texts)
     typed = drop_resume(overrides)
     for one in (*options, *typed):
         if one in ("-m", "--multirun") or key(one) in DIRECTORY_SETTINGS:
@@ -74,7 +78,7 @@ def expand(arguments: list[str]) -> list[str]:
     directory = _directory(resumed)
     is_sweep = (directory / MULTIRUN).exists()
     recorded_options, recorded = _read_command_line(directory, is_sweep=is_sweep)
-    rewritten = quote_texts(typed, multirun=is_sweep)
+    rewritten = [*quote_texts(typed, multirun=is_sweep), *texts]
     keys = {key(one) for one in (*typed, *rewritten)}
     return [
         *(_multirun(read) if is_sweep else []),
@@ -110,13 +114,19 @@ def _divide(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
 
 
 def _arguments_of_new(
-    read: argparse.Namespace, options: list[str], overrides: list[str]
+    read: argparse.Namespace, options: list[str], overrides: list[str], texts: list[str]
 ) -> list[str]:
-    """Return the arguments of a new run or sweep; `sweep=` adds --multirun."""
+    """Return the arguments of a new run or sweep; `sweep=` adds --multirun.
+
+    `texts` holds the override that names texts, if any.
+    """
     mode = _find_last_value("hydra.mode", overrides)
     sweeps = _find_last_value("sweep", overrides) is not None and mode is None
     multirun = sweeps or mode == "MULTIRUN" or read.multirun
-    typed = quote_texts(overrides, multirun=multirun)
+    if read.config_name is None:
+        directories = [] if read.config_dir is None else [read.config_dir]
+        overrides = [*implied_choice(overrides, texts, directories), *overrides]
+    typed = [*quote_texts(overrides, multirun=multirun), *texts]
     return [*(_multirun(read) if sweeps else []), *options, *typed]
 
 

@@ -20,11 +20,13 @@ from lyricgen.settings import CONFIG_DIRECTORY, key
 FILES = ("data.path", "init_from", "resume")
 NEVER_SWEPT = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.sweeper.storage")
 NAMES = (
-    *("name", "data.encoding", "data.separator", "hydra.job.name"),
-    *("trainer.accelerator", "trainer.strategy"),
+    *("name", "data.column", "data.key", "data.encoding", "data.separator"),
+    *("trainer.accelerator", "trainer.strategy", "hydra.job.name"),
 )
 LISTS = ("callbacks.samples.prefixes", "hydra.searchpath")
-NULLABLE = (*FILES, *LISTS, "data.separator", "hydra.sweeper.storage")
+NULLABLE = (
+    *(*FILES, *LISTS, "data.column", "data.key", "data.separator", "hydra.sweeper.storage"),
+)
 
 _SWEEPERS = ("study", "grid")
 _NOTHING = ("null", "none", "false", "off", "no")
@@ -218,7 +220,13 @@ def _rewrite_text(override: str, *, multirun: bool) -> str:
     if not multirun and len(_split_at_commas(value)) > 1:
         raise _ambiguous_comma(override, value)
     whole = len(_split_at_commas(value)) == 1 and not _CHOICE.fullmatch(value)
-    return _rewrite_each(value, lambda text: _as_text(text, nullable=name in NULLABLE, whole=whole))
+
+    def rewrite(text: str) -> str:
+        if name == "data.path" and _is_list(text.strip()):  # several files of one text
+            return _quote_each(text.strip())
+        return _as_text(text, nullable=name in NULLABLE, whole=whole)
+
+    return _rewrite_each(value, rewrite)
 
 
 def _rewrite_list(override: str, *, multirun: bool) -> str:
@@ -229,23 +237,29 @@ def _rewrite_list(override: str, *, multirun: bool) -> str:
         whole = text.startswith("${") and _escape_unknown(text) == text
         if text.lower() in ("null", "none") or whole:
             return text
-        if not is_list(text):
+        if not _is_list(text):
             one_list = for_shell(f"{head}=[{value.strip('[] ')}]")
             raise UserError(f"{override}: it is a list: type {one_list}")
-        texts = _split_at_commas(text[1:-1])
-        if not texts[-1].strip():
-            texts.pop()
-        return f"[{','.join(_as_text(each, swept=False) for each in texts)}]"
+        return _quote_each(text)
 
-    def is_list(text: str) -> bool:
-        return text.startswith("[") and text.endswith("]")
-
-    if is_list(value) and not all(is_list(each.strip()) for each in _split_at_commas(value)):
+    if _is_list(value) and not all(_is_list(each.strip()) for each in _split_at_commas(value)):
         return rewrite(value)
     rewritten = _rewrite_each(value, rewrite)
     if not multirun and len(_split_at_commas(value)) > 1:
         raise UserError(f"{override}: several lists are a sweep: add --multirun")
     return rewritten
+
+
+def _is_list(text: str) -> bool:
+    return text.startswith("[") and text.endswith("]")
+
+
+def _quote_each(texts: str) -> str:
+    """Quote the texts of a list."""
+    parts = _split_at_commas(texts[1:-1])
+    if not parts[-1].strip():
+        parts.pop()
+    return f"[{','.join(_as_text(each, swept=False) for each in parts)}]"
 
 
 def _refuse_missing_value(override: str) -> None:

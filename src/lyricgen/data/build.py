@@ -1,35 +1,27 @@
 """Building of a run's corpus and splits from options, and notices about unusual texts."""
 
-import csv
-import json
 import logging
 import os
-import re
 import unicodedata
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from importlib.resources import files
 from pathlib import Path
 
 from lyricgen.data.batch import TrainingSampler
-from lyricgen.data.cache import (
-    MAX_BYTES,
-    LargeText,
-    cache_directory,
-    encode_large,
-    fetch_published,
-    find_encoded,
-    is_large,
-)
+from lyricgen.data.cache import MAX_BYTES, LargeText, encode_large, find_encoded
+from lyricgen.data.cached_files import cache_directory
 from lyricgen.data.corpus import EncodedCorpus, encode
-from lyricgen.data.options import BUNDLED, ENDS, PUBLISHED, DataOptions, Unit, check_kind
+from lyricgen.data.fields import suggest_setting
+from lyricgen.data.formats import LRC, SUBTITLES, recognise_format
+from lyricgen.data.options import ENDS, DataOptions, Unit
 from lyricgen.data.preparation import prepare
-from lyricgen.data.reading import DEFAULT_MAX_BYTES, read_text, text_pieces
+from lyricgen.data.reading import DEFAULT_MAX_BYTES
 from lyricgen.data.samplers import ConsecutiveSampler, RandomSampler
+from lyricgen.data.sources import find_large, read_opening, read_parts
 from lyricgen.data.splits import Layout, Split, make_splits
-from lyricgen.data.units import OPENING, Division, describe_unit, settle_division
+from lyricgen.data.units import Division, describe_unit, settle_division
 from lyricgen.errors import UserError
+from lyricgen.files import is_there
 from lyricgen.runs.newest import starting_directories
 
 log = logging.getLogger(__name__)
@@ -40,98 +32,6 @@ SAMPLERS: dict[str, Callable[..., TrainingSampler]] = {
     "random": RandomSampler,
     "consecutive": ConsecutiveSampler,
 }
-
-_LINES = 200  # most lines by which a format is recognised
-_MOST = 0.8  # share of these lines that must have the format
-_TIME = re.compile(r"\s*\[\d+:\d\d(?:[.:]\d+)?\]|\s*\[[a-z]{2,8}:[^\]]*\]\s*$")
-_FROM_TO = re.compile(r"(?:\d+:)?\d\d:\d\d[,.]\d+ *--> *(?:\d+:)?\d\d:\d\d")
-_BEGINS_JSON = re.compile(
-    r'\s*(?:\{\s*"[^"]*"\s*:|\[\s*(?:\{\s*"|\[\s*["\d-]|"[^"]*"\s*,|-?[\d.]+\s*,))'
-)
-_SEPARATORS = {",": "CSV", ";": "CSV", "\t": "TSV", "|": "a table"}
-
-
-def corpus_path(kind: str, path: str | os.PathLike[str] | None = None) -> Path:
-    """Find the file of a corpus; fetch a published file that is not in the cache.
-
-    Args:
-        kind: One of `KINDS`.
-        path: The user's file for the kind ``text``; None or "" for all other kinds.
-
-    Returns:
-        The path of the file. A user's file may be missing.
-
-    Raises:
-        UserError: `kind` is unknown, `path` is missing or does not go with the kind, or a published
-            file cannot be fetched, cannot be read or has another checksum.
-    """
-    if check_kind(kind) == "text":
-        if not path:
-            raise UserError("data=text needs data.path=FILE")
-        return Path(path)
-    if path:
-        raise UserError(
-            f"data={kind} has its own file and takes no data.path ({os.fspath(path)!r}); "
-            "leave data.path out, or choose data=text"
-        )
-    if kind in BUNDLED:
-        return Path(str(files("lyricgen.data") / "corpora" / BUNDLED[kind]))
-    return fetch_published(PUBLISHED[kind])
-
-
-def recognise_format(opening: str) -> str | None:
-    """Recognise the format of a text, such as JSON, CSV or subtitles.
-
-    Args:
-        opening: the first characters of the text; the last line may be incomplete.
-
-    Returns:
-        The name of the format; None if no format is recognised.
-    """
-    lines = [line for line in opening.splitlines() if line.strip()]
-    lines = (lines[:-1] or lines)[:_LINES]
-    timed = sum(bool(_FROM_TO.match(line)) for line in lines)
-    if timed and timed >= 0.15 * len(lines):
-        return "subtitles with timestamps (SRT or VTT)"
-    stamped = sum(bool(_TIME.match(line)) for line in lines)
-    if re.search(r"^\s*\[\d+:\d\d", opening, re.MULTILINE) and stamped > _MOST * len(lines):
-        return "lyrics with timestamps (LRC)"
-    if len(lines) > 1 and all(map(_is_json, lines)):
-        return "JSON lines"
-    if _BEGINS_JSON.match(opening):
-        return "JSON"
-    if re.match(r"\s*<\?xml\s", opening):
-        return "XML"
-    return next((name for mark, name in _SEPARATORS.items() if _is_table(lines, mark)), None)
-
-
-def _is_json(line: str) -> bool:
-    if not line.lstrip().startswith(("{", "[")):
-        return False
-    try:
-        json.loads(line)
-    except (ValueError, RecursionError):
-        return False
-    return True
-
-
-def _is_table(lines: Sequence[str], separator: str) -> bool:
-    """Whether lines are rows of a table with a given separator.
-
-    There must be at least three rows, most of them with the same number of fields, two or more. In
-    prose a space follows a comma, so most fields after the first of their row must neither be empty
-    nor begin with a space.
-    """
-    try:
-        rows = list(csv.reader(lines, delimiter=separator))
-    except csv.Error:
-        return False
-    if len(rows) < 3:
-        return False
-    [(columns, often)] = Counter(map(len, rows)).most_common(1)
-    fields = [field for row in rows if len(row) == columns for field in row[1:]]
-    loose = sum(not field or field[0] == " " for field in fields)
-    return columns > 1 and often > _MOST * len(rows) and 2 * loose < len(fields)
 
 
 def private_use_notice(corpus: EncodedCorpus, encoding: str) -> str | None:
@@ -163,6 +63,21 @@ def repeated_lines_notice(corpus: EncodedCorpus) -> str | None:
     )
 
 
+def format_notice(options: DataOptions, opening: str) -> str | None:
+    """Describe the format of a text by its first characters; None for plain text."""
+    kind = recognise_format(opening)
+    if kind is None or (kind in (LRC, SUBTITLES) and options.timestamps == "drop"):
+        return None
+    setting = suggest_setting(opening, kind)
+    if kind in (LRC, SUBTITLES):
+        setting = "data.timestamps=drop"
+    how = "save that as plain text" if setting is None else f"type {setting}"
+    return (
+        f"looks like {kind}: the model learns its punctuation, names and numbers, too; for the "
+        f"text alone, {how}"
+    )
+
+
 def build_corpus(options: DataOptions) -> EncodedCorpus:
     """Read and encode the text that options name; a large running text is mapped from the cache.
 
@@ -170,20 +85,20 @@ def build_corpus(options: DataOptions) -> EncodedCorpus:
         UserError: the options are wrong or contradict each other; the text cannot be fetched, read
             or kept in the cache; or it has nothing to learn from.
     """
-    path = corpus_path(options.kind, options.path)
-    name = options.kind if options.path is None else options.path
-    if is_large(path) and _is_running_text(options, path):
+    path = find_large(options) if options.unit in ("text", "auto") else None
+    if path is not None and _is_running_text(options, path):
         names = {"encoding", "control_characters", "newline", "lowercase", "max_chars"}
         chosen = options.model_dump(include=names)
         large = LargeText(path, **chosen, max_bytes=options.max_bytes or MAX_BYTES)
-        return encode_large(large, name)
-    max_bytes = options.max_bytes or DEFAULT_MAX_BYTES
-    parts = [read_text(path, options.encoding, max_bytes, options.control_characters)]
+        return encode_large(large, options.name)
+    parts = read_parts(options)
     settled = settle_division(options, parts)
     unit: Unit = settled.unit  # type: ignore[assignment]  # settled
+    if unit == "line" and (options.column is not None or options.key is not None):
+        parts = [" ".join(part.split("\n")) for part in map(_end_lines, parts)]
     corpus = prepare(
         parts,
-        name=name,
+        name=options.name,
         unit=unit,
         division=Division(settled.separator, settled.verse is True),
         newline=options.newline,
@@ -203,11 +118,11 @@ def _is_running_text(options: DataOptions, path: Path) -> bool:
         return options.unit == "text"
     if path.stat().st_size > (options.max_bytes or DEFAULT_MAX_BYTES):
         return True
-    most = options.max_bytes or MAX_BYTES
-    pieces = text_pieces(
-        path, options.encoding, most, control_characters=options.control_characters
-    )
-    return settle_division(options, [next(pieces, "")]).unit == "text"
+    return settle_division(options, [read_opening(options)]).unit == "text"
+
+
+def _end_lines(text: str) -> str:
+    return text.strip().replace("\r\n", "\n").replace("\r", "\n")
 
 
 def find_corpus(options: DataOptions, digest: str | None, checkpoint: Path | None) -> EncodedCorpus:
@@ -235,24 +150,24 @@ def find_corpus(options: DataOptions, digest: str | None, checkpoint: Path | Non
         return build_corpus(options)
     here, problem = None, ""
     try:
-        here = build_corpus(options)
+        here = _build_recorded(options, digest)
         if digest in (None, here.digest):
             return here
     except UserError as error:
         problem = str(error)
-    absolute = checkpoint is None or Path(options.path).is_absolute()
-    directories = [] if checkpoint is None or absolute else starting_directories(checkpoint)
-    for path in (directory / options.path for directory in directories):
-        if not os.path.isfile(path):  # noqa: PTH113  which raises nothing
+    directories = _find_directories(options, checkpoint)
+    for directory in directories:
+        paths = [str(directory / path) for path in options.paths]
+        if not all(map(is_there, paths)):
             continue
         with suppress(UserError):  # another file of the same name
-            found = build_corpus(options.model_copy(update={"path": str(path)}))
+            found = _build_recorded(options.model_copy(update={"path": paths}), digest)
             if digest in (None, found.digest):
-                log.info("%s: read from %s", options.path, path)
+                log.info("%s: read from %s", options.name, directory)
                 return found
-    cached = None if digest is None else find_encoded(digest, options.path)
+    cached = None if digest is None else find_encoded(digest, options.name)
     if cached is not None:
-        log.info("%s: read from the cache in %s", options.path, cache_directory())
+        log.info("%s: read from the cache in %s", options.name, cache_directory())
         return cached
     if here is not None:
         return here
@@ -260,6 +175,26 @@ def find_corpus(options: DataOptions, digest: str | None, checkpoint: Path | Non
     looked += [] if digest is None else ["in the cache"]
     also = f"; also looked for it {', '.join(looked)}" if looked else ""
     raise UserError(f"{problem}{also}")
+
+
+def _build_recorded(options: DataOptions, digest: str | None) -> EncodedCorpus:
+    """Build the corpus of a recorded run, which may have kept timestamps by an earlier version."""
+    corpus = build_corpus(options)
+    if digest in (None, corpus.digest) or options.timestamps == "keep":
+        return corpus
+    if recognise_format(read_opening(options)) not in (LRC, SUBTITLES):
+        return corpus
+    return build_corpus(options.model_copy(update={"timestamps": "keep"}))
+
+
+def _find_directories(options: DataOptions, checkpoint: Path | None) -> list[Path]:
+    """Find the directories in which the texts of a model may lie, besides the current one."""
+    if checkpoint is None or all(Path(path).is_absolute() for path in options.paths):
+        return []
+    directories = starting_directories(checkpoint)
+    if any(os.path.normpath(path).startswith(".") for path in options.paths):
+        return directories[:1]  # any directory has a path like "."
+    return directories
 
 
 def _check_named(options: DataOptions, checkpoint: Path | None) -> None:
@@ -274,23 +209,14 @@ def _check_named(options: DataOptions, checkpoint: Path | None) -> None:
 def log_notices(options: DataOptions, corpus: EncodedCorpus, *, guessed: bool = False) -> None:
     """Log notices about a text: its unit if `guessed`, unusual characters, repeats, its format.
 
-    The format is checked only for a user's own file that can be read.
+    The format is checked only for a user's own text that can be read.
     """
     if guessed:
         log.info("%s", describe_unit(corpus.name, corpus.unit, corpus.division))
     found = [private_use_notice(corpus, options.encoding)]
-    if options.kind == "text":
-        path = corpus_path(options.kind, options.path)
-        pieces = text_pieces(
-            path, options.encoding, MAX_BYTES, control_characters=options.control_characters
-        )
+    if options.kind == "text" and options.column is None and options.key is None:
         with suppress(UserError):  # a resumed run may have found its text elsewhere
-            format_ = recognise_format(next(pieces, "")[:OPENING])
-            if format_ is not None:
-                found.append(
-                    f"looks like {format_}: the model learns its punctuation, names and numbers, "
-                    "too; for the text alone, save that as plain text"
-                )
+            found.append(format_notice(options, read_opening(options)))
     for notice in found:
         if notice is not None:
             log.warning("%s %s", corpus.name, notice)

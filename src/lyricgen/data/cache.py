@@ -1,4 +1,4 @@
-"""The cache directory: published texts, and encoded texts that are too long for memory."""
+"""Encoded texts in the cache directory, which are too long for memory."""
 
 import hashlib
 import json
@@ -15,17 +15,17 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
-import pooch
 from filelock import FileLock, Timeout
 
 from lyricgen.console import progress
+from lyricgen.data.cached_files import cache_directory
 from lyricgen.data.corpus import FORMAT, EncodedCorpus, open_entry, open_own, write_entry
-from lyricgen.data.options import ControlCharacters, Newline, PublishedText
+from lyricgen.data.options import ControlCharacters, Newline
 from lyricgen.data.preparation import check_symbols, prepare_pieces
-from lyricgen.data.reading import is_packed, reading_error, size_error, text_pieces
+from lyricgen.data.reading import file_kind, reading_error, size_error, text_pieces
 from lyricgen.data.vocabulary import Distinct, Vocabulary
-from lyricgen.errors import UserError, reason
-from lyricgen.files import expand_home, replace_file, to_disk, write_atomically
+from lyricgen.errors import UserError
+from lyricgen.files import replace_file, to_disk, write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -38,62 +38,6 @@ _THREADS = 2
 MEMORY_BYTES = 1000  # most bytes of a file that remembers a checksum
 SETTLED = 2_000_000_000  # nanoseconds after which a change of a file surely changes its times
 _DAMAGED = "%s: the encoded text %s is damaged; it is encoded anew"
-_LONGEST = 100  # most characters of the reason why a file cannot be fetched
-
-
-def cache_directory() -> Path:
-    """Find the directory of fetched and encoded texts: $LYRICGEN_DATA, else in the user's cache."""
-    # A leading ~ is expanded, as pooch does: both have to mean the same directory.
-    return expand_home(os.environ.get("LYRICGEN_DATA") or pooch.os_cache("lyricgen"))
-
-
-def fetch_published(published: PublishedText) -> Path:
-    """Fetch a published file if it is missing, check its checksum, and return its path.
-
-    Raises:
-        UserError: The file cannot be fetched, cannot be read or is not the published file.
-    """
-    path = cache_directory() / published.file_name
-    # lexists: a fetch would also replace a link whose target is missing.
-    if not os.path.lexists(path):
-        _fetch(published, path)
-    try:
-        with path.open("rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise UserError(
-            f"cannot read {str(path)!r}: {error.strerror}; make it readable, or set LYRICGEN_DATA "
-            "to another directory"
-        ) from error
-    # Checked here, because pooch would overwrite a file that is not the published one.
-    if found != published.sha256:
-        raise UserError(
-            f"{str(path)!r} is not the published file: its sha256 is {found}, expected "
-            f"{published.sha256}; move it away, or set LYRICGEN_DATA to another directory"
-        )
-    return path
-
-
-def _fetch(published: PublishedText, path: Path) -> None:
-    pooch.get_logger().setLevel("ERROR")  # pooch would announce each download
-    try:
-        pooch.retrieve(
-            url=published.url,
-            known_hash=f"sha256:{published.sha256}",
-            fname=path.name,
-            path=path.parent,
-            progressbar=False,
-        )
-    except Exception as error:  # raised by pooch, by requests or because of the disk
-        why = ""
-        deeper: BaseException | None = error  # the first cause is plain: "Connection refused"
-        while deeper is not None:
-            why = getattr(deeper, "strerror", None) or why
-            deeper = deeper.__cause__ or deeper.__context__
-        raise UserError(
-            f"cannot fetch {published.url} ({why or reason(error)[:_LONGEST]}): try again, or put "
-            f"the file there by hand as {str(path)!r}"
-        ) from error
 
 
 def is_large(path: str | os.PathLike[str]) -> bool:
@@ -105,7 +49,7 @@ def is_large(path: str | os.PathLike[str]) -> bool:
         found = Path(path).stat()
         if not stat.S_ISREG(found.st_mode) or found.st_size <= LARGE_PACKED:
             return False
-        return found.st_size > LARGE or is_packed(path)
+        return found.st_size > LARGE or file_kind(path) != ""
     except (OSError, ValueError):  # reading the file will explain the error
         return False
 

@@ -1,10 +1,12 @@
 """The known corpora, and the options of `data=` and `sampler=`."""
 
+import re
 from dataclasses import dataclass
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     NonNegativeInt,
     PositiveInt,
@@ -21,6 +23,7 @@ Auto = Literal["auto"]  # filled when the text is read
 ENDS: dict[str, str] = {"line": "\n", "document": "\x03"}
 Newline = Literal["keep", "space"]
 ControlCharacters = Literal["refuse", "newline", "drop"]
+Timestamps = Literal["drop", "keep"]
 Shuffle = Literal["each_epoch", "once", "none"]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
@@ -51,6 +54,9 @@ PUBLISHED = {
     ),
 }
 
+# end of the path of a file of the cache that holds standard input, with the digest of its bytes
+KEPT_INPUT = re.compile(r"stdin[/\\][0-9a-f]{64}[/\\]stdin\.txt$")
+
 KINDS = (*BUNDLED, *PUBLISHED, "text")  # text: a file of the user
 
 
@@ -65,11 +71,21 @@ def check_kind(kind: str) -> str:
     return kind
 
 
+def _one_or_several(paths: Any) -> Any:
+    if paths == []:
+        raise ValueError("name a file, or leave it out")
+    return paths[0] if isinstance(paths, list) and len(paths) == 1 else paths
+
+
 class DataOptions(Options):
     """Options of `data=`: which text, and how it is read, split and cut."""
 
     kind: Annotated[str, AfterValidator(check_kind)]
-    path: str | None
+    # one path, or two and more in a list; records of earlier versions hold one
+    path: Annotated[str | list[str] | None, BeforeValidator(_one_or_several)]
+    column: str | None
+    key: str | None
+    timestamps: Timestamps
     unit: Unit | Auto
     separator: str | None
     verse: bool | Auto
@@ -87,6 +103,18 @@ class DataOptions(Options):
     max_held_out: int | None = Field(ge=2)
     split_seed: NonNegativeInt
 
+    @property
+    def paths(self) -> list[str]:
+        """The paths of the user's texts; none for other kinds."""
+        return [self.path] if isinstance(self.path, str) else self.path or []
+
+    @property
+    def name(self) -> str:
+        """The name of the text in messages."""
+        paths = ["standard input" if KEPT_INPUT.search(path) else path for path in self.paths]
+        first, *more = paths or [self.kind]
+        return f"{first} and {len(more)} more" if more else first
+
     @model_validator(mode="after")
     def _check_documents(self) -> Self:
         if self.separator is not None and "\n" in self.separator:
@@ -103,6 +131,15 @@ class DataOptions(Options):
                 "data.verse=true makes each line a document, and data.separator divides at other "
                 "places: leave one of them out"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_fields(self) -> Self:
+        chosen = [f"data.{name}" for name in ("column", "key") if getattr(self, name) is not None]
+        if len(chosen) > 1:
+            raise ValueError("data.column is for tables, data.key for JSON: leave one of them out")
+        if chosen and self.kind != "text":
+            raise ValueError(f"{chosen[0]} goes with a text of your own, not with data={self.kind}")
         return self
 
 

@@ -1,18 +1,16 @@
 """Reading of plain and packed text files, piece by piece."""
 
-import bz2
 import codecs
 import errno
-import gzip
 import lzma
 import os
-import re
-import stat
 import sys
 import zipfile
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from io import BufferedReader
 from itertools import chain
 from pathlib import Path
@@ -26,62 +24,26 @@ from lyricgen.data.faults import (
     encoding_advice,
     possible_readings,
 )
+from lyricgen.data.file_kinds import (
+    HEAD,
+    PACKED,
+    ZIP,
+    Member,
+    NoTextError,
+    check_member,
+    only_member,
+    packed_kind,
+    refuse_kind,
+)
 from lyricgen.data.options import ControlCharacters
 from lyricgen.errors import UserError
 
 DEFAULT_MAX_BYTES = 256_000_000
 _CHUNK = 1 << 20  # bytes read at a time
-_HEAD = 1100  # first bytes of a file, which tell its kind
+_OTHER = "name a file with text in it (data.path=FILE)"
 
-_UNPACK = "unpack it and name the text file (data.path=FILE)"
-_SAVE = "save it as plain text and name that file (data.path=FILE)"
-_OTHER = "name a text file (data.path=FILE)"
-_KINDS = [
-    (re.compile(pattern, re.DOTALL | re.IGNORECASE), name, advice)
-    for pattern, name, advice in (
-        (rb"7z\xbc\xaf\x27\x1c", "a 7z archive", _UNPACK),
-        (rb"Rar!\x1a\x07", "a RAR archive", _UNPACK),
-        (rb"\x28\xb5\x2f\xfd", "a Zstandard file", _UNPACK),
-        (rb"\x04\x22\x4d\x18", "an LZ4 file", _UNPACK),
-        (rb"\x1f[\x9d\xa0]", "a file packed by compress", _UNPACK),
-        (rb"MSCF\0\0\0\0", "a cabinet archive", _UNPACK),
-        (rb".{257}ustar[\0 ]", "a tar archive", _UNPACK),
-        (rb"\x1f\x8b|PK\x03\x04|BZh[1-9]1AY&SY|\xfd7zXZ\0", "packed twice", _UNPACK),
-        (rb".{0,1000}%PDF-\d", "a PDF document", _SAVE),
-        (rb"\s*%!PS", "a PostScript document", _SAVE),
-        (rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Office document (doc, xls, ppt)", _SAVE),
-        (rb"\s*\{\\rtf", "an RTF document", _SAVE),
-        (rb"(?:\xef\xbb\xbf)?\s*(?:<!--.{0,500}?-->\s*)?(?:<\?xml[^>]{0,200}\?>\s*)?"
-         rb"<(?:!doctype\s+html|html|head|body)[\s>]", "an HTML page", _SAVE),
-        (rb".{60}(?:BOOKMOBI|TEXtREAd)", "a Mobipocket book", _SAVE),
-        (rb"AT&TFORM....DJV", "a DjVu document", _SAVE),
-        (rb"\x89PNG\r\n|\xff\xd8\xff|GIF8[79]a|II\*\0|MM\0\*|RIFF....WEBP", "a picture", _OTHER),
-        (rb"ID3[\x02-\x04]|OggS\0|fLaC\0|RIFF....WAVE", "a sound file", _OTHER),
-        (rb"....ftyp|RIFF....AVI |\x1aE\xdf\xa3", "a film", _OTHER),
-        (rb"SQLite format 3\0", "an SQLite database", _OTHER),
-        (rb"PAR1.*\x15", "a Parquet table", _SAVE),
-        (rb"\x7fELF|MZ\x90\0", "a program", _OTHER),
-    )
-]  # fmt: skip
-# member of a zip archive -> kind of document in it
-_IN_ZIP = {
-    "word/document.xml": "a Word document (docx)",
-    "xl/workbook.xml": "an Excel workbook (xlsx)",
-    "ppt/presentation.xml": "a PowerPoint presentation (pptx)",
-    "META-INF/container.xml": "an EPUB book",
-    "content.xml": "an OpenDocument file (odt, ods)",
-}
-
-_ZIP = "zip archive"
-# kind of a packed file -> its first bytes, and its reader, which unpacks only as much as is read
-_PACKED: dict[str, tuple[tuple[bytes, ...], Callable[[BufferedReader], Any]]] = {
-    _ZIP: ((b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08"), zipfile.ZipFile),
-    "gzip file": ((b"\x1f\x8b",), lambda file: gzip.GzipFile(fileobj=file)),
-    "bzip2 file": (tuple(b"BZh%d1AY&SY" % level for level in range(1, 10)), bz2.BZ2File),
-    "xz file": ((b"\xfd7zXZ\0",), lzma.LZMAFile),
-}
 # Errors that the standard library raises on damaged archives.
-_DAMAGE = (
+DAMAGE = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, IndexError),
     *(MemoryError, NotImplementedError, OverflowError, ValueError),
 )
@@ -103,6 +65,7 @@ def text_pieces(
     max_bytes: int = DEFAULT_MAX_BYTES,
     passed: Callable[[int], object] = lambda _: None,
     control_characters: ControlCharacters | None = "refuse",
+    member: Member | None = None,
 ) -> Iterator[str]:
     """Read a text from a plain file, a gzip, bzip2 or xz file, or a zip archive of one text file.
 
@@ -115,6 +78,7 @@ def text_pieces(
         max_bytes: Most bytes of the file, and of its text when unpacked.
         passed: Called often with the number of bytes of the file read so far.
         control_characters: See `ControlCharacterFilter`; None keeps all control characters.
+        member: The file of the zip archive at `path` to read; None for its only text.
 
     Yields:
         Pieces of the text, none of them empty.
@@ -125,11 +89,10 @@ def text_pieces(
             hold exactly one text file; or the content is no plain text in its encoding, or has
             refused characters. Some pieces may come before the error.
     """
-    shown = repr(os.fspath(path))
-    if max_bytes < 1:
-        raise UserError(f"data.max_bytes={max_bytes}: it must be at least 1")
+    shown = quote_path(path, member)
     controls = ControlCharacterFilter(shown, control_characters or "refuse")
-    data, empty = _unpack_file(path, max_bytes, passed), True
+    unpack = partial(unpack_file, path, max_bytes, member=member)
+    data, empty = unpack(passed), True
     head, encoding, codec = _choose_codec(encoding, data)
     try:
         for decoded in _decode_blocks(chain([head], data), shown, encoding, codec):
@@ -138,19 +101,18 @@ def text_pieces(
                 empty = False
                 yield piece
     except _UndecodableError as error:
-        for _ in data:
-            pass  # an archive that turns out to be damaged is the deeper cause
-        raise UserError(f"{error}{_other_encodings(path, codec, max_bytes)}") from error
+        deque(data, maxlen=0)  # an archive that turns out to be damaged is the deeper cause
+        raise UserError(f"{error}{_other_encodings(unpack, codec)}") from error
+    if controls.error is not None and controls.misread and not codec.startswith("utf"):
+        raise UserError(f"{controls.message}{_other_encodings(unpack, codec)}")
     if controls.error is not None:
-        if controls.misread and not codec.startswith("utf"):
-            raise UserError(f"{controls.message}{_other_encodings(path, codec, max_bytes)}")
         raise controls.error
     if empty:
-        raise UserError(f"{shown} is empty; name a file with text in it (data.path=FILE)")
+        raise NoTextError(f"{shown} is empty; {_OTHER}", "empty")
 
 
-def is_packed(path: str | os.PathLike[str]) -> bool:
-    """Whether a file begins like a gzip, bzip2, xz or zip file.
+def file_kind(path: str | os.PathLike[str]) -> str:
+    """Return the kind of a packed file, such as "gzip file"; "" for a plain file.
 
     Raises:
         OSError: The file cannot be read.
@@ -158,15 +120,19 @@ def is_packed(path: str | os.PathLike[str]) -> bool:
         ValueError: The path has the character NUL.
     """
     with _open(path) as file:
-        return _packed_kind(file) != ""
+        return packed_kind(file)
 
 
-def size_error(shown: str, max_bytes: int) -> UserError:
-    """Make the error for a file of more than `max_bytes` bytes, packed or unpacked.
+class TooLargeError(UserError):
+    """Error for texts with more bytes than data.max_bytes allows."""
 
-    `shown` is the quoted path of the file.
+
+def size_error(shown: str, max_bytes: int) -> TooLargeError:
+    """Make the error for a text of more than `max_bytes` bytes, packed or unpacked.
+
+    `shown` is the quoted path of the text.
     """
-    return UserError(
+    return TooLargeError(
         f"{shown} holds more than the {max_bytes} bytes allowed; "
         f"raise the limit, for example data.max_bytes={2 * max_bytes}"
     )
@@ -190,32 +156,50 @@ def reading_error(error: Exception, shown: str, kind: str = "") -> UserError:
     return UserError(f"cannot read {shown}: {why}; name a readable text file (data.path=FILE)")
 
 
-def _unpack_file(
-    path: str | os.PathLike[str], max_bytes: int, passed: Callable[[int], object]
+def quote_path(path: str | os.PathLike[str], member: Member | None = None) -> str:
+    """Quote the path of a file, or of a file in a zip archive, for messages."""
+    return repr(os.fspath(path) + ("" if member is None else f"/{member.info.filename}"))
+
+
+def unpack_file(
+    path: str | os.PathLike[str],
+    max_bytes: int,
+    passed: Callable[[int], object] = lambda _: None,
+    member: Member | None = None,
 ) -> Iterator[bytes]:
     """Read a file's unpacked bytes in pieces; `text_pieces` explains the arguments and errors."""
-    shown, kind = repr(os.fspath(path)), ""
+    if max_bytes < 1:
+        raise UserError(f"data.max_bytes={max_bytes}: it must be at least 1")
+    shown, kind = quote_path(path, member), "" if member is None else ZIP
     try:
         with ExitStack() as opened:
-            file = opened.enter_context(_open(path))
-            if os.fstat(file.fileno()).st_size > max_bytes:
-                raise size_error(shown, max_bytes)
-            kind = _packed_kind(file)
-            stream: Any = opened.enter_context(_PACKED[kind][1](file)) if kind else file
-            if kind == _ZIP:
-                stream = opened.enter_context(stream.open(_only_member(stream, shown)))
+            file: Any
+            stream: Any
+            if member is not None:
+                check_member(member.info, shown)
+                stream = file = opened.enter_context(member.archive.open(member.info))
+            else:
+                stream = file = opened.enter_context(_open(path))
+                if os.fstat(file.fileno()).st_size > max_bytes:
+                    raise size_error(shown, max_bytes)
+                kind = packed_kind(file)
+                if kind:
+                    stream = opened.enter_context(PACKED[kind][1](file))
+                if kind == ZIP:
+                    info = check_member(only_member(stream, shown), shown)
+                    stream = opened.enter_context(stream.open(info))
             head, left = b"", max_bytes
             # In pieces, since read(max_bytes + 1) would reserve that much memory.
             while piece := stream.read(min(_CHUNK, left + 1)):
                 left -= len(piece)
                 if left < 0:
                     raise size_error(shown, max_bytes)
-                if len(head) < _HEAD:
-                    head += piece[:_HEAD]
-                    _refuse_kind(shown, ((k, a) for mark, k, a in _KINDS if mark.match(head)))
+                if len(head) < HEAD:
+                    head += piece[:HEAD]
+                    refuse_kind(shown, head)
                 passed(file.tell() if file.seekable() else 0)
                 yield piece
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise reading_error(error, shown, kind) from error
 
 
@@ -224,49 +208,6 @@ def _open(path: str | os.PathLike[str]) -> BufferedReader:
     if file.exists() and not (file.is_file() or file.is_dir()):  # a pipe may never end
         raise UserError(f"{os.fspath(path)!r} is no ordinary file: name one with a text in it")
     return file.open("rb")
-
-
-def _packed_kind(file: BufferedReader) -> str:
-    head = file.peek(16)[:16]
-    return next((kind for kind, (marks, _) in _PACKED.items() if head.startswith(marks)), "")
-
-
-def _refuse_kind(shown: str, found: Iterable[tuple[str, str]]) -> None:
-    for kind, advice in found:
-        raise UserError(f"{shown} is {kind}, no plain text: {advice}")
-
-
-def _only_member(archive: zipfile.ZipFile, shown: str) -> zipfile.ZipInfo:
-    names = archive.namelist()
-    _refuse_kind(shown, ((kind, _SAVE) for name, kind in _IN_ZIP.items() if name in names))
-    members = [info for info in archive.infolist() if _may_be_text(info)]
-    if len(members) != 1:
-        seen = members or archive.infolist()
-        listed = ", ".join(repr(info.filename) for info in seen[:5])
-        more = f" and {len(seen) - 5} more" if len(seen) > 5 else ""
-        raise UserError(
-            f"{shown} is a zip archive with {len(members)} text files where exactly one is needed; "
-            f"it holds {listed or 'nothing'}{more}; unpack it and name one (data.path=FILE)"
-        )
-    [member] = members
-    if member.flag_bits & 1:
-        raise UserError(f"{shown} is an encrypted zip archive; unpack it and name the text file")
-    # zipfile unpacks only these two in bounded steps; others could fill the memory.
-    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise UserError(
-            f"{shown} is a zip archive packed by method {member.compress_type}, which is not read; "
-            "pack it with the ordinary one (deflate) or unpack it"
-        )
-    return member
-
-
-def _may_be_text(info: zipfile.ZipInfo) -> bool:
-    return not (
-        info.is_dir()
-        or stat.S_ISLNK(info.external_attr >> 16)  # its content is a path, not a text
-        or info.filename.startswith("__MACOSX/")
-        or info.filename.rsplit("/", 1)[-1].startswith(".")
-    )
 
 
 class _UndecodableError(Exception):
@@ -329,15 +270,18 @@ def _no_encoding(encoding: str) -> UserError:
     )
 
 
-def _other_encodings(path: str | os.PathLike[str], tried: str, max_bytes: int) -> str:
+def _other_encodings(unpack: partial[Iterator[bytes]], tried: str) -> str:
     """Advise to mend the places of a file that the encoding `tried` cannot decode, if they are few.
 
-    Otherwise tell which other encodings decode the file, if any does.
+    Otherwise tell which other encodings decode the file, if any does. `unpack` is a call of
+    `unpack_file`.
     """
-    with progress("looking for the encoding", 2 * os.stat(path).st_size) as moved:  # noqa: PTH116
-        damaged = count_damage(_unpack_file(path, max_bytes, moved), tried)
+    member: Member | None = unpack.keywords["member"]
+    size = member.info.file_size if member else os.stat(unpack.args[0]).st_size  # noqa: PTH116
+    with progress("looking for the encoding", 2 * size) as moved:
+        damaged = count_damage(unpack(moved), tried)
         if damaged:
             places = "this place" if damaged == 1 else f"the {damaged:,} such places"
             return f"; the rest of the file is in it: mend {places}"
-        readings = possible_readings(_unpack_file(path, max_bytes, moved), tried)
+        readings = possible_readings(unpack(moved), tried)
     return f"; {encoding_advice(readings)}"

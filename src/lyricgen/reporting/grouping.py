@@ -2,9 +2,18 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from lyricgen.reporting.records import Record, format_value
-from lyricgen.settings import DECIDING, SPLITTING, Settings, Value, belongs_to, is_plumbing
+from lyricgen.settings import (
+    DECIDING,
+    SPLITTING,
+    Settings,
+    Value,
+    belongs_to,
+    is_plumbing,
+    name_files,
+)
 
 # What a model learns; runs that differ in it are never in one table.
 LEARNT = ("objective", "memory", "memory.scope", "memory.size")
@@ -56,10 +65,14 @@ def name_texts(texts: Sequence[Sequence[Record]]) -> list[str]:
     """Name each text by its kind or file; where names are equal, add settings, then digests."""
     settings = [dict(zip(CORPUS, runs[0].values(CORPUS), strict=True)) for runs in texts]
     files = []
-    for each in settings:
+    for each, runs in zip(settings, texts, strict=True):
         kind, path = each["data"], each["data.path"]
-        is_file = kind == "text" and isinstance(path, str)
-        files.append(Path(str(path)).name if is_file else format_value(kind))
+        recorded: Any = (runs[0].summary.options or {}).get("data")
+        several = recorded["path"] if isinstance(recorded, dict) and "path" in recorded else None
+        if kind == "text" and isinstance(path, str):
+            files.append(name_files(several if isinstance(several, list) else path))
+        else:
+            files.append(format_value(kind))
     names = []
     for each, file in zip(settings, files, strict=True):
         same = [other for other, name in zip(settings, files, strict=True) if name == file]

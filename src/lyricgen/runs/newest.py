@@ -26,6 +26,7 @@ from lyricgen.runs.directories import (
 )
 from lyricgen.runs.record_files import RecordError, read_record, read_yaml
 from lyricgen.runs.summary import RunSummary, SweepSummary, read_summary
+from lyricgen.settings import name_files
 
 log = logging.getLogger(__name__)
 
@@ -248,8 +249,8 @@ def _describe(summary: RunSummary | SweepSummary) -> str:
         else:
             network = f"{options['cell']['kind']} {options['layers']}x{options['hidden_size']}"
         filling = ", fills gaps" if options["objective"] == "fill" else ""
-        text = Path(data["path"]).name if data["kind"] == "text" else data["kind"]
-    except (KeyError, TypeError):  # a record may be damaged
+        text = name_files(data["path"]) if data["kind"] == "text" else data["kind"]
+    except (KeyError, TypeError, ValueError):  # a record may be damaged
         return ""
     return f"{network} on {text}{filling}"
 

@@ -32,7 +32,7 @@ from lyricgen.runs.directories import (
 )
 from lyricgen.runs.newest import record_newest
 from lyricgen.runs.summary import RunSummary
-from lyricgen.settings import DECIDING, Value, flatten
+from lyricgen.settings import DECIDING, Value, complete, flatten
 
 log = logging.getLogger(__name__)
 
@@ -254,7 +254,7 @@ def _still_filled(earlier: RunSummary, options: dict[str, Any]) -> list[str]:
 
 
 def _text_settings(options: dict[str, Any]) -> dict[str, Value]:
-    flat = flatten(options)
+    flat = flatten(complete(options))
     names = ("data" if name == "kind" else f"data.{name}" for name in DECIDING)
     return {name: flat.get(name) for name in names}
 

@@ -47,7 +47,7 @@ from lyricgen.training.ddp.launch import worker_processes
 from lyricgen.training.fitting import Counting, NetworkTraining, Training
 from lyricgen.training.hardware import check_precision
 from lyricgen.training.options import TrainOptions, parse
-from lyricgen.training.recipe import fill_auto, show_filled
+from lyricgen.training.recipe import fill_auto, log_filled
 from lyricgen.training.totals import NatsTotal
 
 log = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ def prepare(
         )
     if rank == 0:
         if run.sweep is None:  # jobs only record them
-            show_filled(options, run.filled)
+            log_filled(options, run.filled)
         log_notices(options.data, corpus, guessed="data.unit" in run.filled)
         build.log_batches(options, datamodule)
     return training

@@ -5,15 +5,14 @@ n-grams are mixed with the network. A long text is read a few times, and the net
 correct the n-grams. docs/recipes.md shows the measurements.
 """
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from rich.table import Table
 
-from lyricgen.console import put
 from lyricgen.data.corpus import EncodedCorpus
 from lyricgen.models.cells import CELLS
 from lyricgen.settings import (
@@ -27,6 +26,8 @@ from lyricgen.settings import (
 )
 from lyricgen.training.hardware import choose_kernel
 from lyricgen.training.options import Effort, TrainOptions, fill_forced, parse
+
+log = logging.getLogger(__name__)
 
 # Training characters over the root of the number of symbols: of a short and of a long text.
 SHORT, LONG = 1_000, 60_000
@@ -176,13 +177,10 @@ def fill_auto(values: dict[str, Any], corpus: EncodedCorpus) -> TrainOptions:
     return choose_kernel(options)
 
 
-def show_filled(options: TrainOptions, names: list[str]) -> None:
-    """Print a table of the settings that a recipe has filled, without those of the text."""
+def log_filled(options: TrainOptions, names: list[str]) -> None:
+    """Log the settings that a recipe has filled, in one line, without those of the text."""
     names = [name for name in names if name not in (*OF_TEXT, *OF_SAMPLER)]
-    if not names or options.recipe == "none":
-        return
-    flat = flatten(options.model_dump(mode="json"))
-    table = Table("setting", "recipe=auto", box=None)
-    for name in names:
-        table.add_row(name, override_text(flat[name]))
-    put(table)
+    if names and options.recipe != "none":
+        flat = flatten(options.model_dump(mode="json"))
+        filled = " ".join(f"{name}={override_text(flat[name])}" for name in names)
+        log.info("recipe=auto: %s", filled)

@@ -1,0 +1,120 @@
+"""Formats of texts, such as tables, JSON and lyrics with timestamps."""
+
+import csv
+import html
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from lyricgen.data.fields import SEPARATORS
+
+OPENING = 50_000  # most characters by which a format is recognised
+SUBTITLES, LRC = "subtitles with timestamps (SRT or VTT)", "lyrics with timestamps (LRC)"
+
+_LINES = 200  # most lines by which a format is recognised
+_MOST = 0.8  # share of these lines that must have the format
+_TIME = re.compile(r"\s*\[\d+:\d\d(?:[.:]\d+)?\]|\s*\[[a-z]{2,8}:[^\]]*\]\s*$")
+_FROM_TO = re.compile(r"\s*(?:\d+:)?\d\d:\d\d[,.]\d+ *--> *(?:\d+:)?\d\d:\d\d")
+_BEGINS_JSON = re.compile(
+    r'\s*(?:\{\s*"[^"]*"\s*:|\[\s*(?:\{\s*"|\[\s*["\d-]|"[^"]*"\s*,|-?[\d.]+\s*,))'
+)
+_STAMPS = re.compile(r"[ \t]*(?:\[\d+:\d\d(?:[.:]\d+)?\][ \t]*)+")  # before a line of lyrics
+_WORD_STAMP = re.compile(r"<\d+:\d\d(?:[.:]\d+)?>[ \t]?")
+_TAG_LINE = re.compile(
+    r"[ \t]*\[(?:ti|ar|al|au|lr|by|re|ve|la|length|offset|tool|#):[^\]\n]*\][ \t]*"
+)
+_MARKUP = re.compile(r"</?(?:[biuv]|c|ruby|rt|lang|font)(?:[ .][^>\n]*)?>|<[\d:.]+>|\{\\[^}\n]*\}")
+_BLOCK = re.compile(r"(?:WEBVTT|NOTE|STYLE|REGION)\b")  # of VTT; such a block ends at a blank line
+
+
+def recognise_format(opening: str) -> str | None:
+    """Recognise the format of a text, such as JSON, CSV or subtitles.
+
+    Args:
+        opening: the first characters of the text; the last line may be incomplete.
+
+    Returns:
+        The name of the format; None if no format is recognised.
+    """
+    lines = [line for line in opening.splitlines() if line.strip()]
+    lines = (lines[:-1] or lines)[:_LINES]
+    timed = sum(bool(_FROM_TO.match(line)) for line in lines)
+    if timed and timed >= 0.15 * len(lines):
+        return SUBTITLES
+    stamped = sum(bool(_TIME.match(line)) for line in lines)
+    if re.search(r"^\s*\[\d+:\d\d", opening, re.MULTILINE) and stamped > _MOST * len(lines):
+        return LRC
+    if len(lines) > 1 and all(map(_is_json, lines)):
+        return "JSON lines"
+    if _BEGINS_JSON.match(opening):
+        return "JSON"
+    if re.match(r"\s*<\?xml\s", opening):
+        return "XML"
+    return next((name for mark, name in SEPARATORS.items() if _is_table(lines, mark)), None)
+
+
+def drop_timestamps(text: str, kind: str) -> str:
+    r"""Leave out timestamps, tags and numbers of lyrics (LRC) or of subtitles.
+
+    Blank lines of subtitles, which only separate them, are left out as well.
+
+    Args:
+        text: the whole text; its lines may end with ``\n``, ``\r`` or ``\r\n``.
+        kind: `LRC`, `SUBTITLES`, or any other format, whose text stays.
+    """
+    if kind not in (LRC, SUBTITLES):
+        return text
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    if kind == LRC:
+        kept = [line for line in lines if not _TAG_LINE.fullmatch(line)]
+        return "\n".join(_WORD_STAMP.sub("", _STAMPS.sub("", line, count=1)) for line in kept)
+    return "\n".join(_spoken_lines(lines))
+
+
+def _spoken_lines(lines: Sequence[str]) -> list[str]:
+    kept, in_block = [], False
+    for number, line in enumerate(lines):
+        before = lines[number - 1].strip() if number else ""
+        after = lines[number + 1] if number + 1 < len(lines) else ""
+        if not line.strip():
+            in_block = False
+        elif not before and _BLOCK.match(line) and not _FROM_TO.match(after):
+            in_block = True
+        elif _FROM_TO.match(line):
+            in_block = False
+        elif not in_block:
+            numbered = line.strip().isdecimal() or not before
+            spoken = html.unescape(_MARKUP.sub("", line)).strip()
+            if spoken and not (numbered and _FROM_TO.match(after)):
+                kept.append(spoken)
+    return kept
+
+
+def _is_json(line: str) -> bool:
+    if not line.lstrip().startswith(("{", "[")):
+        return False
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _is_table(lines: Sequence[str], separator: str) -> bool:
+    """Whether lines are rows of a table with a given separator.
+
+    There must be at least three rows, most of them with the same number of fields, two or more. In
+    prose a space follows a comma, so most fields after the first of their row must neither be empty
+    nor begin with a space.
+    """
+    try:
+        rows = list(csv.reader(lines, delimiter=separator))
+    except csv.Error:
+        return False
+    if len(rows) < 3:
+        return False
+    [(columns, often)] = Counter(map(len, rows)).most_common(1)
+    fields = [field for row in rows if len(row) == columns for field in row[1:]]
+    loose = sum(not field or field[0] == " " for field in fields)
+    return columns > 1 and often > _MOST * len(rows) and 2 * loose < len(fields)

@@ -1,0 +1,219 @@
+"""Sources of a run's texts: files, folders, zip archives, tables and JSON."""
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from lyricgen.console import progress
+from lyricgen.data.cache import is_large
+from lyricgen.data.fields import Fields, read_column, read_key
+from lyricgen.data.file_kinds import NoTextError
+from lyricgen.data.formats import LRC, OPENING, SUBTITLES, drop_timestamps, recognise_format
+from lyricgen.data.options import DataOptions
+from lyricgen.data.reading import (
+    DEFAULT_MAX_BYTES,
+    TooLargeError,
+    size_error,
+    text_pieces,
+    unpack_file,
+)
+from lyricgen.data.text_files import TextFile, corpus_path, find_files
+from lyricgen.errors import UserError
+
+log = logging.getLogger(__name__)
+
+_LISTED = 3  # most files in a message
+
+
+def find_large(options: DataOptions) -> Path | None:
+    """Return the path of a large file of running text, whose ids are mapped from the cache.
+
+    Returns:
+        The path; None for a text that is held in memory.
+
+    Raises:
+        UserError: as for `corpus_path`; or the file cannot be read.
+    """
+    if options.column is not None or options.key is not None or len(options.paths) > 1:
+        return None
+    path = corpus_path(options.kind, *options.paths)
+    if not is_large(path) or next(find_files(options)).member is not None:
+        return None
+    if options.kind == "text" and options.timestamps == "drop":
+        opening = read_opening(options)
+        return None if recognise_format(opening) in (LRC, SUBTITLES) else path
+    return path
+
+
+class _PartReader:
+    """Reader of parts, which counts what it reads and what it leaves out.
+
+    Args:
+        options: the options of the text.
+        passed: called with the number of bytes of files read so far.
+    """
+
+    def __init__(self, options: DataOptions, passed: Callable[[int], object]) -> None:
+        self.options = options
+        self.parts: list[str] = []
+        self.left_out: dict[str, str] = {}  # reason by file
+        self.counts: Counter[str] = Counter()
+        self.first_broken = ""
+        self._passed = passed
+        self._bytes = 0
+        self._most = options.max_bytes or DEFAULT_MAX_BYTES
+        self._left = self._most
+
+    def read(self) -> list[str]:
+        problem: UserError | None = None
+        for file in find_files(self.options, self.left_out):
+            try:
+                text = self._read_file(file)
+            except TooLargeError as error:
+                alone = self._left == self._most
+                raise error if alone else size_error(repr(self.options.name), self._most) from error
+            except UserError as error:
+                if file.named or not (isinstance(error, NoTextError) or self._is_binary(file)):
+                    raise
+                problem = problem or error
+                self.left_out[file.shown] = getattr(error, "kind", "no text")
+                continue
+            self.counts["files"] += 1
+            self._left -= len(text.encode("utf-8", "surrogatepass"))
+            self._bytes += file.size
+            if self._left < 0:
+                raise size_error(repr(self.options.name), self._most)
+            self._add(text, file)
+        if not self.parts:
+            raise self._nothing_error(problem)
+        return self.parts
+
+    def _read_file(self, file: TextFile) -> str:
+        options = self.options
+        pieces = text_pieces(
+            *(file.path, options.encoding, max(1, self._left)),
+            lambda position: self._passed(self._bytes + position),
+            options.control_characters,
+            file.member,
+        )
+        return "".join(pieces)
+
+    def _is_binary(self, file: TextFile) -> bool:
+        """Whether a file that cannot be read as a text has NULs, which texts in UTF-8 lack."""
+        if self.options.encoding.lower().replace("_", "-").startswith(("utf-16", "utf-32")):
+            return False
+        try:
+            return b"\0" in next(unpack_file(file.path, self._most, member=file.member), b"")
+        except UserError:
+            return False
+
+    def _add(self, text: str, file: TextFile) -> None:
+        options, fields = self.options, None
+        if options.column is not None:
+            fields = read_column(text, options.column, file.shown)
+        elif options.key is not None:
+            fields = read_key(text, options.key, file.shown, options.control_characters)
+        elif options.kind == "text" and options.timestamps == "drop":
+            kind = recognise_format(text[:OPENING])
+            if kind in (LRC, SUBTITLES):
+                text = drop_timestamps(text, kind)
+                self.counts["stamped"] += 1
+        if fields is None:
+            self.parts.append(text)
+        else:
+            self._add_fields(fields, file)
+
+    def _add_fields(self, fields: Fields, file: TextFile) -> None:
+        self.parts += fields.texts
+        self.counts.update(rows=len(fields.texts), empty=fields.empty, broken=fields.broken)
+        if fields.broken and not self.first_broken:
+            where = "" if file.named and self.options.name == str(file.path) else f"{file.shown}, "
+            self.first_broken = f"{where}{fields.first_broken}"
+
+    def describe(self) -> str | None:
+        """Describe what was read and left out, in one line; None for a plain file."""
+        counts, options = self.counts, self.options
+        notes = []
+        if counts["files"] > 1 or self.left_out:
+            notes.append(f"{counts['files']:,} {'file' if counts['files'] == 1 else 'files'}")
+        if counts["rows"]:
+            field = f"data.column={options.column}" if options.column else f"data.key={options.key}"
+            notes.append(f"{counts['rows']:,} texts of {field}")
+        if counts["stamped"]:
+            of = f" of {counts['stamped']:,} files" if counts["files"] > 1 else ""
+            notes.append(f"without the timestamps{of} (data.timestamps=keep keeps them)")
+        missing = self._describe_missing()
+        if not notes and not missing:
+            return None
+        more = f"; left out {missing}" if missing else ""
+        return f"{options.name}: read {', '.join(notes) or 'one text'}{more}"
+
+    def _describe_missing(self) -> str:
+        counts, notes = self.counts, []
+        noun = "rows" if self.options.column else "records"
+        for name in ("empty", "broken"):
+            if counts[name]:
+                first = f" (first: {self.first_broken})" if name == "broken" else ""
+                of_one = counts[name] == 1
+                notes.append(f"{counts[name]:,} {name} {noun[:-1] if of_one else noun}{first}")
+        if self.left_out:
+            listed = [f"{path} ({why})" for path, why in list(self.left_out.items())[:_LISTED]]
+            more = len(self.left_out) - len(listed)
+            number = f"{len(self.left_out):,} {'file' if len(self.left_out) == 1 else 'files'}"
+            notes.append(f"{number}: {', '.join(listed)}{f' and {more:,} more' if more else ''}")
+        return ", ".join(notes)
+
+    def _nothing_error(self, problem: UserError | None) -> UserError:
+        missing = self._describe_missing()
+        more = f" ({missing})" if missing else ""
+        if problem is not None and len(self.left_out) == 1:
+            return problem
+        return UserError(
+            f"{self.options.name!r} holds no text{more}: name a text, or a folder with texts "
+            "(data.path=FILE)"
+        )
+
+
+def read_parts(options: DataOptions) -> list[str]:
+    """Read the parts of a text: each file, or each row or record of its files, in order.
+
+    A folder, and a zip archive with several texts, is read in sorted order; only files that are
+    texts are read there. The log says in one line what was read and what was left out, unless that
+    is a single whole file.
+
+    Raises:
+        UserError: a source is missing or cannot be read, is too large together with the others, has
+            no such column or field, or holds no text.
+    """
+    size = 0
+    for file in find_files(options):
+        with suppress(OSError):
+            size += file.size
+    with progress(f"reading {options.name}", size) as moved:
+        reader = _PartReader(options, moved)
+        parts = reader.read()
+    described = reader.describe()
+    if described is not None:
+        log.info("%s", described)
+    return parts
+
+
+def read_opening(options: DataOptions) -> str:
+    """Read up to `OPENING` characters of the first file of a text; "" if it holds no text.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    for file in find_files(options):
+        pieces = text_pieces(
+            *(file.path, options.encoding, 2**62, lambda _: None),
+            *(options.control_characters, file.member),
+        )
+        try:
+            return next(pieces, "")[:OPENING]
+        except UserError:
+            if file.named:
+                raise
+    return ""

@@ -1,0 +1,159 @@
+"""Files of a run's texts: named ones, those of folders and of zip archives."""
+
+import glob
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from zipfile import ZipFile
+
+from lyricgen.data.cached_files import fetch_published
+from lyricgen.data.file_kinds import ZIP, Member, NoTextError, text_members
+from lyricgen.data.options import BUNDLED, PUBLISHED, DataOptions, check_kind
+from lyricgen.data.reading import DAMAGE, file_kind, quote_path, reading_error
+from lyricgen.errors import UserError
+from lyricgen.files import list_matches
+from lyricgen.runs.directories import outputs_directory
+from lyricgen.runs.newest import LATEST
+
+
+@dataclass(frozen=True)
+class TextFile:
+    """A file that may hold a text.
+
+    Attributes:
+        path: of the file, or of the zip archive that holds it.
+        member: its place in the archive; None for another file.
+        named: whether the user named the file itself, and no folder, pattern or archive.
+    """
+
+    path: Path
+    member: Member | None
+    named: bool
+
+    @property
+    def shown(self) -> str:
+        """The quoted path."""
+        return quote_path(self.path, self.member)
+
+    @property
+    def size(self) -> int:
+        """Number of bytes; in an archive, after it is unpacked.
+
+        Raises:
+            OSError: the file is gone.
+        """
+        return self.path.stat().st_size if self.member is None else self.member.info.file_size
+
+
+def corpus_path(kind: str, path: str | os.PathLike[str] | None = None) -> Path:
+    """Find the file of a corpus; fetch a published file that is not in the cache.
+
+    Args:
+        kind: One of `KINDS`.
+        path: The user's file for the kind ``text``; None or "" for all other kinds.
+
+    Returns:
+        The path of the file. A user's file may be missing.
+
+    Raises:
+        UserError: `kind` is unknown, `path` is missing or does not go with the kind, or a published
+            file cannot be fetched, cannot be read or has another checksum.
+    """
+    if check_kind(kind) == "text":
+        if not path:
+            raise UserError("data=text needs data.path=FILE")
+        return Path(path)
+    if path:
+        raise UserError(
+            f"data={kind} has its own file and takes no data.path ({os.fspath(path)!r}); "
+            "leave data.path out, or choose data=text"
+        )
+    if kind in BUNDLED:
+        return Path(str(files("lyricgen.data") / "corpora" / BUNDLED[kind]))
+    return fetch_published(PUBLISHED[kind])
+
+
+def find_files(options: DataOptions, left_out: dict[str, str] | None = None) -> Iterator[TextFile]:
+    """Find the files of a text, in sorted order in each folder or archive; each file comes once.
+
+    Hidden files and folders are passed over, also in archives, and so is the directory of outputs.
+
+    Args:
+        options: the options of the text.
+        left_out: gets the reason by the path of a link that leads out of its folder, and of a pipe
+            or a device in a folder.
+
+    Raises:
+        UserError: as for `corpus_path`; a pattern matches no file; or a folder or an archive cannot
+            be read.
+    """
+    seen: set[str] = set()
+    reasons: dict[str, str] = {} if left_out is None else left_out
+    for path in [corpus_path(options.kind, each) for each in options.paths or ("",)]:
+        for found in _resolve(path) if options.kind == "text" else [path]:
+            is_folder = found.is_dir()
+            for file in _walk(found, reasons) if is_folder else [found]:
+                real = os.path.realpath(file)
+                if real not in seen:
+                    seen.add(real)
+                    yield from _open_archive(file, named=not is_folder and found == path)
+
+
+def _resolve(path: Path) -> list[Path]:
+    """Return an existing path itself, and the sorted matches of a pattern."""
+    if os.path.lexists(path) or not glob.has_magic(str(path)):
+        return [path]
+    found = list_matches(path)
+    if not found:
+        raise UserError(f"{str(path)!r} matches no file: name a file or a folder (data.path=FILE)")
+    return [Path(one) for one in found]
+
+
+def _walk(folder: Path, left_out: dict[str, str]) -> Iterator[Path]:
+    """Find the ordinary files below a folder, in sorted order of their paths."""
+
+    def fail(error: OSError) -> None:
+        raise reading_error(error, repr(error.filename))
+
+    root, outputs, found = os.path.realpath(folder), outputs_directory().resolve(), list[Path]()
+    for place, folders, names in os.walk(folder, onerror=fail):
+        if Path(place).resolve() == outputs or LATEST in names:
+            folders.clear()
+            continue
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(place, name) for name in names if not name.startswith(".")]
+    own = {os.path.realpath(path) for path in found if not path.is_symlink()}
+    for path in sorted(found):
+        try:
+            is_file = stat.S_ISREG(path.stat().st_mode)
+        except OSError:  # a link to nothing, or in a circle
+            is_file = False
+        if not is_file:
+            why = "a link to no file" if path.is_symlink() else "no ordinary file"
+            left_out[repr(str(path))] = why
+        elif path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(root):
+            left_out[repr(str(path))] = "a link that leads out of the folder"
+        elif not path.is_symlink() or os.path.realpath(path) not in own:
+            yield path
+
+
+def _open_archive(path: Path, *, named: bool) -> Iterator[TextFile]:
+    """Yield the texts of a zip archive with several; any other file as it is."""
+    try:
+        if file_kind(path) != ZIP:
+            yield TextFile(path, None, named)
+            return
+        with ZipFile(path) as archive:
+            members = text_members(archive, quote_path(path))
+            if len(members) == 1:
+                yield TextFile(path, None, named)
+                return
+            for info in members:
+                yield TextFile(path, Member(archive, info), named=False)
+    except NoTextError:
+        yield TextFile(path, None, named)  # whose reading explains the error
+    except DAMAGE as error:
+        raise reading_error(error, quote_path(path), "") from error
