@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from lyricgen.data import build, cache
 from lyricgen.data.build import build_corpus
 from lyricgen.data.options import DataOptions
 from lyricgen.data.preparation import prepare
@@ -167,6 +168,24 @@ def test_the_text_fills_the_settings(
     path.write_text(text, "utf-8")
     corpus = build_corpus(data(path=str(path), **changes))
     assert (corpus.unit, *corpus.division) == expected
+
+
+def test_the_unit_of_a_large_file_is_guessed_from_its_opening(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LYRICGEN_DATA", str(tmp_path))
+    monkeypatch.setattr(cache, "LARGE", 1_000)
+    monkeypatch.setattr(cache, "LARGE_PACKED", 1_000)
+    path = tmp_path / "large.txt"
+    for lines, unit in ((names(400), "line"), (stanzas(100), "text"), (poems(100), "document")):
+        path.write_text("\n".join(lines), "utf-8")
+        corpus = build_corpus(data(path=str(path)))
+        assert corpus.unit == unit
+        assert (corpus.mapping is not None) == (unit == "text")
+    path.write_text("\n".join(names(400)), "utf-8")
+    assert build_corpus(data(path=str(path), unit="text")).mapping is not None
+    monkeypatch.setattr(build, "DEFAULT_MAX_BYTES", 2_000)  # too large for a list
+    assert build_corpus(data(path=str(path))).unit == "text"
 
 
 @pytest.mark.parametrize("unit", ["text", "line"])
