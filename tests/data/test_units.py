@@ -11,6 +11,7 @@ from lyricgen.data.preparation import prepare
 from lyricgen.data.units import Division, are_names, are_poems, divide_poem, guess_unit
 from lyricgen.errors import UserError
 from lyricgen.options import validate
+from lyricgen.training.options import parse
 from tests.conftest import ROOT, SMALL, Train
 from tests.helpers.composition import values_of_run
 from tests.helpers.document_texts import WORDS, names, poems, songs, stanzas
@@ -190,14 +191,14 @@ def test_the_unit_of_a_large_file_is_guessed_from_its_opening(
 
 @pytest.mark.parametrize("unit", ["text", "line"])
 def test_only_documents_have_a_separator_and_verses(unit: str) -> None:
-    with pytest.raises(UserError, match=r"data.separator=\* divides .*: it needs data.unit=docu"):
-        data(unit=unit, separator="*")
-    with pytest.raises(UserError, match=r"data.verse=True divides .*: it needs data.unit=document"):
-        data(unit=unit, verse=True)
+    with pytest.raises(UserError, match=r"data.separator divides .*: it needs data.unit=docu"):
+        parse(values_of_run("data=text", f"data.unit={unit}", "data.separator=*"))
+    with pytest.raises(UserError, match=r"data.verse divides .*: it needs data.unit=document"):
+        parse(values_of_run("data=text", f"data.unit={unit}", "data.verse=true"))
     with pytest.raises(UserError, match=r"data.verse=true makes each line a document"):
-        data(unit="document", verse=True, separator="*")
+        parse(values_of_run("data=text", "data.verse=true", "data.separator=*"))
     with pytest.raises(UserError, match=r"data.separator is one line: leave the newline out"):
-        data(unit="document", separator="a\nb")
+        parse(values_of_run("data=text", 'data.separator="a\nb"'))
 
 
 def test_a_chosen_sampler_of_running_text_decides_the_unit() -> None:

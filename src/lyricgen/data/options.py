@@ -1,7 +1,7 @@
 """The known corpora, and the options of `data=` and `sampler=`."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
@@ -9,7 +9,6 @@ from pydantic import (
     NonNegativeInt,
     PositiveInt,
     field_validator,
-    model_validator,
 )
 
 from lyricgen.errors import UserError
@@ -17,6 +16,7 @@ from lyricgen.options import Options
 
 Unit = Literal["text", "line", "document"]
 Auto = Literal["auto"]  # filled when the text is read
+Switch = Literal[True, False, "auto"]
 # Last character of each sample of a list; the control character U+0003 stands in no text.
 ENDS: dict[str, str] = {"line": "\n", "document": "\x03"}
 Newline = Literal["keep", "space"]
@@ -72,7 +72,7 @@ class DataOptions(Options):
     path: str | None
     unit: Unit | Auto
     separator: str | None
-    verse: bool | Auto
+    verse: Switch
     max_chars: PositiveInt | None
     lowercase: bool
     distinct: bool
@@ -86,24 +86,6 @@ class DataOptions(Options):
     test_fraction: float = Field(ge=0, lt=1)
     max_held_out: int | None = Field(ge=2)
     split_seed: NonNegativeInt
-
-    @model_validator(mode="after")
-    def _check_documents(self) -> Self:
-        if self.separator is not None and "\n" in self.separator:
-            raise ValueError("data.separator is one line: leave the newline out")
-        divided = self.separator not in (None, "auto")
-        for name, given in {"separator": divided, "verse": self.verse is True}.items():
-            if given and self.unit not in ("document", "auto"):
-                raise ValueError(
-                    f"data.{name}={getattr(self, name)} divides a text into documents: it needs "
-                    "data.unit=document"
-                )
-        if divided and self.verse is True:
-            raise ValueError(
-                "data.verse=true makes each line a document, and data.separator divides at other "
-                "places: leave one of them out"
-            )
-        return self
 
 
 Scope = Literal["split", "document", "line"]
@@ -143,8 +125,8 @@ class DefaultOptions(Options):
     """Options of the default sampler, until the unit of the text is known."""
 
     kind: Auto
-    drop_last: bool | Auto
-    carry_state: bool | Auto
+    drop_last: Switch
+    carry_state: Switch
 
 
 class RandomOptions(Options):
