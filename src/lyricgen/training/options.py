@@ -248,7 +248,7 @@ class TrainOptions(Options):
     def _check_between_groups(self) -> Self:
         if self.effort == "high" and self.recipe == "none":
             raise ValueError("effort=high goes with recipe=auto: leave it out, or recipe=none")
-        if self.sampler.kind in ("random", "consecutive") and self.data.unit == "document":
+        if self.data.unit == "document" and self.sampler.kind not in ("auto", "lines"):
             raise ValueError(
                 f"sampler={self.sampler.kind} reads running text, and data.unit=document makes "
                 "documents: leave the sampler out, or choose data.unit=text"
