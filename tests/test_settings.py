@@ -88,3 +88,31 @@ def test_settings_that_say_auto_are_filled_and_emptied_again() -> None:
     assert restore_auto({"cell": {"kind": "rnn"}}, ["cell.kernel", "layers"]) == {
         "cell": {"kind": "rnn"}
     }
+
+
+@pytest.mark.parametrize(
+    ("unit", "carry_state", "expected"),
+    [
+        ("text", "auto", {"kind": "consecutive", "drop_last": False, "carry_state": True}),
+        ("text", False, {"kind": "consecutive", "drop_last": False, "carry_state": False}),
+        ("line", "auto", {"kind": "lines", "shuffle": "each_epoch", "seed": None}),
+        ("document", True, {"kind": "lines", "carry_state": True}),
+    ],
+)
+def test_the_sampler_follows_the_unit(
+    unit: str, carry_state: object, expected: dict[str, object]
+) -> None:
+    sampler = {"kind": "auto", "drop_last": "auto", "carry_state": carry_state}
+    values = {"data": {"kind": "text", "unit": "auto"}, "sampler": sampler}
+    names = list_auto(values)
+    filled = replace_auto(values, {"data.unit": unit})
+    assert filled["sampler"].items() >= expected.items()
+    assert restore_auto(filled, names) == values
+    assert replace_auto(values, {"seed": 1}) == values  # the unit is not known yet
+
+
+def test_a_setting_that_the_sampler_of_the_unit_lacks_is_refused() -> None:
+    sampler = {"kind": "auto", "drop_last": True, "carry_state": "auto"}
+    values = {"data": {"unit": "auto"}, "sampler": sampler}
+    with pytest.raises(UserError, match=r"^sampler.drop_last: with data.unit=document the sampler"):
+        replace_auto(values, {"data.unit": "document"})

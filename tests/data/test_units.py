@@ -4,12 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from lyricgen.data import build, cache
 from lyricgen.data.build import build_corpus
 from lyricgen.data.options import DataOptions
 from lyricgen.data.preparation import prepare
 from lyricgen.data.units import Division, are_names, are_poems, divide_poem, guess_unit
 from lyricgen.errors import UserError
 from lyricgen.options import validate
+from lyricgen.training.options import parse
 from tests.conftest import ROOT, SMALL, Train
 from tests.helpers.composition import values_of_run
 from tests.helpers.document_texts import WORDS, names, poems, songs, stanzas
@@ -169,16 +171,34 @@ def test_the_text_fills_the_settings(
     assert (corpus.unit, *corpus.division) == expected
 
 
+def test_the_unit_of_a_large_file_is_guessed_from_its_opening(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LYRICGEN_DATA", str(tmp_path))
+    monkeypatch.setattr(cache, "LARGE", 1_000)
+    monkeypatch.setattr(cache, "LARGE_PACKED", 1_000)
+    path = tmp_path / "large.txt"
+    for lines, unit in ((names(400), "line"), (stanzas(100), "text"), (poems(100), "document")):
+        path.write_text("\n".join(lines), "utf-8")
+        corpus = build_corpus(data(path=str(path)))
+        assert corpus.unit == unit
+        assert (corpus.mapping is not None) == (unit == "text")
+    path.write_text("\n".join(names(400)), "utf-8")
+    assert build_corpus(data(path=str(path), unit="text")).mapping is not None
+    monkeypatch.setattr(build, "DEFAULT_MAX_BYTES", 2_000)  # too large for a list
+    assert build_corpus(data(path=str(path))).unit == "text"
+
+
 @pytest.mark.parametrize("unit", ["text", "line"])
 def test_only_documents_have_a_separator_and_verses(unit: str) -> None:
-    with pytest.raises(UserError, match=r"data.separator=\* divides .*: it needs data.unit=docu"):
-        data(unit=unit, separator="*")
-    with pytest.raises(UserError, match=r"data.verse=True divides .*: it needs data.unit=document"):
-        data(unit=unit, verse=True)
+    with pytest.raises(UserError, match=r"data.separator divides .*: it needs data.unit=docu"):
+        parse(values_of_run("data=text", f"data.unit={unit}", "data.separator=*"))
+    with pytest.raises(UserError, match=r"data.verse divides .*: it needs data.unit=document"):
+        parse(values_of_run("data=text", f"data.unit={unit}", "data.verse=true"))
     with pytest.raises(UserError, match=r"data.verse=true makes each line a document"):
-        data(unit="document", verse=True, separator="*")
+        parse(values_of_run("data=text", "data.verse=true", "data.separator=*"))
     with pytest.raises(UserError, match=r"data.separator is one line: leave the newline out"):
-        data(unit="document", separator="a\nb")
+        parse(values_of_run("data=text", 'data.separator="a\nb"'))
 
 
 def test_a_chosen_sampler_of_running_text_decides_the_unit() -> None:

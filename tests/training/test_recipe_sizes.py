@@ -142,3 +142,12 @@ def test_typed_settings_enter_the_budget() -> None:
     jaychou = settings(50_650, 2_582, hidden_size=512)
     # 2e12 / (50650 · (3·512·1024 + 512·2582))
     assert (jaychou["hidden_size"], jaychou["trainer.max_epochs"]) == (512, 14)
+
+
+def test_pieces_of_documents() -> None:
+    """A batch of documents has about 1,500 characters in pieces of at most `longest`."""
+    chosen = {"layers": 1, "cell": "lstm_coupled", "model": "hybrid"}
+    found = recipe(Text(100_000, 100, 90.0, 128), "normal", on_gpu=False, chosen=chosen)
+    assert (found["data.num_steps"], found["data.batch_size"]) == (128, 17)
+    lines = recipe(Text(100_000, 100, 90.0), "normal", on_gpu=False, chosen=chosen)
+    assert lines == found | {"data.num_steps": lines["data.num_steps"]}

@@ -115,7 +115,7 @@ def plain_values(config: DictConfig, hydra: Any) -> dict[str, Any]:
     """
     values: Any = OmegaConf.to_container(config, resolve=True)
     data = values["data"]
-    if data["unit"] == AUTO and values["sampler"]["kind"] in ("random", "consecutive"):
+    if data["unit"] == AUTO and values["sampler"]["kind"] not in (AUTO, "lines"):
         data["unit"] = "text"
     if data["unit"] in ("text", "line"):
         undivided = {"separator": None, "verse": False}

@@ -11,7 +11,6 @@ from pydantic import (
     NonNegativeInt,
     PositiveInt,
     field_validator,
-    model_validator,
 )
 
 from lyricgen.errors import UserError
@@ -19,6 +18,7 @@ from lyricgen.options import Options
 
 Unit = Literal["text", "line", "document"]
 Auto = Literal["auto"]  # filled when the text is read
+Switch = Literal[True, False, "auto"]
 # Last character of each sample of a list; the control character U+0003 stands in no text.
 ENDS: dict[str, str] = {"line": "\n", "document": "\x03"}
 Newline = Literal["keep", "space"]
@@ -88,7 +88,7 @@ class DataOptions(Options):
     timestamps: Timestamps
     unit: Unit | Auto
     separator: str | None
-    verse: bool | Auto
+    verse: Switch
     max_chars: PositiveInt | None
     lowercase: bool
     distinct: bool
@@ -114,24 +114,6 @@ class DataOptions(Options):
         paths = ["standard input" if KEPT_INPUT.search(path) else path for path in self.paths]
         first, *more = paths or [self.kind]
         return f"{first} and {len(more)} more" if more else first
-
-    @model_validator(mode="after")
-    def _check_documents(self) -> Self:
-        if self.separator is not None and "\n" in self.separator:
-            raise ValueError("data.separator is one line: leave the newline out")
-        divided = self.separator not in (None, "auto")
-        for name, given in {"separator": divided, "verse": self.verse is True}.items():
-            if given and self.unit not in ("document", "auto"):
-                raise ValueError(
-                    f"data.{name}={getattr(self, name)} divides a text into documents: it needs "
-                    "data.unit=document"
-                )
-        if divided and self.verse is True:
-            raise ValueError(
-                "data.verse=true makes each line a document, and data.separator divides at other "
-                "places: leave one of them out"
-            )
-        return self
 
     @model_validator(mode="after")
     def _check_fields(self) -> Self:
@@ -185,8 +167,8 @@ class DefaultOptions(Options):
     """Options of the default sampler, until the unit of the text is known."""
 
     kind: Auto
-    drop_last: bool | Auto
-    carry_state: bool | Auto
+    drop_last: Switch
+    carry_state: Switch
 
 
 class RandomOptions(Options):

@@ -116,6 +116,8 @@ def _held_out_sizes(
         raise UserError(
             f"{settings} leave {max(0, total - val - test)} of {total} {unit} to train on, "
             f"where at least {least} must be left; lower them, or give a longer text"
+            + "; data.separator and data.verse say where documents end"
+            * ("documents" in unit)
         )
     return val, test
 

@@ -230,10 +230,27 @@ class TrainOptions(Options):
         return self
 
     @model_validator(mode="after")
+    def _check_documents(self) -> Self:
+        if self.data.separator is not None and "\n" in self.data.separator:
+            raise ValueError("data.separator is one line: leave the newline out")
+        divided = self.data.separator not in (None, "auto")
+        for name, given in {"separator": divided, "verse": self.data.verse is True}.items():
+            if given and self.data.unit not in ("document", "auto"):
+                raise ValueError(
+                    f"data.{name} divides a text into documents: it needs data.unit=document"
+                )
+        if divided and self.data.verse is True:
+            raise ValueError(
+                "data.verse=true makes each line a document, and data.separator divides at other "
+                "places: leave one of them out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_between_groups(self) -> Self:
         if self.effort == "high" and self.recipe == "none":
             raise ValueError("effort=high goes with recipe=auto: leave it out, or recipe=none")
-        if self.sampler.kind in ("random", "consecutive") and self.data.unit == "document":
+        if self.data.unit == "document" and self.sampler.kind not in ("auto", "lines"):
             raise ValueError(
                 f"sampler={self.sampler.kind} reads running text, and data.unit=document makes "
                 "documents: leave the sampler out, or choose data.unit=text"
