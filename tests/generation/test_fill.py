@@ -210,7 +210,7 @@ def test_ngrams_that_fill_gaps_are_refused(train: Train) -> None:
     run = train("objective=fill", "model=ngram")
     assert run.status == 2
     assert "objective=fill predicts a character from both sides" in run.err
-    assert "choose model=recurrent, or objective=next" in run.err
+    assert "choose model=recurrent or recipe=none, or objective=next" in run.err
 
 
 # Filling
