@@ -212,7 +212,9 @@ def log_notices(options: DataOptions, corpus: EncodedCorpus, *, guessed: bool = 
     The format is checked only for a user's own text that can be read.
     """
     if guessed:
-        log.info("%s", describe_unit(corpus.name, corpus.unit, corpus.division))
+        parts = {"row": options.column, "record": options.key}
+        part = next((name for name, field in parts.items() if field is not None), "file")
+        log.info("%s", describe_unit(corpus.name, corpus.unit, corpus.division, part))
     found = [private_use_notice(corpus, options.encoding)]
     if options.kind == "text" and options.column is None and options.key is None:
         with suppress(UserError):  # a resumed run may have found its text elsewhere

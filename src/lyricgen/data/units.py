@@ -153,11 +153,14 @@ def are_names(lines: Sequence[str]) -> bool:
     return broken <= RARE * len(lines) and words < WORDS * len(lines)
 
 
-def describe_unit(name: str, unit: Unit, division: Division) -> str:
-    """Say in one line how a text is read, and by which setting it is read otherwise."""
+def describe_unit(name: str, unit: Unit, division: Division, part: str) -> str:
+    """Say in one line how a text is read, and by which setting it is read otherwise.
+
+    `part` is what its parts are, such as "file".
+    """
     separator, verse = division
     kinds = {"text": "running text", "line": "a list of lines", "document": "documents"}
-    between = {None: ", one a file", "": " between blank lines"}.get(separator, "")
+    between = {None: f", one a {part}", "": " between blank lines"}.get(separator, "")
     how = ", poems of one line each" if verse else between * (unit == "document")
     chosen = "data.unit=document data.verse=true" if verse else f"data.unit={unit}"
     other = "line" if unit == "text" else "text"
