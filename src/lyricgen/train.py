@@ -135,6 +135,10 @@ def train(values: dict[str, Any], run: Run) -> float:
                 trial = find_trial(run)
                 run.search_space = trial.search_space
             values = normalise(values)  # before torch and Lightning are imported, in seconds
+            if values["init_from"] is not None and (values["resume"] is None or run.sweep):
+                from lyricgen.training.older_model import take_architecture
+
+                values = take_architecture(values, run.overrides)
             from lyricgen.runs.checkpoint_files import newest_sound
             from lyricgen.training.main import prepare, train_and_evaluate
             from lyricgen.training.results import show_end

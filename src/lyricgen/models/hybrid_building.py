@@ -1,6 +1,8 @@
 """Build hybrid models from their options and texts; find the networks of models."""
 
+import logging
 from collections.abc import Mapping
+from typing import TypeAlias
 
 from typing_extensions import TypeIs
 
@@ -11,8 +13,9 @@ from lyricgen.models.memory_model import without_memory
 from lyricgen.models.model import Model
 from lyricgen.models.network import CharacterNetwork, LanguageModel
 from lyricgen.models.ngram.language_model import NgramBaseline
-from lyricgen.models.ngram.left_out import line_blocks, stream_blocks
-from lyricgen.models.ngram.model import NgramCounts
+from lyricgen.models.ngram.left_out import fit_weight, line_blocks, stream_blocks
+from lyricgen.models.ngram.model import Ids, NgramCounts, NgramModel, Numbers
+from lyricgen.models.ngram.older import JoinedCounts
 from lyricgen.models.ngram.training_tables import TrainingTables
 from lyricgen.models.options import (
     Combination,
@@ -22,12 +25,18 @@ from lyricgen.models.options import (
     RecurrentArchitecture,
 )
 
+log = logging.getLogger(__name__)
+
+# The n-gram model of an older text, and the new ids of its symbols, as in `JoinedCounts`.
+OlderNgrams: TypeAlias = tuple[NgramModel, Numbers]
+
 
 def build_hybrid(
     options: HybridOptions,
     architecture: RecurrentArchitecture,
     splits: Mapping[str, Split],
     vocabulary: Vocabulary,
+    older: OlderNgrams | None = None,
 ) -> HybridModel:
     """Build a hybrid model; count its n-grams, and compute its tables for training.
 
@@ -36,6 +45,7 @@ def build_hybrid(
         architecture: sizes and options of the network.
         splits: "train", which is counted, and "val", which decides the order, if it is there.
         vocabulary: characters of the text.
+        older: n-grams of an older model, which are joined with those of the text.
 
     Raises:
         UserError: the mapped ids of a split are damaged and cannot be restored.
@@ -43,7 +53,26 @@ def build_hybrid(
     train, size = splits["train"], len(vocabulary)
     longest = options.order or options.max_order
     splits = {name: splits[name] for name in ("train", "val") if name in splits}
-    counted = NgramBaseline(splits, size, longest, options.max_chars, "model.max_chars")
+
+    def divide(ids: Ids) -> Numbers:
+        """Divide the counted text into blocks, (N,)."""
+        if architecture.start_symbol:
+            return line_blocks(ids, options.blocks, size)
+        return stream_blocks(ids, options.blocks, vocabulary.characters.find("\n"))
+
+    def join(counts: NgramCounts, ids: Ids) -> NgramCounts:
+        """Join the counts with the older n-grams, with the weight that is chosen or fitted."""
+        if older is None or options.older_weight == 0:
+            return counts
+        joined = JoinedCounts(counts, *older)
+        if options.older_weight is not None:
+            joined.weight = options.older_weight
+        else:
+            fit_weight(joined, longest, ids, divide(ids))
+        log.info("the n-grams of init_from are joined with the weight %g", joined.weight)
+        return joined
+
+    counted = NgramBaseline(splits, size, longest, options.max_chars, "model.max_chars", join)
     order = options.order or counted.best_order()
     # more than the symbols of the longest line would change no probability
     order = min(order, sum(len(keys) > 0 for keys in counted.counts.keys))
@@ -58,13 +87,9 @@ def build_hybrid(
         network_loss=options.network_loss,
     )
     ids = counted.ids.numpy()
-    blocks = (
-        line_blocks(ids, options.blocks, size)
-        if architecture.start_symbol
-        else stream_blocks(ids, options.blocks, vocabulary.characters.find("\n"))
-    )
     model.training_tables = TrainingTables(
-        *(model.ngram, counted.counts, ids, blocks, len(train.ids) - len(ids), model.short_list),
+        *(model.ngram, counted.counts, ids, divide(ids), len(train.ids) - len(ids)),
+        model.short_list,
         with_distributions=options.combination == "product",
     )
     return model

@@ -1,0 +1,119 @@
+"""N-grams of a text, joined with the n-grams of an older model.
+
+The older text is not needed. The grams of both texts are numbered together. At each order k, a
+context h joins the terms of both:
+
+    p_k(w | h) = s (direct(h w) + passed(h) p_{k-1}) + (1 - s) (direct'(h w) + passed'(h) p_{k-1})
+    s = c(h) / (c(h) + a c'(h)),    c'(h) = T'(h) / passed'(h)
+
+Terms of the older model have a prime; `ngram.model` explains the others. c'(h) is the count of the
+context in the older text, in units of its discount. The weight a of the older text is fitted to the
+new text, where each position leaves its block out. A context that only one text has keeps the terms
+of that text. The result is an n-gram model like any other.
+
+Source: count merging, Bacchiani et al., Computer Speech and Language 20(1), 2006. Here each text
+keeps its own discounts.
+
+Shapes: V symbols in the vocabulary of both texts, V' in that of the older one; G_k distinct grams
+of k symbols in either text (G_0 = 1, the empty gram), of which the new text has N_k; R rows and E
+entries of a level.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from typing_extensions import override
+
+from lyricgen.models.ngram.model import Floats, NgramCounts, NgramModel, Numbers, Smoothing, Terms
+
+# candidates for the weight of the older text
+WEIGHTS = np.append(0.0, 2.0 ** np.arange(-14, 3))
+
+
+class OlderTerms(NamedTuple):
+    """Terms of one order of the older model, by the numbers of the grams of both texts."""
+
+    direct: Floats  # (G_k,) 0 for a gram that the older text lacks
+    passed: Floats  # (G_{k-1},) 1 for a context that the older text lacks
+    count: Floats  # (G_{k-1},) c'(h), 0 for a context that the older text lacks
+
+
+class JoinedCounts(NgramCounts):
+    """Counts of a new text, by the numbers of the grams of both texts.
+
+    Args:
+        counts: counts of the new text.
+        older: n-gram model of the older text.
+        ids: (V' + 1,) id in the new vocabulary of each symbol of the older model, START last. The
+            ids must rise.
+
+    Attributes:
+        older: terms of the older model, for each order of `counts`.
+        weight: the weight a; 1 until it is fitted.
+    """
+
+    def __init__(self, counts: NgramCounts, older: NgramModel, ids: Numbers) -> None:
+        self.vocabulary_size, self.weight = counts.vocabulary_size, 1.0
+        self.keys, self.counts, self.continuations = [], [], []
+        self.older: list[OlderTerms] = []
+        width = self.vocabulary_size + 1
+        # number in both texts of each gram one symbol shorter, of the new and of the older text
+        new_numbers = older_numbers = np.zeros(1, dtype=np.int64)
+        for k, own in enumerate(counts.keys):
+            contexts = len(self.keys[-1]) if k else 1
+            passed, count = np.ones(contexts), np.zeros(contexts)
+            own = new_numbers[own // width] * width + own % width  # (N_k,)
+            theirs, direct_there = own[:0], passed[:0]
+            if k < len(older.terms):
+                direct_there, passed_there = (term[:-1] for term in older.terms[k])
+                prefix, symbol = np.divmod(older.grams.keys[k], len(ids))
+                theirs = older_numbers[prefix] * width + ids[symbol]
+                passed[older_numbers] = passed_there
+                followers = np.bincount(prefix[direct_there > 0], minlength=len(passed_there))
+                count[older_numbers] = followers / passed_there
+            keys = np.union1d(own, theirs)  # (G_k,)
+            new_numbers, older_numbers = np.searchsorted(keys, own), np.searchsorted(keys, theirs)
+            direct = np.zeros(len(keys))
+            direct[older_numbers] = direct_there
+            self.keys.append(keys)
+            self.older.append(OlderTerms(direct, passed, count))
+            for placed, each in (
+                (self.counts, counts.counts),
+                (self.continuations, counts.continuations),
+            ):
+                for values in each[k : k + 1]:  # the highest order has no continuations
+                    placed.append(np.zeros(len(keys), dtype=np.int64))
+                    placed[-1][new_numbers] = values
+
+    @override
+    def terms(self, k: int, smoothing: Smoothing, *, highest: bool, added: float = 1.0) -> Terms:
+        direct, passed = super().terms(k, smoothing, highest=highest, added=added)
+        level = (self.counts if highest else self.continuations)[k - 1]
+        context = self.keys[k - 1] // (self.vocabulary_size + 1)  # (G_k,)
+        share = self.new_shares(k, np.bincount(context, level, len(passed) - 1))
+        older = self.older[k - 1]
+        direct = mix(share[context], direct[:-1], older.direct)
+        return np.append(direct, 0.0), np.append(mix(share, passed[:-1], older.passed), 1.0)
+
+    def new_shares(
+        self, k: int, count: Floats, contexts: Numbers | slice = slice(None)
+    ) -> Floats:
+        """Compute the shares s of the new text at order k.
+
+        Args:
+            k: the order.
+            count: (…,) c(h) of contexts.
+            contexts: (…,) their numbers; without it, `count` has all contexts.
+        """
+        return compute_shares(count, self.weight * self.older[k - 1].count[contexts])
+
+
+def compute_shares(count: Floats, older: Floats) -> Floats:
+    """Compute count / (count + older); 1 where both are 0."""
+    total = count + older
+    return np.where(total > 0, count, 1.0) / np.where(total > 0, total, 1.0)
+
+
+def mix(share: Floats, new: Floats, older: Floats) -> Floats:
+    """Compute the mean of a new and an older term, `share` being the weight of the new term."""
+    return share * new + (1 - share) * older
