@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping
 from typing import TypeAlias
 
+import numpy as np
 from typing_extensions import TypeIs
 
 from lyricgen.data.splits import Split
@@ -52,6 +53,7 @@ def build_hybrid(
     """
     train, size = splits["train"], len(vocabulary)
     longest = options.order or options.max_order
+    present = sum(split.character_counts(size) for split in splits.values())
     splits = {name: splits[name] for name in ("train", "val") if name in splits}
 
     def divide(ids: Ids) -> Numbers:
@@ -64,7 +66,7 @@ def build_hybrid(
         """Join the counts with the older n-grams, with the weight that is chosen or fitted."""
         if older is None or options.older_weight == 0:
             return counts
-        joined = JoinedCounts(counts, *older)
+        joined = JoinedCounts(counts, *older, np.flatnonzero(present))
         if options.older_weight is not None:
             joined.weight = options.older_weight
         else:

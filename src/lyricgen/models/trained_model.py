@@ -3,6 +3,7 @@
 P characters of a prefix.
 """
 
+import math
 import unicodedata
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,7 +19,8 @@ from lyricgen.models.ensemble import is_ensemble
 from lyricgen.models.hybrid import HybridModel
 from lyricgen.models.hybrid_building import OlderNgrams, extract_network, find_network
 from lyricgen.models.memory_model import is_memory, without_memory
-from lyricgen.models.model import Model, NextModel
+from lyricgen.models.model import Model, NextModel, eval_mode
+from lyricgen.models.ngram.older import ELSEWHERE
 from lyricgen.models.network import FillModel, LanguageModel
 from lyricgen.models.ngram.language_model import NgramLanguageModel
 from lyricgen.models.options import RecurrentArchitecture
@@ -26,6 +28,7 @@ from lyricgen.settings import Value, flatten
 
 Member = Literal["whole", "network", "ngram"]
 
+MEASURED = 2_000  # characters on which a network is measured
 GAPS = "_□◌"  # marks of a gap, the first choice first
 LENGTH = 50  # default limit of new characters of a running text, and least default for lines
 LONGEST_LINE = 2000  # largest default for lines, however long the training lines are
@@ -235,6 +238,28 @@ def copy_weights(source: TrainedModel, model: Model, vocabulary: Vocabulary) -> 
             rows[-1] = given[-1]
     _copy_weighing(source.network, model)
     return CopiedWeights(len(ids), len(vocabulary) - len(ids))
+
+
+@torch.no_grad()
+def lower_missing(model: Model, present: torch.Tensor, ids: torch.Tensor) -> None:
+    """Lower the output biases of characters that a text lacks, until they share `ELSEWHERE`.
+
+    The share, a mean of its log-odds, is measured on the first characters of the text. Training
+    alone would need many steps for it. A network that fills gaps stays as it is.
+
+    Args:
+        model: a model with a network; changed in place.
+        present: (V,) whether the text has the character.
+        ids: (N,) the training text.
+    """
+    network = find_network(model)
+    if not isinstance(network, LanguageModel) or bool(present.all()):
+        return
+    with eval_mode(network):
+        logits, _ = network(ids[:MEASURED].long()[None])
+    lacking, having = (logits[0][:, one].logsumexp(-1) for one in (~present, present))  # (N,)
+    odds = math.log(ELSEWHERE / (1 - ELSEWHERE))
+    network.output.bias[~present] += odds - float((lacking - having).mean())
 
 
 def check_older(source: TrainedModel) -> None:

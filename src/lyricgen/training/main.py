@@ -32,7 +32,7 @@ from lyricgen.data.corpus import EncodedCorpus, recode
 from lyricgen.errors import UserError
 from lyricgen.models.checkpoint import load
 from lyricgen.models.hybrid_building import find_network
-from lyricgen.models.trained_model import TrainedModel, copy_weights
+from lyricgen.models.trained_model import TrainedModel
 from lyricgen.runs.directories import BEST, LAST
 from lyricgen.runs.interruption import Interruption
 from lyricgen.runs.run import Run
@@ -46,7 +46,7 @@ from lyricgen.training.ddp.environment import refuse_other_launchers
 from lyricgen.training.ddp.launch import worker_processes
 from lyricgen.training.fitting import Counting, NetworkTraining, Training
 from lyricgen.training.hardware import check_precision
-from lyricgen.training.older_model import check_same_ngrams, find_older
+from lyricgen.training.older_model import find_older, start_from
 from lyricgen.training.options import TrainOptions, parse
 from lyricgen.training.recipe import fill_auto, show_filled
 from lyricgen.training.totals import NatsTotal
@@ -79,11 +79,8 @@ def prepare(
     datamodule = build.build_datamodule(options, corpus)
     model = build.build_model(options, datamodule, older)
     datamodule.recollections = build.find_recollections(model, datamodule.splits)
-    if older is not None and point.checkpoint is None:
-        shared = copy_weights(older, model, datamodule.vocabulary)
-        log.info("init_from=%s: %s", options.init_from, shared)
-    elif older is not None and point.checkpoint is not None:
-        check_same_ngrams(model, load(point.checkpoint), options)
+    if options.init_from is not None:
+        start_from(older, model, datamodule, options, point)
     state = RunState(corpus.digest)  # `fit` fills it in a resumed run; point.state is for checks
     total = NatsTotal(model.metric_prefix)
     observers = build_observers(

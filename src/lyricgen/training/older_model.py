@@ -7,13 +7,14 @@ from typing import Any
 
 import torch
 
+from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.errors import UserError
 from lyricgen.models.checkpoint import load
 from lyricgen.models.hybrid_building import find_network, is_hybrid
 from lyricgen.models.memory_model import without_memory
 from lyricgen.models.model import Model
 from lyricgen.models.options import NetworkOptions
-from lyricgen.models.trained_model import TrainedModel, check_older
+from lyricgen.models.trained_model import TrainedModel, check_older, copy_weights, lower_missing
 from lyricgen.runs.newest import starting_directories
 from lyricgen.runs.run import Run
 from lyricgen.runs.state import ResumePoint, start_anew
@@ -123,17 +124,45 @@ def find_older(options: TrainOptions, run: Run, point: ResumePoint) -> TrainedMo
         ) from error
 
 
-def check_same_ngrams(model: Model, resumed: TrainedModel, options: TrainOptions) -> None:
-    """Check that the model of `init_from` still has the n-grams with which a run has begun.
+def start_from(
+    older: TrainedModel | None,
+    model: Model,
+    datamodule: CharacterDataModule,
+    options: TrainOptions,
+    point: ResumePoint,
+) -> None:
+    """Start a new model with the weights of the older one, and suit it to the characters of a text.
+
+    Characters that the text lacks get no part of label smoothing. A resumed run loads its weights
+    later; here its n-grams are compared with those of its checkpoint.
 
     Args:
-        model: the model that was built anew.
-        resumed: the model of the run's checkpoint.
+        older: the older model; None in a resumed run that does not need it.
+        model: the new model; changed in place.
+        datamodule: the text.
         options: options of the run.
+        point: the state from which the run continues.
 
     Raises:
-        UserError: the n-grams differ.
+        UserError: the networks differ in a setting that shapes the weights, or the n-grams of a
+            resumed run have changed.
     """
+    splits, size = datamodule.splits, len(datamodule.vocabulary)
+    counts = torch.stack([split.character_counts(size) for split in splits.values()])
+    present = counts.sum(0) > 0
+    if not bool(present.all()):
+        without_memory(model).smoothed = present.float()
+    if older is None:
+        return
+    if point.checkpoint is not None:
+        _check_ngrams(model, load(point.checkpoint), options)
+        return
+    copied = copy_weights(older, model, datamodule.vocabulary)
+    lower_missing(model, present, splits["train"].sound_ids)
+    log.info("init_from=%s: %s", options.init_from, copied)
+
+
+def _check_ngrams(model: Model, resumed: TrainedModel, options: TrainOptions) -> None:
     new, old = without_memory(model), without_memory(resumed.network)
     if not (is_hybrid(new) and is_hybrid(old)):
         return

@@ -205,6 +205,8 @@ def _leave_out(
         entry_row = np.repeat(np.arange(len(first) - 1), np.diff(first))
         distinct = np.bincount(entry_row[left > 0], minlength=len(first) - 1).astype(np.float64)
         direct, passed = shares(np.maximum(left - discount, 0.0), discount * distinct, entry_row)
+        if k == 1 and isinstance(counts, JoinedCounts):
+            direct, passed = counts.spread_rest(direct, passed, counts.own[grams], entry_row)
         rows, shorter = np.full(len(text), -1), np.zeros_like(first[1:])
         rows[predicted], shorter[row] = row, below[predicted]
         count = np.bincount(entry_row, left, len(passed))

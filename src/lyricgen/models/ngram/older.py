@@ -22,11 +22,13 @@ entries of a level.
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from typing_extensions import override
 
 from lyricgen.models.ngram.model import Floats, NgramCounts, NgramModel, Numbers, Smoothing, Terms
 
 # candidates for the weight of the older text
+ELSEWHERE = 0.1  # share of p_0 that stays with all characters of both texts
 WEIGHTS = np.append(0.0, 2.0 ** np.arange(-14, 3))
 
 
@@ -46,24 +48,27 @@ class JoinedCounts(NgramCounts):
         older: n-gram model of the older text.
         ids: (V' + 1,) id in the new vocabulary of each symbol of the older model, START last. The
             ids must rise.
+        own: (C,) the ids of the characters of the new text, its held-out parts included.
 
     Attributes:
         older: terms of the older model, for each order of `counts`.
         weight: the weight a; 1 until it is fitted.
     """
 
-    def __init__(self, counts: NgramCounts, older: NgramModel, ids: Numbers) -> None:
+    def __init__(
+        self, counts: NgramCounts, older: NgramModel, ids: Numbers, own: Numbers
+    ) -> None:
         self.vocabulary_size, self.weight = counts.vocabulary_size, 1.0
         self.keys, self.counts, self.continuations = [], [], []
         self.older: list[OlderTerms] = []
         width = self.vocabulary_size + 1
         # number in both texts of each gram one symbol shorter, of the new and of the older text
         new_numbers = older_numbers = np.zeros(1, dtype=np.int64)
-        for k, own in enumerate(counts.keys):
+        for k, theirs in enumerate(counts.keys):
             contexts = len(self.keys[-1]) if k else 1
             passed, count = np.ones(contexts), np.zeros(contexts)
-            own = new_numbers[own // width] * width + own % width  # (N_k,)
-            theirs, direct_there = own[:0], passed[:0]
+            new = new_numbers[theirs // width] * width + theirs % width  # (N_k,)
+            theirs, direct_there = new[:0], passed[:0]
             if k < len(older.terms):
                 direct_there, passed_there = (term[:-1] for term in older.terms[k])
                 prefix, symbol = np.divmod(older.grams.keys[k], len(ids))
@@ -71,8 +76,11 @@ class JoinedCounts(NgramCounts):
                 passed[older_numbers] = passed_there
                 followers = np.bincount(prefix[direct_there > 0], minlength=len(passed_there))
                 count[older_numbers] = followers / passed_there
-            keys = np.union1d(own, theirs)  # (G_k,)
-            new_numbers, older_numbers = np.searchsorted(keys, own), np.searchsorted(keys, theirs)
+            keys = np.union1d(new, theirs)  # (G_k,)
+            if k == 0:
+                keys = np.union1d(keys, own)
+                self.own = np.isin(keys, own)
+            new_numbers, older_numbers = np.searchsorted(keys, new), np.searchsorted(keys, theirs)
             direct = np.zeros(len(keys))
             direct[older_numbers] = direct_there
             self.keys.append(keys)
@@ -90,10 +98,29 @@ class JoinedCounts(NgramCounts):
         direct, passed = super().terms(k, smoothing, highest=highest, added=added)
         level = (self.counts if highest else self.continuations)[k - 1]
         context = self.keys[k - 1] // (self.vocabulary_size + 1)  # (G_k,)
+        if k == 1:
+            spread, passed[:-1] = self.spread_rest(direct[:-1], passed[:-1], self.own, context)
+            direct = np.append(spread, 0.0)
         share = self.new_shares(k, np.bincount(context, level, len(passed) - 1))
         older = self.older[k - 1]
         direct = mix(share[context], direct[:-1], older.direct)
         return np.append(direct, 0.0), np.append(mix(share, passed[:-1], older.passed), 1.0)
+
+    def spread_rest(
+        self, direct: Floats, passed: Floats, own: npt.NDArray[np.bool_], rows: Numbers
+    ) -> Terms:
+        """Give most of what order 1 passes on to the characters of the new text alone.
+
+        A text has few of the characters of another script.
+
+        Args:
+            direct: (E,) shares of the entries.
+            passed: (R,) shares of p_0.
+            own: (E,) whether the new text has the character of the entry.
+            rows: (E,) the row of each entry.
+        """
+        given = (1 - ELSEWHERE) * passed / self.own.sum()
+        return direct + own * given[rows], ELSEWHERE * passed
 
     def new_shares(
         self, k: int, count: Floats, contexts: Numbers | slice = slice(None)
