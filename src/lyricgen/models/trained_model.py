@@ -20,9 +20,9 @@ from lyricgen.models.hybrid import HybridModel
 from lyricgen.models.hybrid_building import OlderNgrams, extract_network, find_network
 from lyricgen.models.memory_model import is_memory, without_memory
 from lyricgen.models.model import Model, NextModel, eval_mode
-from lyricgen.models.ngram.older import ELSEWHERE
 from lyricgen.models.network import FillModel, LanguageModel
 from lyricgen.models.ngram.language_model import NgramLanguageModel
+from lyricgen.models.ngram.older import ELSEWHERE
 from lyricgen.models.options import RecurrentArchitecture
 from lyricgen.settings import Value, flatten
 

@@ -19,6 +19,7 @@ of a level, E entries in all of them, and P positions with a row; W candidates f
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -169,7 +170,9 @@ def fit_weight(counts: JoinedCounts, order: int, ids: Ids, blocks: Numbers) -> N
         older, seen = counts.older[k - 1], own.rows[last] >= 0
         rows, entries = own.rows[last][seen], own.entries[last][seen]  # (P,)
         contexts = own.contexts[rows]
-        share = compute_shares(own.count[rows], WEIGHTS[:, None] * older.count[contexts])  # (W, P)
+        share = compute_shares(
+            own.count[rows], WEIGHTS[:, None] * older.occurrences[contexts]
+        )  # (W, P)
         direct = mix(share, own.direct[entries], older.direct[own.grams[entries]])
         found[:, seen] *= mix(share, own.passed[rows], older.passed[contexts])
         found[:, seen] += direct
@@ -177,9 +180,7 @@ def fit_weight(counts: JoinedCounts, order: int, ids: Ids, blocks: Numbers) -> N
     counts.weight = float(WEIGHTS[np.log(found[:, predicted]).sum(1).argmax()])
 
 
-def _leave_out(
-    counts: NgramCounts, order: int, ids: Ids, blocks: Numbers
-) -> Iterator[_OwnLevel]:
+def _leave_out(counts: NgramCounts, order: int, ids: Ids, blocks: Numbers) -> Iterator[_OwnLevel]:
     width, text = counts.vocabulary_size + 1, ids.astype(np.int64)
     ends = [*counts.number(text, order)]  # (N,) for each length: the gram that ends there
     opens_line = counts.keys[0] == counts.vocabulary_size  # (G_1,), next (G_2,) and so on
@@ -209,7 +210,7 @@ def _leave_out(
             direct, passed = counts.spread_rest(direct, passed, counts.own[grams], entry_row)
         rows, shorter = np.full(len(text), -1), np.zeros_like(first[1:])
         rows[predicted], shorter[row] = row, below[predicted]
-        count = np.bincount(entry_row, left, len(passed))
+        count: Any = np.bincount(entry_row, left, len(passed))
         of_rows = context[grams[first[:-1]]]
         yield _OwnLevel(of_rows, first, grams, count, direct, passed, shorter, rows, entry)
         below = rows

@@ -9,7 +9,8 @@ context h joins the terms of both:
 Terms of the older model have a prime; `ngram.model` explains the others. c'(h) is the count of the
 context in the older text, in units of its discount. The weight a of the older text is fitted to the
 new text, where each position leaves its block out. A context that only one text has keeps the terms
-of that text. The result is an n-gram model like any other.
+of that text. Most of p_0 goes to the characters of the new text. The result is an n-gram model like
+any other.
 
 Source: count merging, Bacchiani et al., Computer Speech and Language 20(1), 2006. Here each text
 keeps its own discounts.
@@ -19,16 +20,17 @@ of k symbols in either text (G_0 = 1, the empty gram), of which the new text has
 entries of a level.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from typing_extensions import override
 
-from lyricgen.models.ngram.model import Floats, NgramCounts, NgramModel, Numbers, Smoothing, Terms
+from lyricgen.models.ngram.model import Floats, NgramCounts, NgramModel, Numbers, Terms
+from lyricgen.models.options import Smoothing
 
-# candidates for the weight of the older text
 ELSEWHERE = 0.1  # share of p_0 that stays with all characters of both texts
+# candidates for the weight of the older text
 WEIGHTS = np.append(0.0, 2.0 ** np.arange(-14, 3))
 
 
@@ -37,7 +39,7 @@ class OlderTerms(NamedTuple):
 
     direct: Floats  # (G_k,) 0 for a gram that the older text lacks
     passed: Floats  # (G_{k-1},) 1 for a context that the older text lacks
-    count: Floats  # (G_{k-1},) c'(h), 0 for a context that the older text lacks
+    occurrences: Floats  # (G_{k-1},) c'(h), 0 for a context that the older text lacks
 
 
 class JoinedCounts(NgramCounts):
@@ -51,40 +53,39 @@ class JoinedCounts(NgramCounts):
         own: (C,) the ids of the characters of the new text, its held-out parts included.
 
     Attributes:
+        own: (G_1,) whether a gram of one symbol is such a character.
         older: terms of the older model, for each order of `counts`.
         weight: the weight a; 1 until it is fitted.
     """
 
-    def __init__(
-        self, counts: NgramCounts, older: NgramModel, ids: Numbers, own: Numbers
-    ) -> None:
+    def __init__(self, counts: NgramCounts, older: NgramModel, ids: Numbers, own: Numbers) -> None:
         self.vocabulary_size, self.weight = counts.vocabulary_size, 1.0
         self.keys, self.counts, self.continuations = [], [], []
         self.older: list[OlderTerms] = []
         width = self.vocabulary_size + 1
         # number in both texts of each gram one symbol shorter, of the new and of the older text
         new_numbers = older_numbers = np.zeros(1, dtype=np.int64)
-        for k, theirs in enumerate(counts.keys):
+        for k, counted in enumerate(counts.keys):
             contexts = len(self.keys[-1]) if k else 1
-            passed, count = np.ones(contexts), np.zeros(contexts)
-            new = new_numbers[theirs // width] * width + theirs % width  # (N_k,)
-            theirs, direct_there = new[:0], passed[:0]
+            passed, occurrences = np.ones(contexts), np.zeros(contexts)
+            new = new_numbers[counted // width] * width + counted % width  # (N_k,)
+            there, direct_there = new[:0], passed[:0]
             if k < len(older.terms):
                 direct_there, passed_there = (term[:-1] for term in older.terms[k])
                 prefix, symbol = np.divmod(older.grams.keys[k], len(ids))
-                theirs = older_numbers[prefix] * width + ids[symbol]
+                there = older_numbers[prefix] * width + ids[symbol]
                 passed[older_numbers] = passed_there
                 followers = np.bincount(prefix[direct_there > 0], minlength=len(passed_there))
-                count[older_numbers] = followers / passed_there
-            keys = np.union1d(new, theirs)  # (G_k,)
+                occurrences[older_numbers] = followers / passed_there
+            keys = np.union1d(new, there)  # (G_k,)
             if k == 0:
                 keys = np.union1d(keys, own)
                 self.own = np.isin(keys, own)
-            new_numbers, older_numbers = np.searchsorted(keys, new), np.searchsorted(keys, theirs)
+            new_numbers, older_numbers = np.searchsorted(keys, new), np.searchsorted(keys, there)
             direct = np.zeros(len(keys))
             direct[older_numbers] = direct_there
             self.keys.append(keys)
-            self.older.append(OlderTerms(direct, passed, count))
+            self.older.append(OlderTerms(direct, passed, occurrences))
             for placed, each in (
                 (self.counts, counts.counts),
                 (self.continuations, counts.continuations),
@@ -101,7 +102,8 @@ class JoinedCounts(NgramCounts):
         if k == 1:
             spread, passed[:-1] = self.spread_rest(direct[:-1], passed[:-1], self.own, context)
             direct = np.append(spread, 0.0)
-        share = self.new_shares(k, np.bincount(context, level, len(passed) - 1))
+        count: Any = np.bincount(context, level, len(passed) - 1)
+        share = self.new_shares(k, count)
         older = self.older[k - 1]
         direct = mix(share[context], direct[:-1], older.direct)
         return np.append(direct, 0.0), np.append(mix(share, passed[:-1], older.passed), 1.0)
@@ -122,9 +124,7 @@ class JoinedCounts(NgramCounts):
         given = (1 - ELSEWHERE) * passed / self.own.sum()
         return direct + own * given[rows], ELSEWHERE * passed
 
-    def new_shares(
-        self, k: int, count: Floats, contexts: Numbers | slice = slice(None)
-    ) -> Floats:
+    def new_shares(self, k: int, count: Floats, contexts: Numbers | slice = slice(None)) -> Floats:
         """Compute the shares s of the new text at order k.
 
         Args:
@@ -132,7 +132,7 @@ class JoinedCounts(NgramCounts):
             count: (…,) c(h) of contexts.
             contexts: (…,) their numbers; without it, `count` has all contexts.
         """
-        return compute_shares(count, self.weight * self.older[k - 1].count[contexts])
+        return compute_shares(count, self.weight * self.older[k - 1].occurrences[contexts])
 
 
 def compute_shares(count: Floats, older: Floats) -> Floats:
