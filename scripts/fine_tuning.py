@@ -1,4 +1,6 @@
-"""Compare training from an older model with training from scratch: python scripts/fine_tuning.py
+"""Compare training from an older model with training from scratch.
+
+python scripts/fine_tuning.py DIRECTORY [--older RUN] [--seeds 1 2 3]
 
 The older model learns the bundled lyrics without their last songs. Three seeds draw three texts of
 1,100 characters of each kind:
