@@ -57,34 +57,22 @@ def build_hybrid(
     splits = {name: splits[name] for name in ("train", "val") if name in splits}
 
     def divide(ids: Ids) -> Numbers:
-        """Divide the counted text into blocks, (N,)."""
-        if architecture.start_symbol:
-            return line_blocks(ids, options.blocks, size)
-        return stream_blocks(ids, options.blocks, vocabulary.characters.find("\n"))
+        return _divide(ids, options.blocks, vocabulary, lines=architecture.start_symbol)
 
     def join(counts: NgramCounts, ids: Ids) -> NgramCounts:
-        """Join the counts with the older n-grams, with the weight that is chosen or fitted."""
         if older is None or options.older_weight == 0:
             return counts
         joined = JoinedCounts(counts, *older, np.flatnonzero(present))
-        if options.older_weight is not None:
-            joined.weight = options.older_weight
-        else:
-            fit_weight(joined, longest, ids, divide(ids))
-        log.info("the n-grams of init_from are joined with the weight %g", joined.weight)
+        _weigh(joined, options.older_weight, longest, ids, divide(ids))
         return joined
 
     counted = NgramBaseline(splits, size, longest, options.max_chars, "model.max_chars", join)
     order = options.order or counted.best_order()
     # more than the symbols of the longest line would change no probability
     order = min(order, sum(len(keys) > 0 for keys in counted.counts.keys))
-    short_list, listed = None, options.short_list
-    if listed is not None and size > 2 * listed:
-        commonest = train.character_counts(size).argsort(descending=True, stable=True)
-        short_list = tuple(commonest[: listed + 1].tolist())  # one more, which serves for the rest
     model = join_ngrams(
         *(architecture, counted.counts, order),
-        short_list=short_list,
+        short_list=_list_commonest(train, size, options.short_list),
         combination=options.combination,
         network_loss=options.network_loss,
     )
@@ -95,6 +83,32 @@ def build_hybrid(
         with_distributions=options.combination == "product",
     )
     return model
+
+
+def _list_commonest(train: Split, size: int, listed: int | None) -> tuple[int, ...] | None:
+    """List the most frequent characters, and one more, which serves for the rest; None for all."""
+    if listed is None or size <= 2 * listed:
+        return None
+    commonest = train.character_counts(size).argsort(descending=True, stable=True)
+    return tuple(commonest[: listed + 1].tolist())
+
+
+def _divide(ids: Ids, number: int, vocabulary: Vocabulary, *, lines: bool) -> Numbers:
+    """Divide lines or running text, (N,) ids, into blocks, (N,)."""
+    if lines:
+        return line_blocks(ids, number, len(vocabulary))
+    return stream_blocks(ids, number, vocabulary.characters.find("\n"))
+
+
+def _weigh(
+    counts: JoinedCounts, weight: float | None, order: int, ids: Ids, blocks: Numbers
+) -> None:
+    """Set the weight of the older n-grams, or fit it; `leave_out` explains the arguments."""
+    if weight is None:
+        fit_weight(counts, order, ids, blocks)
+    else:
+        counts.weight = weight
+    log.info("the n-grams of init_from are joined with the weight %g", counts.weight)
 
 
 def join_ngrams(

@@ -1,7 +1,6 @@
 """The older model of `init_from`: its architecture, its weights, its characters and its n-grams."""
 
 import logging
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,24 +23,27 @@ from lyricgen.training.options import TrainOptions
 log = logging.getLogger(__name__)
 
 
-def take_architecture(values: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+def take_architecture(values: dict[str, Any], run: Run) -> dict[str, Any]:
     """Return the values of a configuration with the architecture of the model in `init_from`.
 
-    A typed setting keeps its value. The log tells the settings that change.
+    A typed setting keeps its value. The log tells the settings that change. Without `init_from`,
+    and in a resumed single run, which has the settings of its record, nothing changes.
 
     Args:
         values: the whole configuration, in plain values.
-        overrides: typed overrides.
+        run: the run, with its typed overrides.
 
     Raises:
         UserError: the older model cannot be loaded, or has no weights to start with.
     """
+    if values["init_from"] is None or (values["resume"] is not None and run.sweep is None):
+        return values
     if values["model"]["kind"] == "ngram":
         raise UserError("init_from: model=ngram has no weights to start with: leave init_from out")
     older = load(values["init_from"])
     check_older(older)
     whole, built = without_memory(older.network), find_network(older.network).architecture
-    typed = {key(one).removesuffix(".kind") for one in overrides}
+    typed = {key(one).removesuffix(".kind") for one in run.overrides}
     taken: dict[str, Any] = {"objective": built.objective, "hidden_size": built.hidden_size}
     if "depth" not in typed:  # depth=deep sets both
         taken |= {"layers": built.layers, "depth.residual": built.depth.residual}
