@@ -1,7 +1,8 @@
 """Build hybrid models from their options and texts; find the networks of models."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -53,19 +54,14 @@ def build_hybrid(
     """
     train, size = splits["train"], len(vocabulary)
     longest = options.order or options.max_order
-    present = sum(split.character_counts(size) for split in splits.values())
+    own = np.flatnonzero(sum(split.character_counts(size) for split in splits.values()))
     splits = {name: splits[name] for name in ("train", "val") if name in splits}
-
-    def divide(ids: Ids) -> Numbers:
-        return _divide(ids, options.blocks, vocabulary, lines=architecture.start_symbol)
-
-    def join(counts: NgramCounts, ids: Ids) -> NgramCounts:
-        if older is None or options.older_weight == 0:
-            return counts
-        joined = JoinedCounts(counts, *older, np.flatnonzero(present))
-        _weigh(joined, options.older_weight, longest, ids, divide(ids))
-        return joined
-
+    divide = partial(
+        _divide, number=options.blocks, vocabulary=vocabulary, lines=architecture.start_symbol
+    )
+    join = None
+    if older is not None and options.older_weight != 0:
+        join = partial(_join, older=older, own=own, weight=options.older_weight, divide=divide)
     counted = NgramBaseline(splits, size, longest, options.max_chars, "model.max_chars", join)
     order = options.order or counted.best_order()
     # more than the symbols of the longest line would change no probability
@@ -100,15 +96,23 @@ def _divide(ids: Ids, number: int, vocabulary: Vocabulary, *, lines: bool) -> Nu
     return stream_blocks(ids, number, vocabulary.characters.find("\n"))
 
 
-def _weigh(
-    counts: JoinedCounts, weight: float | None, order: int, ids: Ids, blocks: Numbers
-) -> None:
-    """Set the weight of the older n-grams, or fit it; `leave_out` explains the arguments."""
+def _join(
+    counts: NgramCounts,
+    ids: Ids,
+    *,
+    older: OlderNgrams,
+    own: Numbers,
+    weight: float | None,
+    divide: Callable[[Ids], Numbers],
+) -> JoinedCounts:
+    """Join counts of ids with older n-grams; fit their weight if it is None."""
+    joined = JoinedCounts(counts, *older, own)
     if weight is None:
-        fit_weight(counts, order, ids, blocks)
+        fit_weight(joined, len(counts.keys), ids, divide(ids))
     else:
-        counts.weight = weight
-    log.info("the n-grams of init_from are joined with the weight %g", counts.weight)
+        joined.weight = weight
+    log.info("the n-grams of init_from are joined with the weight %g", joined.weight)
+    return joined
 
 
 def join_ngrams(
