@@ -52,7 +52,8 @@ def test_the_architecture_comes_from_the_older_model(train: Train, shape: tuple[
     size = len(new.vocabulary)
     there, here = (one.network.architecture.model_dump(mode="json") for one in (old, new))
     for each in (there, here):
-        for part in (each, each.get("network", {}), each.get("ngram", {})):
+        each.pop("ngram", None)  # the weight of the older n-grams decides its order
+        for part in (each, each.get("network", {})):
             part["vocabulary_size"] = size
     assert here == there
     assert done.summary["options"]["cell"]["kind"] == here.get("network", here)["cell"]["kind"]
@@ -113,6 +114,19 @@ def test_the_new_model_still_writes_the_older_characters(
     assert scratch.summary["corpus_digest"] == done.summary["corpus_digest"]
     both = run_main(evaluate, capfd, str(done.directory), str(scratch.directory), "--together")
     assert both.status == 0, both.err
+
+
+def test_the_same_text_keeps_the_order_and_the_layers_that_weigh_the_n_grams(train: Train) -> None:
+    first = train(*TINY, "model=hybrid", "model.order=2", "optimizer.lr=0.05")
+    done = train(*TINY, f"init_from={first.directory}", "optimizer.lr=1e-12")
+    assert done.directory is not None, done.err
+    assert first.directory is not None
+    older, model = load(first.directory).network, load(done.directory).network
+    assert isinstance(older, HybridModel)
+    assert isinstance(model, HybridModel)
+    assert model.ngram_order == 2
+    torch.testing.assert_close(model.on_hidden.weight, older.on_hidden.weight, atol=1e-6, rtol=0)
+    assert bool(model.on_hidden.weight.any())
 
 
 @pytest.mark.usefixtures("second")

@@ -63,7 +63,7 @@ def build_hybrid(
     if older is not None and options.older_weight != 0:
         join = partial(_join, older=older, own=own, weight=options.older_weight, divide=divide)
     counted = NgramBaseline(splits, size, longest, options.max_chars, "model.max_chars", join)
-    order = options.order or counted.best_order()
+    order = options.order or _choose_order(counted)
     # more than the symbols of the longest line would change no probability
     order = min(order, sum(len(keys) > 0 for keys in counted.counts.keys))
     model = join_ngrams(
@@ -87,6 +87,17 @@ def _list_commonest(train: Split, size: int, listed: int | None) -> tuple[int, .
         return None
     commonest = train.character_counts(size).argsort(descending=True, stable=True)
     return tuple(commonest[: listed + 1].tolist())
+
+
+def _choose_order(counted: NgramBaseline) -> int:
+    """Choose the order of older n-grams with a weight above 0, else the best on validation.
+
+    With the order of the older model, the layers that weigh its n-grams can be copied.
+    """
+    counts = counted.counts
+    if isinstance(counts, JoinedCounts) and counts.weight > 0:
+        return min(counts.older_order, len(counts.keys))
+    return counted.best_order()
 
 
 def _divide(ids: Ids, number: int, vocabulary: Vocabulary, *, lines: bool) -> Numbers:

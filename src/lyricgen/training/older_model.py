@@ -61,7 +61,6 @@ def take_architecture(values: dict[str, Any], run: Run) -> dict[str, Any]:
     if is_hybrid(whole):
         listed = whole.architecture.short_list
         taken |= {
-            "model.order": whole.ngram_order,
             "model.combination": whole.architecture.combination,
             "model.short_list": None if listed is None else len(listed) - 1,
         }

@@ -55,13 +55,14 @@ class JoinedCounts(NgramCounts):
     Attributes:
         own: (G_1,) whether a gram of one symbol is such a character.
         older: terms of the older model, for each order of `counts`.
+        older_order: order of the older model.
         weight: the weight a; 1 until it is fitted.
     """
 
     def __init__(self, counts: NgramCounts, older: NgramModel, ids: Numbers, own: Numbers) -> None:
         self.vocabulary_size, self.weight = counts.vocabulary_size, 1.0
         self.keys, self.counts, self.continuations = [], [], []
-        self.older: list[OlderTerms] = []
+        self.older_order, self.older = len(older.terms), list[OlderTerms]()
         width = self.vocabulary_size + 1
         # number in both texts of each gram one symbol shorter, of the new and of the older text
         new_numbers = older_numbers = np.zeros(1, dtype=np.int64)
