@@ -355,3 +355,14 @@ def test_the_whole_is_no_worse_than_its_n_grams(train: Train, text: tuple[str, .
     metrics = done.summary
     for split in ("val", "test"):
         assert metrics[f"{split}/perplexity"] <= metrics[f"{split}/ngram_perplexity"] * (1 + 1e-9)
+
+
+def test_a_model_that_goes_on_learns_at_half_the_rate() -> None:
+    chosen: dict[str, Any] = {"layers": 1, "cell": "lstm", "model": "hybrid", "init_from": None}
+    text = Text(900, 40, None)
+    plain, older = (
+        recipe(text, "normal", on_gpu=False, chosen={**chosen, "init_from": given})
+        for given in (None, "a.ckpt")
+    )
+    assert older.pop("optimizer.lr") == plain.pop("optimizer.lr") / 2
+    assert older == plain
