@@ -11,7 +11,7 @@ from lyricgen import report
 from lyricgen.data.build import build_corpus
 from lyricgen.settings import flatten, list_auto, plain_settings
 from lyricgen.training.options import parse
-from lyricgen.training.recipe import fill_auto
+from lyricgen.training.recipe import Text, fill_auto, recipe
 from tests.conftest import SMALL, Train, TrainingResult, run_main, summary_of, sweep_of
 from tests.helpers.composition import compose_options, groups, values_of_run
 from tests.helpers.resuming import same_weights, send, stop_at, weights
