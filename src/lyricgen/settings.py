@@ -44,7 +44,7 @@ ADDED: tuple[tuple[str, str | None, dict[str, Any]], ...] = (
     ("sampler", "random", {"drop_last": True}),
     ("model", "recurrent", {"weight_drop": 0.0, "noise": 0.0, "noise_kind": "unigram"}),
     ("model", "recurrent", {"locked_dropout": False, "embedding_dropout": 0.0}),
-    ("model", "hybrid", {"short_list": None}),
+    ("model", "hybrid", {"short_list": None, "older_weight": 0.0}),
     ("cell", "lstm_coupled", {"kernel": "fused"}),
     ("cell", None, {"kernel": "torch"}),
 )

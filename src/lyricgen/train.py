@@ -128,17 +128,14 @@ def train(values: dict[str, Any], run: Run) -> float:
         try:
             from lyricgen.training.options import normalise
 
-            trial = None
-            if run.search is not None:  # another run needs no Optuna
-                from lyricgen.sweeps.search.storage import find_trial
-
-                trial = find_trial(run)
-                run.search_space = trial.search_space
+            trial = None if run.search is None else _find_trial(run)
             values = normalise(values)  # before torch and Lightning are imported, in seconds
             from lyricgen.runs.checkpoint_files import newest_sound
             from lyricgen.training.main import prepare, train_and_evaluate
+            from lyricgen.training.older_model import take_architecture
             from lyricgen.training.results import show_end
 
+            values = take_architecture(values, run)
             checkpoint = None if values["resume"] is None else newest_sound(run.checkpoints)
             point = find_resume_point(run.directory, values, checkpoint)
             if point.summary is not None and point.finished_because:
@@ -162,6 +159,15 @@ def train(values: dict[str, Any], run: Run) -> float:
             raise
     show_end(run)
     return score(run.summary)
+
+
+def _find_trial(run: Run) -> Any:
+    """Find the trial of a search's run, and record the search space in the run."""
+    from lyricgen.sweeps.search.storage import find_trial  # another run needs no Optuna
+
+    trial = find_trial(run)
+    run.search_space = trial.search_space
+    return trial
 
 
 def _record_unbegun(

@@ -11,6 +11,7 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from lyricgen.data.corpus import EncodedCorpus, count_ids, recode
 from lyricgen.data.preparation import prepare
 from lyricgen.data.reading import read_text
 from lyricgen.data.vocabulary import Vocabulary
@@ -215,3 +216,19 @@ def test_lyrics_of_the_notebooks_have_their_known_sizes() -> None:
     assert len(vocabulary) == 1_027
     assert ids.dtype == torch.int16
     assert sorted(set(ids.tolist())) == list(range(1_027))
+
+
+def test_a_corpus_encoded_by_another_vocabulary_is_the_same_text() -> None:
+    small, larger = Vocabulary("\nab"), Vocabulary("\nab").union(Vocabulary("acd"))
+    assert larger.characters == "\nabcd"
+    ids = small.encode("baab\n")
+    corpus = EncodedCorpus("x", "text", small, ids, count_ids(ids, 3), "digest")
+    found = recode(corpus, larger)
+    assert larger.decode(found.ids) == "baab\n"
+    assert found.counts.tolist() == [1, 2, 2, 0, 0]
+    assert found.digest == "digest"
+    again = recode(found, small)
+    assert torch.equal(again.ids, ids)
+    assert again.counts.tolist() == [1, 2, 2]
+    with pytest.raises(UserError, match="'b'"):
+        recode(corpus, Vocabulary("\na"))

@@ -69,6 +69,7 @@ def hybrid_of(
         max_order=5,
         max_chars=max_chars,
         blocks=BLOCKS,
+        older_weight=None,
         short_list=short_list,
         combination=combination,
         network_loss=0.3,

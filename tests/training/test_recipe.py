@@ -11,7 +11,7 @@ from lyricgen import report
 from lyricgen.data.build import build_corpus
 from lyricgen.settings import flatten, list_auto, plain_settings
 from lyricgen.training.options import parse
-from lyricgen.training.recipe import fill_auto
+from lyricgen.training.recipe import Text, fill_auto, recipe
 from tests.conftest import SMALL, Train, TrainingResult, run_main, summary_of, sweep_of
 from tests.helpers.composition import compose_options, groups, values_of_run
 from tests.helpers.resuming import same_weights, send, stop_at, weights
@@ -354,3 +354,14 @@ def test_the_whole_is_no_worse_than_its_n_grams(train: Train, text: tuple[str, .
     metrics = done.summary
     for split in ("val", "test"):
         assert metrics[f"{split}/perplexity"] <= metrics[f"{split}/ngram_perplexity"] * (1 + 1e-9)
+
+
+def test_a_model_that_goes_on_learns_at_half_the_rate() -> None:
+    chosen: dict[str, Any] = {"layers": 1, "cell": "lstm", "model": "hybrid", "init_from": None}
+    text = Text(900, 40, None)
+    plain, older = (
+        recipe(text, "normal", on_gpu=False, chosen={**chosen, "init_from": given})
+        for given in (None, "a.ckpt")
+    )
+    assert older.pop("optimizer.lr") == plain.pop("optimizer.lr") / 2
+    assert older == plain

@@ -39,7 +39,7 @@ def private_use_notice(corpus: EncodedCorpus, encoding: str) -> str | None:
     private = [
         (character, int(count))
         for character, count in zip(corpus.vocabulary.characters, corpus.counts, strict=True)
-        if unicodedata.category(character) == "Co"
+        if count and unicodedata.category(character) == "Co"
     ]
     if not private:
         return None

@@ -11,7 +11,7 @@ import os
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from io import BufferedReader
 from pathlib import Path
@@ -164,6 +164,30 @@ class EncodedCorpus:
         """The lines or documents without their ends, repeats included; not for running text."""
         end = ENDS[self.unit]
         return self.vocabulary.decode(self.ids).removesuffix(end).split(end)
+
+
+def recode(corpus: EncodedCorpus, vocabulary: Vocabulary) -> EncodedCorpus:
+    """Encode a corpus by another vocabulary that has its characters; the digest stays.
+
+    Ids mapped from a file are read into memory.
+
+    Raises:
+        UserError: the vocabulary lacks characters of the corpus, or mapped ids are damaged and
+            cannot be restored.
+    """
+    if vocabulary == corpus.vocabulary:
+        return corpus
+    used = torch.nonzero(corpus.counts).flatten()
+    new = torch.zeros(len(corpus.vocabulary), dtype=vocabulary.dtype)  # new id of each old id
+    new[used] = vocabulary.encode(corpus.vocabulary.decode(used))
+    if corpus.mapping is not None:
+        corpus.mapping.check(corpus.ids)
+    ids = torch.empty(len(corpus.ids), dtype=vocabulary.dtype)
+    for part, chunk in zip(torch.split(ids, _CHUNK), torch.split(corpus.ids, _CHUNK), strict=True):
+        part.copy_(new[chunk.long()])
+    counts = torch.zeros(len(vocabulary), dtype=torch.int64)
+    counts[new[used].long()] = corpus.counts[used]
+    return replace(corpus, vocabulary=vocabulary, ids=ids, counts=counts, mapping=None)
 
 
 def encode(corpus: Corpus) -> EncodedCorpus:

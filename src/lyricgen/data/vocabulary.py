@@ -120,6 +120,10 @@ class Vocabulary:
         """Make the vocabulary of a text; an empty text is a UserError."""
         return cls(find_characters(text))
 
+    def union(self, other: "Vocabulary") -> "Vocabulary":
+        """Make the vocabulary of the characters of both."""
+        return Vocabulary.of(self.characters + other.characters)
+
     def __len__(self) -> int:
         return len(self.characters)
 

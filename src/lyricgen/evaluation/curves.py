@@ -254,7 +254,7 @@ def _contexts(evaluated: Sequence[CheckpointWithText], split: str) -> Curve:
         done = 0
         for each in evaluated:
             chosen = each.splits[split]
-            positions = target_positions(chosen, size, lengths[-1])
+            positions = target_positions(chosen, len(each.corpus.vocabulary), lengths[-1])
             for length in lengths:
                 begins = context_begins(chosen, positions, length)
                 nats = nats_after(each.model.next_model, chosen.sound_ids, begins, positions)

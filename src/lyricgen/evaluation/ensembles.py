@@ -7,6 +7,8 @@ from typing import Any, ClassVar, cast
 
 import numpy as np
 
+from lyricgen.data.build import build_splits
+from lyricgen.data.corpus import recode
 from lyricgen.evaluation.intervals import Kind
 from lyricgen.evaluation.scores import CheckpointWithText, check_together, open_checkpoints
 from lyricgen.generation.ensembles import join_models
@@ -35,10 +37,16 @@ def join_checkpoints(checkpoints: Sequence[CheckpointWithText]) -> Ensemble:
     """
     check_together(checkpoints)
     first = checkpoints[0]
-    model = join_models([each.model for each in checkpoints], first.splits)
+    models = [each.model for each in checkpoints]
+    alike = all(one.vocabulary == models[0].vocabulary for one in models)
+    model = join_models(models, first.splits if alike else None)
+    corpus, splits = recode(first.corpus, model.vocabulary), first.splits
+    if not alike:
+        splits = build_splits(first.options, corpus, model.layout)
     chosen = cast(EnsembleModel, model.network).architecture
     weights = {each.label: one for each, one in zip(checkpoints, chosen.weights, strict=True)}
     known = vars(first) | {"label": model.network.description, "model": model}
+    known |= {"corpus": corpus, "splits": splits}
     return Ensemble(**known, combination=chosen.combination, weights=weights)
 
 

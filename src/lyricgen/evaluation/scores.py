@@ -15,7 +15,7 @@ import torch
 
 from lyricgen.console import progress
 from lyricgen.data.build import build_splits, find_corpus
-from lyricgen.data.corpus import EncodedCorpus
+from lyricgen.data.corpus import EncodedCorpus, recode
 from lyricgen.data.options import DataOptions
 from lyricgen.data.splits import Split
 from lyricgen.errors import UserError
@@ -150,18 +150,17 @@ def open_checkpoints(
         ) from error
     for each in checkpoints:
         known = each.model.corpus_digest in (None, corpus.digest)
-        if not known or each.model.vocabulary != corpus.vocabulary:
+        if not known or not each.model.vocabulary.knows(corpus.vocabulary.characters).all():
             raise UserError(
                 f"{str(each.path)!r} was trained on another text than {corpus.name!r} is now: "
                 f"bring that text back; or {ANOTHER_TEXT}"
             )
-    return [
-        CheckpointWithText(
-            *(each.label, each.path, each.model, chosen, corpus),
-            splits=build_splits(chosen, corpus, each.model.layout),
-        )
-        for each, chosen in zip(checkpoints, options, strict=True)
-    ]
+    found = []
+    for each, chosen in zip(checkpoints, options, strict=True):
+        own = recode(corpus, each.model.vocabulary)  # it also has the characters of init_from
+        splits = build_splits(chosen, own, each.model.layout)
+        found.append(CheckpointWithText(each.label, each.path, each.model, chosen, own, splits))
+    return found
 
 
 def check_together(checkpoints: Sequence[object]) -> None:

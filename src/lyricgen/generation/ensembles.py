@@ -72,7 +72,8 @@ def join_models(
     )
     if same and splits is None:
         try:
-            splits = find_splits(first, "a fit of the weights", "text")
+            reader = replace(first, vocabulary=joined.vocabulary)
+            splits = find_splits(reader, "a fit of the weights", "text")
         except UserError as error:
             why = str(error)
     how = f"equal weights: {why or 'the text has no validation split'}"

@@ -6,6 +6,7 @@ from typing import TypeVar
 import torch
 
 from lyricgen.data.build import build_splits, find_corpus
+from lyricgen.data.corpus import recode
 from lyricgen.data.options import DataOptions
 from lyricgen.data.splits import Split
 from lyricgen.errors import UserError
@@ -86,6 +87,7 @@ def find_splits(model: TrainedModel, needing: str, kind: str) -> dict[str, Split
         corpus = find_corpus(data, model.corpus_digest, model.file)
     except UserError as error:
         raise UserError(f"{needed}: {error}") from error
-    if corpus.vocabulary != model.vocabulary or model.corpus_digest not in (None, corpus.digest):
+    known = model.vocabulary.knows(corpus.vocabulary.characters).all()
+    if not known or model.corpus_digest not in (None, corpus.digest):
         raise UserError(f"{needed}, and {corpus.name!r} has others now: bring that text back")
-    return build_splits(data, corpus, model.layout)
+    return build_splits(data, recode(corpus, model.vocabulary), model.layout)

@@ -245,7 +245,10 @@ class HybridModel(NextModel):
         counted = targets != IGNORED
         if short is not None:
             targets = short.classes.take(targets * counted).masked_fill(~counted, IGNORED)
-        own_loss, _ = cross_entropy(log_probabilities, targets, label_smoothing)
+        smoothed = self.find_smoothed(logits)
+        if smoothed is not None and short is not None:
+            smoothed = short.fold(smoothed).clamp(max=1)
+        own_loss, _ = cross_entropy(log_probabilities, targets, label_smoothing, smoothed)
         tables = self.training_tables
         if tables is None:
             raise RuntimeError("a model without tables of its text cannot be trained")

@@ -1,7 +1,11 @@
 """Build hybrid models from their options and texts; find the networks of models."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TypeAlias
 
+import numpy as np
 from typing_extensions import TypeIs
 
 from lyricgen.data.splits import Split
@@ -11,8 +15,9 @@ from lyricgen.models.memory_model import without_memory
 from lyricgen.models.model import Model
 from lyricgen.models.network import CharacterNetwork, LanguageModel
 from lyricgen.models.ngram.language_model import NgramBaseline
-from lyricgen.models.ngram.left_out import line_blocks, stream_blocks
-from lyricgen.models.ngram.model import NgramCounts
+from lyricgen.models.ngram.left_out import fit_weight, line_blocks, stream_blocks
+from lyricgen.models.ngram.model import Ids, NgramCounts, NgramModel, Numbers
+from lyricgen.models.ngram.older import JoinedCounts
 from lyricgen.models.ngram.training_tables import TrainingTables
 from lyricgen.models.options import (
     Combination,
@@ -22,12 +27,18 @@ from lyricgen.models.options import (
     RecurrentArchitecture,
 )
 
+log = logging.getLogger(__name__)
+
+# The n-gram model of an older text, and the new ids of its symbols, as in `JoinedCounts`.
+OlderNgrams: TypeAlias = tuple[NgramModel, Numbers]
+
 
 def build_hybrid(
     options: HybridOptions,
     architecture: RecurrentArchitecture,
     splits: Mapping[str, Split],
     vocabulary: Vocabulary,
+    older: OlderNgrams | None = None,
 ) -> HybridModel:
     """Build a hybrid model; count its n-grams, and compute its tables for training.
 
@@ -36,38 +47,83 @@ def build_hybrid(
         architecture: sizes and options of the network.
         splits: "train", which is counted, and "val", which decides the order, if it is there.
         vocabulary: characters of the text.
+        older: n-grams of an older model, which are joined with those of the text.
 
     Raises:
         UserError: the mapped ids of a split are damaged and cannot be restored.
     """
     train, size = splits["train"], len(vocabulary)
     longest = options.order or options.max_order
+    own = np.flatnonzero(sum(split.character_counts(size) for split in splits.values()))
     splits = {name: splits[name] for name in ("train", "val") if name in splits}
-    counted = NgramBaseline(splits, size, longest, options.max_chars, "model.max_chars")
-    order = options.order or counted.best_order()
+    divide = partial(
+        _divide, number=options.blocks, vocabulary=vocabulary, lines=architecture.start_symbol
+    )
+    join = None
+    if older is not None and options.older_weight != 0:
+        join = partial(_join, older=older, own=own, weight=options.older_weight, divide=divide)
+    counted = NgramBaseline(splits, size, longest, options.max_chars, "model.max_chars", join)
+    order = options.order or _choose_order(counted)
     # more than the symbols of the longest line would change no probability
     order = min(order, sum(len(keys) > 0 for keys in counted.counts.keys))
-    short_list, listed = None, options.short_list
-    if listed is not None and size > 2 * listed:
-        commonest = train.character_counts(size).argsort(descending=True, stable=True)
-        short_list = tuple(commonest[: listed + 1].tolist())  # one more, which serves for the rest
     model = join_ngrams(
         *(architecture, counted.counts, order),
-        short_list=short_list,
+        short_list=_list_commonest(train, size, options.short_list),
         combination=options.combination,
         network_loss=options.network_loss,
     )
     ids = counted.ids.numpy()
-    blocks = (
-        line_blocks(ids, options.blocks, size)
-        if architecture.start_symbol
-        else stream_blocks(ids, options.blocks, vocabulary.characters.find("\n"))
-    )
     model.training_tables = TrainingTables(
-        *(model.ngram, counted.counts, ids, blocks, len(train.ids) - len(ids), model.short_list),
+        *(model.ngram, counted.counts, ids, divide(ids), len(train.ids) - len(ids)),
+        model.short_list,
         with_distributions=options.combination == "product",
     )
     return model
+
+
+def _list_commonest(train: Split, size: int, listed: int | None) -> tuple[int, ...] | None:
+    """List the most frequent characters, and one more, which serves for the rest; None for all."""
+    if listed is None or size <= 2 * listed:
+        return None
+    commonest = train.character_counts(size).argsort(descending=True, stable=True)
+    return tuple(commonest[: listed + 1].tolist())
+
+
+def _choose_order(counted: NgramBaseline) -> int:
+    """Choose the order of older n-grams with a weight above 0, else the best on validation.
+
+    With the order of the older model, the layers that weigh its n-grams can be copied.
+    """
+    counts = counted.counts
+    if isinstance(counts, JoinedCounts) and counts.weight > 0:
+        return min(counts.older_order, len(counts.keys))
+    return counted.best_order()
+
+
+def _divide(ids: Ids, number: int, vocabulary: Vocabulary, *, lines: bool) -> Numbers:
+    """Divide lines or running text, (N,) ids, into blocks, (N,)."""
+    if lines:
+        return line_blocks(ids, number, len(vocabulary))
+    return stream_blocks(ids, number, vocabulary.characters.find("\n"))
+
+
+def _join(
+    counts: NgramCounts,
+    ids: Ids,
+    *,
+    older: OlderNgrams,
+    own: Numbers,
+    weight: float | None,
+    divide: Callable[[Ids], Numbers],
+) -> JoinedCounts:
+    """Join counts of ids with older n-grams; fit their weight if it is None."""
+    joined = JoinedCounts(counts, *older, own)
+    if weight is None:
+        fit_weight(joined, len(counts.keys), ids, divide(ids))
+    else:
+        joined.weight = weight
+    log.info("the n-grams of init_from are joined with the weight %g", joined.weight)
+    return joined
 
 
 def join_ngrams(

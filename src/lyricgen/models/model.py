@@ -37,6 +37,8 @@ class Model(nn.Module):
     ngram_order: int = 0
     # prefix in the names of its perplexity and bits per character
     metric_prefix: ClassVar[str] = ""
+    # (V,) 1 for a character that gets a part of label smoothing, else 0; None: all get a part
+    smoothed: Tensor | None = None
 
     architecture: Architecture
     vocabulary_size: int
@@ -84,8 +86,17 @@ class Model(nn.Module):
         log_probabilities = F.log_softmax(
             at_least_float32(logits).flatten(0, 1), dim=-1
         )  # (B·T, V)
-        loss, nats = cross_entropy(log_probabilities, batch.targets.flatten(), label_smoothing)
+        smoothed = self.find_smoothed(log_probabilities)
+        loss, nats = cross_entropy(
+            log_probabilities, batch.targets.flatten(), label_smoothing, smoothed
+        )
         return loss, nats, state
+
+    def find_smoothed(self, like: Tensor) -> Tensor | None:
+        """Return `smoothed` with the type and the device of another tensor."""
+        if self.smoothed is not None:
+            self.smoothed = self.smoothed.to(like)  # copied in the first step only
+        return self.smoothed
 
     def score(self, batch: Batch, state: State | None) -> tuple[Tensor, State]:
         """Compute the nats of a batch's targets, (B, T), and the next state.
@@ -181,7 +192,10 @@ def compute_nats(logits: Tensor, batch: Batch) -> Tensor:
 
 
 def cross_entropy(
-    log_probabilities: Tensor, targets: Tensor, label_smoothing: float
+    log_probabilities: Tensor,
+    targets: Tensor,
+    label_smoothing: float,
+    smoothed: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Compute the total loss, with label smoothing, and the total nats, without it.
 
@@ -189,12 +203,17 @@ def cross_entropy(
         log_probabilities: (M, V).
         targets: (M,) ids, IGNORED for padding.
         label_smoothing: share of each target spread over the vocabulary.
+        smoothed: (V,) 1 for a character that gets a part of it, else 0; None: all get a part.
     """
     nats = F.nll_loss(log_probabilities, targets, ignore_index=IGNORED, reduction="sum")
     if not label_smoothing:
         return nats, nats
     counted = (targets != IGNORED).to(log_probabilities.dtype)
-    spread = -(log_probabilities.mean(-1) * counted).sum()
+    if smoothed is None:
+        means = log_probabilities.mean(-1)
+    else:
+        means = log_probabilities @ (smoothed / smoothed.sum())
+    spread = -(means * counted).sum()
     return (1 - label_smoothing) * nats + label_smoothing * spread, nats
 
 

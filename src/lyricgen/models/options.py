@@ -167,6 +167,7 @@ class HybridOptions(NetworkOptions):
     max_order: int = Field(ge=1, le=9)
     max_chars: PositiveInt | None
     blocks: int = Field(ge=2, le=1000)
+    older_weight: NonNegativeFloat | None
     short_list: Size | None
     combination: Combination
     network_loss: PositiveFloat

@@ -3,11 +3,13 @@
 P characters of a prefix.
 """
 
+import math
 import unicodedata
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self, get_args
 
+import numpy as np
 import torch
 
 from lyricgen.data.splits import END, Layout
@@ -15,16 +17,18 @@ from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.models.ensemble import is_ensemble
 from lyricgen.models.hybrid import HybridModel
-from lyricgen.models.hybrid_building import extract_network, find_network
+from lyricgen.models.hybrid_building import OlderNgrams, extract_network, find_network
 from lyricgen.models.memory_model import is_memory, without_memory
-from lyricgen.models.model import Model, NextModel
+from lyricgen.models.model import Model, NextModel, eval_mode
 from lyricgen.models.network import FillModel, LanguageModel
 from lyricgen.models.ngram.language_model import NgramLanguageModel
+from lyricgen.models.ngram.older import ELSEWHERE
 from lyricgen.models.options import RecurrentArchitecture
 from lyricgen.settings import Value, flatten
 
 Member = Literal["whole", "network", "ngram"]
 
+MEASURED = 2_000  # characters on which a network is measured
 GAPS = "_□◌"  # marks of a gap, the first choice first
 LENGTH = 50  # default limit of new characters of a running text, and least default for lines
 LONGEST_LINE = 2000  # largest default for lines, however long the training lines are
@@ -201,22 +205,22 @@ class TrainedModel:
 
 
 class CopiedWeights(NamedTuple):
-    """Numbers of characters in both vocabularies, in the new one only, in the source's only."""
+    """Numbers of characters that the trained network knows, and that are new to it."""
 
     kept: int
     new: int
-    lost: int
 
     def __str__(self) -> str:
-        return f"characters: {self.kept:,} kept, {self.new:,} new, {self.lost:,} lost"
+        return f"characters: {self.kept:,} kept, {self.new:,} new"
 
 
 def copy_weights(source: TrainedModel, model: Model, vocabulary: Vocabulary) -> CopiedWeights:
     """Copy the weights of a trained network into a new network, character by character.
 
-    The weights of characters that the trained network does not know stay as they are. Either
-    network may be that of a hybrid model. The n-grams are not copied. The layers that weigh them
-    are copied if both models are hybrid, with the same order and combination.
+    The weights of a character that the trained network does not know become the mean of those of
+    its characters. Either network may be that of a hybrid model. The n-grams are not copied. The
+    layers that weigh them are copied if both models are hybrid, with the same order and
+    combination.
 
     Args:
         source: the trained model and its characters.
@@ -225,40 +229,67 @@ def copy_weights(source: TrainedModel, model: Model, vocabulary: Vocabulary) -> 
         vocabulary: vocabulary of `model`.
 
     Raises:
-        UserError: the networks differ in a setting that shapes the weights, or a model counts
-            n-grams.
+        UserError: the networks differ in a setting that shapes the weights, or the trained model
+            has no weights of one network.
     """
-    if not model.trains_in_steps:
-        raise UserError("init_from: model=ngram has no weights to start with: leave init_from out")
-    if not without_memory(source.network).trains_in_steps:
-        raise UserError(
-            f"init_from: that is {source.network.description}, which has no weights of one "
-            "network: name the checkpoint of a network"
-        )
+    check_older(source)
     network, trained = find_network(model), find_network(source.network)
     _check_shapes(network.architecture, trained.architecture)
-    known = {character: index for index, character in enumerate(source.vocabulary.characters)}
-    pairs = [
-        (index, known[character])
-        for index, character in enumerate(vocabulary.characters)
-        if character in known
-    ]
-    kept = len(pairs)
-    if network.architecture.start_symbol and trained.architecture.start_symbol:
-        pairs.append((len(vocabulary), len(source.vocabulary)))
-    to, origin = torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).unbind(1)
+    size = len(source.vocabulary)
+    known = torch.from_numpy(source.vocabulary.knows(vocabulary.characters))
+    ids = source.vocabulary.encode(vocabulary.decode(torch.nonzero(known).flatten())).long()
     old, dimensions = trained.state_dict(), network.character_dimensions()
     for name, tensor in network.state_dict().items():
         if name not in dimensions:
             tensor.copy_(old[name])
             continue
-        dimension = dimensions[name]
-        # only an embedding has a row for the start of a line
-        held = (to < tensor.shape[dimension]) & (origin < old[name].shape[dimension])
-        rows = old[name].index_select(dimension, origin[held])
-        tensor.index_copy_(dimension, to[held], rows)
+        rows, given = (one.movedim(dimensions[name], 0) for one in (tensor, old[name]))
+        rows[: len(known)] = given[:size].mean(0)
+        rows[: len(known)][known] = given[ids]
+        if len(rows) > len(known) and len(given) > size:  # an embedding of the start of a line
+            rows[-1] = given[-1]
     _copy_weighing(source.network, model)
-    return CopiedWeights(kept, len(vocabulary) - kept, len(source.vocabulary) - kept)
+    return CopiedWeights(len(ids), len(vocabulary) - len(ids))
+
+
+@torch.no_grad()
+def lower_missing(model: Model, present: torch.Tensor, ids: torch.Tensor) -> None:
+    """Lower the output biases of characters that a text lacks, until they share `ELSEWHERE`.
+
+    The share, a mean of its log-odds, is measured on the first characters of the text. Training
+    alone would need many steps for it. A network that fills gaps stays as it is.
+
+    Args:
+        model: a model with a network; changed in place.
+        present: (V,) whether the text has the character.
+        ids: (N,) the training text.
+    """
+    network = find_network(model)
+    if not isinstance(network, LanguageModel) or bool(present.all()):
+        return
+    with eval_mode(network):
+        logits, _ = network(ids[:MEASURED].long()[None])
+    lacking, having = (logits[0][:, one].logsumexp(-1) for one in (~present, present))  # (N,)
+    odds = math.log(ELSEWHERE / (1 - ELSEWHERE))
+    network.output.bias[~present] += odds - float((lacking - having).mean())
+
+
+def check_older(source: TrainedModel) -> None:
+    """Raise a UserError if a trained model has no weights of one network."""
+    if not without_memory(source.network).trains_in_steps:
+        raise UserError(
+            f"init_from: that is {source.network.description}, which has no weights of one "
+            "network: name the checkpoint of a network"
+        )
+
+
+def find_ngrams(older: TrainedModel, vocabulary: Vocabulary) -> OlderNgrams | None:
+    """Find the n-grams of a hybrid model, and the ids of its symbols in a larger vocabulary."""
+    whole = without_memory(older.network)
+    if not isinstance(whole, HybridModel):
+        return None
+    ids = vocabulary.encode(older.vocabulary.characters).numpy().astype(np.int64)
+    return whole.ngram.model, np.append(ids, len(vocabulary))
 
 
 def _copy_weighing(source: Model, model: Model) -> None:

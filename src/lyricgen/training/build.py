@@ -29,7 +29,7 @@ from lyricgen.models.options import (
     RecurrentOptions,
 )
 from lyricgen.models.regularization import build_noise
-from lyricgen.models.trained_model import TrainedModel
+from lyricgen.models.trained_model import TrainedModel, find_ngrams
 from lyricgen.runs.state import RunState
 from lyricgen.training.options import TrainOptions
 from lyricgen.training.recurrent_module import RecurrentModule
@@ -157,12 +157,13 @@ def _report_long_lines(
 
 
 def build_model(
-    options: TrainOptions, datamodule: CharacterDataModule
+    options: TrainOptions, datamodule: CharacterDataModule, older: TrainedModel | None = None
 ) -> CharacterNetwork | HybridModel | MemoryModel | NgramLanguageModel:
     """Build the model, and initialise its weights if it has a network.
 
     torch's global generator draws the weights. With model.init=numpy_normal_0.01, NumPy draws the
-    matrices, seeded with options.seed. A hybrid model counts its n-grams.
+    matrices, seeded with options.seed. A hybrid model counts its n-grams, and joins them with those
+    of an older model.
     """
     chosen, size = options.model, len(datamodule.vocabulary)
     text: dict[str, Any] = {
@@ -184,7 +185,10 @@ def build_model(
     )
     model: CharacterNetwork | HybridModel | MemoryModel
     if chosen.kind == "hybrid":
-        model = build_hybrid(chosen, architecture, datamodule.splits, datamodule.vocabulary)
+        ngrams = None if older is None else find_ngrams(older, datamodule.vocabulary)
+        model = build_hybrid(
+            *(chosen, architecture, datamodule.splits, datamodule.vocabulary), ngrams
+        )
     else:
         model = recurrent(architecture)
     if options.memory.kind == "cache":

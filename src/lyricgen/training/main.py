@@ -28,11 +28,11 @@ import torch
 from pytorch_lightning import seed_everything
 
 from lyricgen.data.build import find_corpus, log_notices
-from lyricgen.data.corpus import EncodedCorpus
+from lyricgen.data.corpus import EncodedCorpus, recode
 from lyricgen.errors import UserError
 from lyricgen.models.checkpoint import load
 from lyricgen.models.hybrid_building import find_network
-from lyricgen.models.trained_model import copy_weights
+from lyricgen.models.trained_model import TrainedModel
 from lyricgen.runs.directories import BEST, LAST
 from lyricgen.runs.interruption import Interruption
 from lyricgen.runs.run import Run
@@ -46,6 +46,7 @@ from lyricgen.training.ddp.environment import refuse_other_launchers
 from lyricgen.training.ddp.launch import worker_processes
 from lyricgen.training.fitting import Counting, NetworkTraining, Training
 from lyricgen.training.hardware import check_precision
+from lyricgen.training.older_model import find_older, start_from
 from lyricgen.training.options import TrainOptions, parse
 from lyricgen.training.recipe import fill_auto, log_filled
 from lyricgen.training.totals import NatsTotal
@@ -74,13 +75,12 @@ def prepare(
     refuse_other_launchers()
     torch.set_num_threads(min(torch.get_num_threads(), cores()))
     seed_everything(values["seed"], verbose=False)
-    options, corpus = _read_corpus(values, run, point)
+    options, corpus, older = _read_corpus(values, run, point)
     datamodule = build.build_datamodule(options, corpus)
-    model = build.build_model(options, datamodule)
+    model = build.build_model(options, datamodule, older)
     datamodule.recollections = build.find_recollections(model, datamodule.splits)
-    if options.init_from is not None and point.checkpoint is None:
-        shared = copy_weights(load(options.init_from), model, datamodule.vocabulary)
-        log.info("init_from=%s: %s", options.init_from, shared)
+    if options.init_from is not None:
+        start_from(older, model, datamodule, options, point)
     state = RunState(corpus.digest)  # `fit` fills it in a resumed run; point.state is for checks
     total = NatsTotal(model.metric_prefix)
     observers = build_observers(
@@ -107,14 +107,15 @@ def prepare(
 
 def _read_corpus(
     values: dict[str, Any], run: Run, point: ResumePoint
-) -> tuple[TrainOptions, EncodedCorpus]:
-    """Read the text, and fill in the settings that say `auto`.
+) -> tuple[TrainOptions, EncodedCorpus, TrainedModel | None]:
+    """Read the text and the older model, and fill in the settings that say `auto`.
 
     A resumed run must read the text that it has read before, and gets the settings of its record.
-    Jobs of a sweep with the same settings of the text must read the same text, too.
+    Jobs of a sweep with the same settings of the text must read the same text, too. The text is
+    encoded by its characters and those of the older model.
 
     Raises:
-        UserError: the text has changed, or cannot be used.
+        UserError: the text has changed, or the text or the older model cannot be used.
     """
     values = replace_auto(values, complete(point.recorded))
     options = parse(values)
@@ -129,7 +130,12 @@ def _read_corpus(
     options = fill_auto(values, corpus)
     run.check_text(options.model_dump(mode="json"), corpus.digest)
     run.corpus_digest = corpus.digest
-    return options, corpus
+    older = find_older(options, run, point)
+    if options.init_from is not None:
+        before = older if point.checkpoint is None else load(point.checkpoint)
+        if before is not None:
+            corpus = recode(corpus, corpus.vocabulary.union(before.vocabulary))
+    return options, corpus, older
 
 
 def train_and_evaluate(training: Training, run: Run, point: ResumePoint) -> None:

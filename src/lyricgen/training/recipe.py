@@ -39,6 +39,7 @@ HIGH = 4  # factor of the budget with effort=high
 READINGS = {"normal": (40, 5), "high": (60, 12)}  # most epochs for a short and for a long text
 LISTED = 1_000  # characters of a short list, for a product of many symbols
 FEW = 3  # readings up to which no text is learnt by heart
+OLDER_RATE = 0.5  # factor of the learning rate with init_from, measured on 1,100 characters
 FEWEST_STEPS = 20  # of an epoch; a shorter text gets smaller batches
 CHARACTERS = 1_500  # of a batch of lines or documents
 PIECE = 128  # most characters of a piece of a document; docs/recipes.md has the measurement
@@ -87,6 +88,7 @@ def recipe(
     window = text.row or chosen.get("data.num_steps", steps)
     step = chosen.get("data.batch_size", rows) * window  # characters
     length = readings if max_steps is None else min(readings, max_steps * step / text.characters)
+    rate = 0.012**short * 0.008**long * (1 if chosen.get("init_from") is None else OLDER_RATE)
     return sizes | {
         "model.dropout": round(0.65 * short + 0.2 * long, 2),
         "model.weight_drop": round(0.5 * scarce, 2),
@@ -94,7 +96,7 @@ def recipe(
         "loss.label_smoothing": round(0.1 * scarce, 2),
         "data.batch_size": rows,
         "data.num_steps": steps,
-        "optimizer.lr": round(0.012**short * 0.008**long, 4),
+        "optimizer.lr": round(rate, 4),
         "optimizer.weight_decay": round(0.3**short * 0.01**long, 2),
         "scheduler.warmup_epochs": round(0.04 * length, 3),
         "trainer.max_epochs": max(1, round(readings)),

@@ -5,7 +5,7 @@ of k symbols in the training text (G_0 = 1, the empty one); N characters in a sp
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import ClassVar, Literal, Self
 
 import torch
@@ -20,6 +20,7 @@ from lyricgen.models.model import NextModel
 from lyricgen.models.ngram.model import (
     NOTHING,
     Grams,
+    Ids,
     NgramCounts,
     NgramModel,
     Numbers,
@@ -215,6 +216,7 @@ class NgramBaseline:
         max_chars: most characters to count, from the end of the training split, as by `Split.last`;
             None counts all.
         setting: name of the setting that is `max_chars`, for the log.
+        join: function that joins the counts of the ids with those of another text.
 
     Attributes:
         ids: (N,) the ids that were counted, with start symbols.
@@ -233,6 +235,7 @@ class NgramBaseline:
         max_order: int,
         max_chars: int | None = None,
         setting: str = "callbacks.baseline.max_chars",
+        join: Callable[[NgramCounts, Ids], NgramCounts] | None = None,
     ) -> None:
         train = splits["train"]
         self.ids = train.sound_ids if max_chars is None else train.last(max_chars)
@@ -247,6 +250,8 @@ class NgramBaseline:
             )
         self._held_out = {name: split for name, split in splits.items() if name != "train"}
         self.counts = NgramCounts(self.ids.numpy(), vocabulary_size, max_order)
+        if join is not None:
+            self.counts = join(self.counts, self.ids.numpy())
         texts = [split.sound_ids.numpy() for split in self._held_out.values()]
         self._texts = [(each, self.counts.number(each, max_order)) for each in texts]
 

@@ -10,12 +10,16 @@ position come from the grams that end outside its block:
 The discounts stay those of the whole text. Leaving out single occurrences instead of blocks is too
 optimistic: songs and documents repeat themselves.
 
+With the n-grams of an older model, each row joins its terms with those of the older text, of which
+nothing is left out.
+
 Shapes: N symbols in the counted text, V in the vocabulary, G_k distinct grams of k symbols; R rows
-of a level, and E entries in all of them.
+of a level, E entries in all of them, and P positions with a row; W candidates for a weight.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +32,9 @@ from lyricgen.models.ngram.model import (
     kneser_ney_discount,
     shares,
 )
+from lyricgen.models.ngram.older import WEIGHTS, JoinedCounts, compute_shares, mix
 
+FITTED = 100_000  # most positions to which a weight is fitted
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # 2⁶⁴ over the golden ratio, an odd number
 
 
@@ -97,6 +103,33 @@ def line_blocks(ids: Ids, number: int, start: int) -> Numbers:
     return np.repeat(blocks.astype(np.int64), lengths)
 
 
+@dataclass(frozen=True)
+class _OwnLevel:
+    """One level of the counted text's own positions, by the counts of the text alone.
+
+    Attributes:
+        contexts: (R,) the context of each row.
+        first: (R + 1,) the first entry of each row, and the number of entries.
+        grams: (E,) the gram of each entry.
+        count: (R,) the counts of a row's entries, added up.
+        direct: (E,) share of the entry's symbol.
+        passed: (R,) share of the level below.
+        shorter: (R,) the row in the level below.
+        rows: (N,) the row that predicts each symbol, or -1.
+        entries: (N,) the entry of each symbol, or -1.
+    """
+
+    contexts: Numbers
+    first: Numbers
+    grams: Numbers
+    count: Floats
+    direct: Floats
+    passed: Floats
+    shorter: Numbers
+    rows: Numbers
+    entries: Numbers
+
+
 def leave_out(counts: NgramCounts, order: int, ids: Ids, blocks: Numbers) -> Iterator[LeftOut]:
     """Compute the Kneser-Ney distributions of a text's positions without their block.
 
@@ -109,6 +142,45 @@ def leave_out(counts: NgramCounts, order: int, ids: Ids, blocks: Numbers) -> Ite
     Yields:
         The level of each order from 1 up.
     """
+    for k, own in enumerate(_leave_out(counts, order, ids, blocks), start=1):
+        direct, passed = own.direct, own.passed
+        if isinstance(counts, JoinedCounts):
+            older, share = counts.older[k - 1], counts.new_shares(k, own.count, own.contexts)
+            spread = np.repeat(share, np.diff(own.first))
+            direct = mix(spread, direct, older.direct[own.grams])
+            passed = mix(share, passed, older.passed[own.contexts])
+        known = direct > 0
+        kept = np.append(0, np.cumsum(known))[own.first]  # (R + 1,)
+        symbols = counts.keys[k - 1][own.grams][known] % (counts.vocabulary_size + 1)
+        yield LeftOut(
+            Level(kept, symbols, direct[known], passed, own.shorter),
+            own.rows,
+            np.where(own.rows >= 0, direct[own.entries], 0.0),
+        )
+
+
+def fit_weight(counts: JoinedCounts, order: int, ids: Ids, blocks: Numbers) -> None:
+    """Fit the weight of the older text: the candidate with the least nats in the last positions.
+
+    `leave_out` explains the arguments; each position leaves its block out.
+    """
+    last = slice(max(0, len(ids) - FITTED), len(ids))
+    found = np.full((len(WEIGHTS), last.stop - last.start), 1 / counts.vocabulary_size)
+    for k, own in enumerate(_leave_out(counts, order, ids, blocks), start=1):
+        older, seen = counts.older[k - 1], own.rows[last] >= 0
+        rows, entries = own.rows[last][seen], own.entries[last][seen]  # (P,)
+        contexts = own.contexts[rows]
+        share = compute_shares(
+            own.count[rows], WEIGHTS[:, None] * older.occurrences[contexts]
+        )  # (W, P)
+        direct = mix(share, own.direct[entries], older.direct[own.grams[entries]])
+        found[:, seen] *= mix(share, own.passed[rows], older.passed[contexts])
+        found[:, seen] += direct
+    predicted = ids[last] < counts.vocabulary_size
+    counts.weight = float(WEIGHTS[np.log(found[:, predicted]).sum(1).argmax()])
+
+
+def _leave_out(counts: NgramCounts, order: int, ids: Ids, blocks: Numbers) -> Iterator[_OwnLevel]:
     width, text = counts.vocabulary_size + 1, ids.astype(np.int64)
     ends = [*counts.number(text, order)]  # (N,) for each length: the gram that ends there
     opens_line = counts.keys[0] == counts.vocabulary_size  # (G_1,), next (G_2,) and so on
@@ -130,18 +202,17 @@ def leave_out(counts: NgramCounts, order: int, ids: Ids, blocks: Numbers) -> Ite
             lost = np.append(entry[last], entry[opening])
             opens_line = opens_line[counts.keys[k] // width]
         left = level[grams] - np.bincount(lost[lost >= 0], minlength=len(grams))  # (E,)
-        discount, known = kneser_ney_discount(level), left > 0
+        discount = kneser_ney_discount(level)
         entry_row = np.repeat(np.arange(len(first) - 1), np.diff(first))
-        distinct = np.bincount(entry_row[known], minlength=len(first) - 1).astype(np.float64)
+        distinct = np.bincount(entry_row[left > 0], minlength=len(first) - 1).astype(np.float64)
         direct, passed = shares(np.maximum(left - discount, 0.0), discount * distinct, entry_row)
+        if k == 1 and isinstance(counts, JoinedCounts):
+            direct, passed = counts.spread_rest(direct, passed, counts.own[grams], entry_row)
         rows, shorter = np.full(len(text), -1), np.zeros_like(first[1:])
         rows[predicted], shorter[row] = row, below[predicted]
-        kept = np.append(0, np.cumsum(known))[first]  # (R + 1,)
-        yield LeftOut(
-            Level(kept, keys[grams][known] % width, direct[known], passed, shorter),
-            rows,
-            np.where(predicted, direct[entry], 0.0),
-        )
+        count: Any = np.bincount(entry_row, left, len(passed))
+        of_rows = context[grams[first[:-1]]]
+        yield _OwnLevel(of_rows, first, grams, count, direct, passed, shorter, rows, entry)
         below = rows
 
 
@@ -174,6 +245,7 @@ def _last_if_one_block(ends: Numbers, grams: int, blocks: Numbers) -> Numbers:
     known = np.flatnonzero(ends >= 0)
     last = np.zeros(grams, dtype=np.int64)
     last[ends[known]] = known
-    single = np.ones(grams, dtype=np.bool_)
+    single = np.zeros(grams, dtype=np.bool_)
+    single[ends[known]] = True  # the text may lack grams of an older text
     single[ends[known[blocks[known] != blocks[last[ends[known]]]]]] = False
     return last[single]

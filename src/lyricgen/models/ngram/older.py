@@ -1,0 +1,147 @@
+"""N-grams of a text, joined with the n-grams of an older model.
+
+The older text is not needed. The grams of both texts are numbered together. At each order k, a
+context h joins the terms of both:
+
+    p_k(w | h) = s (direct(h w) + passed(h) p_{k-1}) + (1 - s) (direct'(h w) + passed'(h) p_{k-1})
+    s = c(h) / (c(h) + a c'(h)),    c'(h) = T'(h) / passed'(h)
+
+Terms of the older model have a prime; `ngram.model` explains the others. c'(h) is the count of the
+context in the older text, in units of its discount. The weight a of the older text is fitted to the
+new text, where each position leaves its block out. A context that only one text has keeps the terms
+of that text. Most of p_0 goes to the characters of the new text. The result is an n-gram model like
+any other.
+
+Source: count merging, Bacchiani et al., Computer Speech and Language 20(1), 2006. Here each text
+keeps its own discounts.
+
+Shapes: V symbols in the vocabulary of both texts, V' in that of the older one; G_k distinct grams
+of k symbols in either text (G_0 = 1, the empty gram), of which the new text has N_k; R rows and E
+entries of a level.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from typing_extensions import override
+
+from lyricgen.models.ngram.model import Floats, NgramCounts, NgramModel, Numbers, Terms
+from lyricgen.models.options import Smoothing
+
+ELSEWHERE = 0.1  # share of p_0 that stays with all characters of both texts
+# candidates for the weight of the older text
+WEIGHTS = np.append(0.0, 2.0 ** np.arange(-14, 3))
+
+
+class OlderTerms(NamedTuple):
+    """Terms of one order of the older model, by the numbers of the grams of both texts."""
+
+    direct: Floats  # (G_k,) 0 for a gram that the older text lacks
+    passed: Floats  # (G_{k-1},) 1 for a context that the older text lacks
+    occurrences: Floats  # (G_{k-1},) c'(h), 0 for a context that the older text lacks
+
+
+class JoinedCounts(NgramCounts):
+    """Counts of a new text, by the numbers of the grams of both texts.
+
+    Args:
+        counts: counts of the new text.
+        older: n-gram model of the older text.
+        ids: (V' + 1,) id in the new vocabulary of each symbol of the older model, START last. The
+            ids must rise.
+        own: (C,) the ids of the characters of the new text, its held-out parts included.
+
+    Attributes:
+        own: (G_1,) whether a gram of one symbol is such a character.
+        older: terms of the older model, for each order of `counts`.
+        older_order: order of the older model.
+        weight: the weight a; 1 until it is fitted.
+    """
+
+    def __init__(self, counts: NgramCounts, older: NgramModel, ids: Numbers, own: Numbers) -> None:
+        self.vocabulary_size, self.weight = counts.vocabulary_size, 1.0
+        self.keys, self.counts, self.continuations = [], [], []
+        self.older_order, self.older = len(older.terms), list[OlderTerms]()
+        width = self.vocabulary_size + 1
+        # number in both texts of each gram one symbol shorter, of the new and of the older text
+        new_numbers = older_numbers = np.zeros(1, dtype=np.int64)
+        for k, counted in enumerate(counts.keys):
+            contexts = len(self.keys[-1]) if k else 1
+            passed, occurrences = np.ones(contexts), np.zeros(contexts)
+            new = new_numbers[counted // width] * width + counted % width  # (N_k,)
+            there, direct_there = new[:0], passed[:0]
+            if k < len(older.terms):
+                direct_there, passed_there = (term[:-1] for term in older.terms[k])
+                prefix, symbol = np.divmod(older.grams.keys[k], len(ids))
+                there = older_numbers[prefix] * width + ids[symbol]
+                passed[older_numbers] = passed_there
+                followers = np.bincount(prefix[direct_there > 0], minlength=len(passed_there))
+                occurrences[older_numbers] = followers / passed_there
+            keys = np.union1d(new, there)  # (G_k,)
+            if k == 0:
+                keys = np.union1d(keys, own)
+                self.own = np.isin(keys, own)
+            new_numbers, older_numbers = np.searchsorted(keys, new), np.searchsorted(keys, there)
+            direct = np.zeros(len(keys))
+            direct[older_numbers] = direct_there
+            self.keys.append(keys)
+            self.older.append(OlderTerms(direct, passed, occurrences))
+            for placed, each in (
+                (self.counts, counts.counts),
+                (self.continuations, counts.continuations),
+            ):
+                for values in each[k : k + 1]:  # the highest order has no continuations
+                    placed.append(np.zeros(len(keys), dtype=np.int64))
+                    placed[-1][new_numbers] = values
+
+    @override
+    def terms(self, k: int, smoothing: Smoothing, *, highest: bool, added: float = 1.0) -> Terms:
+        direct, passed = super().terms(k, smoothing, highest=highest, added=added)
+        level = (self.counts if highest else self.continuations)[k - 1]
+        context = self.keys[k - 1] // (self.vocabulary_size + 1)  # (G_k,)
+        if k == 1:
+            spread, passed[:-1] = self.spread_rest(direct[:-1], passed[:-1], self.own, context)
+            direct = np.append(spread, 0.0)
+        count: Any = np.bincount(context, level, len(passed) - 1)
+        share = self.new_shares(k, count)
+        older = self.older[k - 1]
+        direct = mix(share[context], direct[:-1], older.direct)
+        return np.append(direct, 0.0), np.append(mix(share, passed[:-1], older.passed), 1.0)
+
+    def spread_rest(
+        self, direct: Floats, passed: Floats, own: npt.NDArray[np.bool_], rows: Numbers
+    ) -> Terms:
+        """Give most of what order 1 passes on to the characters of the new text alone.
+
+        A text has few of the characters of another script.
+
+        Args:
+            direct: (E,) shares of the entries.
+            passed: (R,) shares of p_0.
+            own: (E,) whether the new text has the character of the entry.
+            rows: (E,) the row of each entry.
+        """
+        given = (1 - ELSEWHERE) * passed / self.own.sum()
+        return direct + own * given[rows], ELSEWHERE * passed
+
+    def new_shares(self, k: int, count: Floats, contexts: Numbers | slice = slice(None)) -> Floats:
+        """Compute the shares s of the new text at order k.
+
+        Args:
+            k: the order.
+            count: (…,) c(h) of contexts.
+            contexts: (…,) their numbers; without it, `count` has all contexts.
+        """
+        return compute_shares(count, self.weight * self.older[k - 1].occurrences[contexts])
+
+
+def compute_shares(count: Floats, older: Floats) -> Floats:
+    """Compute count / (count + older); 1 where both are 0."""
+    total = count + older
+    return np.where(total > 0, count, 1.0) / np.where(total > 0, total, 1.0)
+
+
+def mix(share: Floats, new: Floats, older: Floats) -> Floats:
+    """Compute the mean of a new and an older term, `share` being the weight of the new term."""
+    return share * new + (1 - share) * older

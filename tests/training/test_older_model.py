@@ -1,0 +1,156 @@
+"""Runs that start from an older model: `init_from`."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from lyricgen.evaluate import main as evaluate
+from lyricgen.generate import main as generate
+from lyricgen.models.checkpoint import load
+from lyricgen.models.hybrid import HybridModel
+from lyricgen.models.model import cross_entropy
+from tests.conftest import TINY, Train, run_main
+from tests.helpers.resuming import same_weights, send, stop_at, weights
+
+TEXT = "we sing 分开 again, and again\nthen we rest\n" * 20
+SECOND = (
+    "recipe=none", "trainer=cpu", "data=text", "data.path=second.txt", "data.batch_size=4",
+    "data.num_steps=10", "trainer.max_epochs=2", "callbacks.samples.every_n_epochs=0",
+    "callbacks.checkpoint.every_n_steps=4", "data.max_chars=null",
+)  # fmt: skip
+
+
+@pytest.fixture
+def second(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "second.txt"
+    path.write_text(TEXT, encoding="utf-8")
+    return path
+
+
+@pytest.mark.usefixtures("second")
+@pytest.mark.parametrize(
+    "shape",
+    [
+        ("model=recurrent", "cell=gru", "layers=2", "depth.residual=true"),
+        ("model=hybrid", "cell=rnn", "cell.nonlinearity=relu", "model.order=3"),
+        ("model=hybrid", "model.combination=product", "model.tie_weights=false"),
+        ("model=recurrent", "model.input=one_hot", "model.tie_weights=false"),
+        ("objective=fill",),
+    ],
+)
+def test_the_architecture_comes_from_the_older_model(train: Train, shape: tuple[str, ...]) -> None:
+    first = train(*TINY, *shape, "trainer.max_epochs=1")
+    done = train(*SECOND, f"init_from={first.directory}")
+    assert done.status == 0, done.err
+    assert first.directory is not None
+    assert done.directory is not None
+    old, new = load(first.directory), load(done.directory)
+    both = set(old.vocabulary.characters) | set(TEXT)
+    assert new.vocabulary.characters == "".join(sorted(both))
+    size = len(new.vocabulary)
+    there, here = (one.network.architecture.model_dump(mode="json") for one in (old, new))
+    for each in (there, here):
+        each.pop("ngram", None)  # the weight of the older n-grams decides its order
+        for part in (each, each.get("network", {})):
+            part["vocabulary_size"] = size
+    assert here == there
+    assert done.summary["options"]["cell"]["kind"] == here.get("network", here)["cell"]["kind"]
+    assert done.summary["options"]["hidden_size"] == 16
+
+
+@pytest.mark.usefixtures("second")
+def test_a_typed_setting_wins_and_another_kind_of_model_is_allowed(train: Train) -> None:
+    first = train(*TINY, "model=hybrid", "cell=gru", "trainer.max_epochs=1")
+    done = train(*SECOND, "model=recurrent", f"init_from={first.directory}")
+    assert done.status == 0, done.err
+    assert done.summary["options"]["model"]["kind"] == "recurrent"
+    assert done.summary["options"]["cell"]["kind"] == "gru"
+    refused = train(*SECOND, "layers=2", f"init_from={first.directory}")
+    assert refused.status == 2
+    assert "layers=1 there and 2 here" in refused.err
+
+
+@pytest.mark.usefixtures("second")
+@pytest.mark.parametrize("step", [0, 5])
+def test_a_stopped_run_continues_exactly(
+    train: Train, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    first = train(*TINY, "model=hybrid", "cell=gru", "trainer.max_epochs=1")
+    assert first.directory is not None
+    options = (*SECOND, f"init_from={first.directory}")
+    whole = train(*options)
+    assert whole.status == 0, whole.err
+    with monkeypatch.context() as patch:
+        stop_at(patch, step, send(15))
+        stopped = train(*options)
+    assert stopped.status == 143
+    hidden = first.directory.rename(first.directory.with_name("moved"))
+    refused = train(f"resume={stopped.directory}")
+    assert refused.status == 2
+    assert "the run joins the n-grams of init_from=" in refused.err
+    hidden.rename(first.directory)
+    done = train(f"resume={stopped.directory}")
+    assert done.status == 0, done.err
+    for name in ("last.ckpt", "best.ckpt"):
+        assert same_weights(weights(whole.directory, name), weights(stopped.directory, name))
+
+
+@pytest.mark.usefixtures("second")
+def test_the_new_model_still_writes_the_older_characters(
+    train: Train, capfd: pytest.CaptureFixture[str]
+) -> None:
+    first = train(*TINY, "model=hybrid", "trainer.max_epochs=1")
+    done = train(*SECOND, f"init_from={first.directory}")
+    assert done.directory is not None, done.err
+    assert done.summary["corpus_digest"] != first.summary["corpus_digest"]
+    shown = run_main(evaluate, capfd, str(done.directory), "--split", "val")
+    assert shown.status == 0, shown.err
+    assert "init_from" not in shown.err
+    written = run_main(generate, capfd, str(done.directory), "--prefix", "末班车", "--length", "5")
+    assert written.status == 0, written.err
+    scratch = train(*SECOND, "model=hybrid", "hidden_size=16")
+    assert scratch.summary["corpus_digest"] == done.summary["corpus_digest"]
+    both = run_main(evaluate, capfd, str(done.directory), str(scratch.directory), "--together")
+    assert both.status == 0, both.err
+
+
+def test_the_same_text_keeps_the_order_and_the_layers_that_weigh_the_n_grams(train: Train) -> None:
+    first = train(*TINY, "model=hybrid", "model.order=2", "optimizer.lr=0.05")
+    done = train(*TINY, f"init_from={first.directory}", "optimizer.lr=1e-12")
+    assert done.directory is not None, done.err
+    assert first.directory is not None
+    older, model = load(first.directory).network, load(done.directory).network
+    assert isinstance(older, HybridModel)
+    assert isinstance(model, HybridModel)
+    assert model.ngram_order == 2
+    torch.testing.assert_close(model.on_hidden.weight, older.on_hidden.weight, atol=1e-6, rtol=0)
+    assert bool(model.on_hidden.weight.any())
+
+
+@pytest.mark.usefixtures("second")
+def test_an_older_weight_of_zero_leaves_the_older_n_grams_out(train: Train) -> None:
+    first = train(*TINY, "model=hybrid", "model.order=2", "trainer.max_epochs=1")
+    keys = {}
+    for weight in (0, 1):
+        given = (f"init_from={first.directory}", "model=hybrid", f"model.older_weight={weight}")
+        done = train(*SECOND, *given)
+        assert done.directory is not None, done.err
+        model = load(done.directory).network
+        assert isinstance(model, HybridModel)
+        keys[weight] = len(model.ngram.model.grams.keys[1])
+    pairs = len({TEXT[i : i + 2] for i in range(int(len(TEXT) * 0.8) - 1)})
+    assert keys[0] == pairs < keys[1]
+
+
+def test_label_smoothing_leaves_out_the_characters_that_a_text_lacks() -> None:
+    logits = torch.randn(5, 4, dtype=torch.float64).log_softmax(-1)
+    targets = torch.tensor([0, 1, 1, 0, -100])
+    mask = torch.tensor([1.0, 1.0, 0.0, 0.0], dtype=torch.float64)
+    loss, nats = cross_entropy(logits, targets, 0.2, mask)
+    wanted = torch.zeros(4, 4, dtype=torch.float64)
+    wanted[:, :2] = 0.1
+    wanted[range(4), targets[:4]] += 0.8
+    torch.testing.assert_close(loss, -(wanted * logits[:4]).sum())
+    torch.testing.assert_close(nats, -logits[range(4), targets[:4]].sum())
