@@ -136,6 +136,9 @@ def test_figures_with_memory_have_a_table_and_a_place_of_their_own(
         "memory_bits_per_char": {"value": row.bits_per_char.value, "low": None, "high": None},
         "memory_perplexity": {"value": row.perplexity.value, "low": None, "high": None},
         "order": row.order,
+        "scope": None,
+        "reach": None,
+        "block_length": None,
         "note": row.note,
     }
     plain = json.loads(evaluate(path, "--split", "val", "--json").out)["parts"]["val"]
