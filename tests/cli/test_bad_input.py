@@ -106,7 +106,7 @@ def test_empty_file(train: Train, tmp_path: Path) -> None:
 
 
 def test_wrong_encoding(train: Train, tmp_path: Path) -> None:
-    path = write_text(tmp_path / "gbk.txt", b"12345" + SONG.encode("gb18030"))
+    path = write_text(tmp_path / "gbk.txt", b"12345" + SONG.encode("gb18030") + b"\xff")
     check_refusal(
         train, "data=text", path, names=("gbk.txt", "utf-8", "offset 5", "data.encoding=")
     )

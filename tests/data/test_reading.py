@@ -4,6 +4,7 @@ import codecs
 import errno
 import gzip
 import io
+import logging
 import os
 import random
 import stat
@@ -98,6 +99,36 @@ def test_another_encoding_is_read_when_named(tmp_path: Path) -> None:
     path = write(tmp_path, b"abc" + "飞到宇宙去".encode("gb18030"))
     assert read_text(path, "gb18030") == "abc飞到宇宙去"
     refusal(path, "'utf-8'", "0xB7", "offset 3 ", "data.encoding=gb18030 (")
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("床前明月光，疑是地上霜。", "gb18030"),
+        ("舉頭望明月，低頭思故鄉。", "big5"),
+        ("吾輩は猫である。名前はまだ無い。", "shift_jis"),
+        ("나는 오늘도 산에 올라가 노래를 부른다.", "euc_kr"),
+        ("Как безгранична ограниченность!", "koi8_r"),
+        ("Über die schöne grüne Straße fährt der König.", "cp1252"),
+    ],
+)
+def test_another_encoding_is_found(
+    text: str, encoding: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    path = write(tmp_path, f"plain\n{text}\n".encode(encoding) * 3)
+    assert read_text(path) == f"plain\n{text}\n" * 3
+    assert read_text(path) == f"plain\n{text}\n" * 3
+    [said] = caplog.messages
+    assert said == f"{str(path)!r}: read in the encoding {encoding} (data.encoding={encoding})"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [bytes(range(32, 256)), "床前明月光，".encode() * 9 + b"\xff"],
+)
+def test_an_encoding_that_is_not_sure_is_refused(content: bytes, tmp_path: Path) -> None:
+    refusal(write(tmp_path, content), "is not in the encoding 'utf-8'")
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])

@@ -130,10 +130,12 @@ def test_files_without_text_in_a_folder_are_left_out_and_counted(said: list[str]
 
 def test_a_text_in_another_encoding_is_not_left_out() -> None:
     write("songs/a.txt", "text")
-    write("songs/b.txt", "想要有直升机，想要和你飞到宇宙去".encode("gb18030"))
+    write("songs/b.txt", "直升机".encode("gb18030"))
     message = refusal("songs")
     assert "songs/b.txt" in message
     assert "data.encoding=gb18030" in message
+    write("songs/b.txt", "想要有直升机，想要和你飞到宇宙去".encode("gb18030"))
+    assert parts_of("songs") == ["text", "想要有直升机，想要和你飞到宇宙去"]
     write("songs/a.txt", "歌".encode("gb18030"))
     assert len(parts_of("songs", encoding="gb18030")) == 2
 

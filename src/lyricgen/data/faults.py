@@ -159,11 +159,18 @@ class ControlCharacterFilter:
 
 
 class Reading(NamedTuple):
-    """An encoding that decodes a file; the `oddity`, and an excerpt, of a sample of the text."""
+    """An encoding that decodes a file, and facts about a sample of the text.
+
+    Attributes:
+        oddity: see `oddity`.
+        excerpt: some characters.
+        beyond: number of characters beyond ASCII.
+    """
 
     encoding: str
     oddity: float
     excerpt: str
+    beyond: int
 
 
 def possible_readings(pieces: Iterable[bytes], tried: str) -> list[Reading]:
@@ -205,7 +212,7 @@ def possible_readings(pieces: Iterable[bytes], tried: str) -> list[Reading]:
             samples[name] = _from_first_beyond_ascii(sample.decode(name, "replace"))
     different = {text: name for name, text in reversed(samples.items()) if text}
     readings = [
-        Reading(name, oddity(text), " ".join(text[:_EXCERPT].split()))
+        Reading(name, oddity(text), " ".join(text[:_EXCERPT].split()), _count_beyond_ascii(text))
         for text, name in different.items()
     ]
     order = list(samples)
@@ -245,6 +252,10 @@ def _from_first_beyond_ascii(text: str) -> str:
         return ""
     first = next(index for index, character in enumerate(text) if character > "\x7f")
     return text[max(0, first - _BEFORE) :][:_SAMPLE]
+
+
+def _count_beyond_ascii(text: str) -> int:
+    return sum(character > "\x7f" for character in text)
 
 
 def _is_same_codec(name: str, tried: str) -> bool:

@@ -2,6 +2,7 @@
 
 import codecs
 import errno
+import logging
 import lzma
 import os
 import sys
@@ -10,7 +11,7 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from functools import partial
+from functools import cache, partial
 from io import BufferedReader
 from itertools import chain
 from pathlib import Path
@@ -38,7 +39,11 @@ from lyricgen.data.file_kinds import (
 from lyricgen.data.options import ControlCharacters
 from lyricgen.errors import UserError
 
+log = logging.getLogger(__name__)
+
 DEFAULT_MAX_BYTES = 256_000_000
+# Of a text whose encoding is found: largest oddity, and fewest characters beyond ASCII.
+SURE, FEWEST = 0.02, 10
 _CHUNK = 1 << 20  # bytes read at a time
 _OTHER = "name a file with text in it (data.path=FILE)"
 
@@ -74,7 +79,7 @@ def text_pieces(
 
     Args:
         path: The file.
-        encoding: A text encoding that Python knows, for a file without a byte-order mark.
+        encoding: Of a file without a byte-order mark; `_find_encoding` may replace "utf-8".
         max_bytes: Most bytes of the file, and of its text when unpacked.
         passed: Called often with the number of bytes of the file read so far.
         control_characters: See `ControlCharacterFilter`; None keeps all control characters.
@@ -93,7 +98,7 @@ def text_pieces(
     controls = ControlCharacterFilter(shown, control_characters or "refuse")
     unpack = partial(unpack_file, path, max_bytes, member=member)
     data, empty = unpack(passed), True
-    head, encoding, codec = _choose_codec(encoding, data)
+    head, encoding, codec = _choose_codec(_find_encoding(unpack, shown, encoding), data)
     try:
         for decoded in _decode_blocks(chain([head], data), shown, encoding, codec):
             piece = decoded if control_characters is None else controls.feed(decoded)
@@ -261,6 +266,39 @@ def _choose_codec(encoding: str, data: Iterator[bytes]) -> tuple[bytes, str, str
         # Python reads these in the machine's order without a mark, but not in pieces.
         return head, encoding, f"{name}-{'le' if sys.byteorder == 'little' else 'be'}"
     return head, encoding, name
+
+
+def _find_encoding(unpack: partial[Iterator[bytes]], shown: str, encoding: str) -> str:
+    """Find the encoding of a file: one that reads well, if the file is not in a chosen UTF-8.
+
+    `unpack` is a call of `unpack_file`. The result is the chosen encoding also for a file that has
+    a byte-order mark, that UTF-8 cannot decode at few places, or that no encoding reads well. The
+    log names another encoding.
+    """
+    if encoding.lower().replace("_", "-") not in ("utf-8", "utf8"):
+        return encoding
+    decoder, head = codecs.getincrementaldecoder("utf-8")(), b""
+    try:
+        for block in chain(unpack(), [b""]):
+            head = head or block
+            decoder.decode(block, not block)
+        return encoding
+    except UnicodeDecodeError:
+        if any(map(head.startswith, MARKS)) or count_damage(unpack(), "utf-8"):
+            return encoding
+    readings = possible_readings(unpack(), "utf-8")
+    # any bytes of an even number are UTF-16 of some kind
+    for one in readings[:1]:
+        if one.oddity <= SURE and one.beyond >= FEWEST and "utf" not in one.encoding:
+            _say_encoding(shown, one.encoding)
+            return one.encoding
+    return encoding
+
+
+@cache
+def _say_encoding(shown: str, encoding: str) -> None:
+    """Log an encoding that was found; a repeated call does nothing."""
+    log.info("%s: read in the encoding %s (data.encoding=%s)", shown, encoding, encoding)
 
 
 def _no_encoding(encoding: str) -> UserError:
