@@ -109,7 +109,7 @@ def test_an_unlike_name_gets_no_suggestion() -> None:
         ("experiment=notebook/dino_exat", "did you mean notebook/dino_exact?"),
         ("sweep=cells", "sweep=cells: there is no such choice: did you mean cells_by_depth?"),
         ("data=dinos", "did you mean dino"),
-        ("data=song.txt", 'data=text "data.path=song.txt"'),
+        ("data=song.txt", 'a file is named alone: "song.txt"'),
         ("hydra/launcher=proceses", "did you mean processes?"),
         ("cell=gru cell.forget_bias=1", "only cell=lstm or cell=lstm_coupled or cell=lstm_plain"),
         ("cell=gru +cell.forget_bias=1", "cell.forget_bias: only cell=lstm"),

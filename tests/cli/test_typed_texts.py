@@ -277,7 +277,9 @@ def test_a_run_is_resumed_and_evaluated_with_its_text(
     done = train(*SMALL, *words, "trainer.max_epochs=1")
     assert (done.status, done.err) == (0, "")
     assert done.directory is not None
-    said = [line for line in done.out.splitlines() if ": read " in line and ": read as " not in line]
+    said = [
+        line for line in done.out.splitlines() if ": read " in line and ": read as " not in line
+    ]
     assert len(said) == (source in ("list", "table", "json"))
     if source == "table":
         assert said == ["t.csv: read 20 texts of data.column=lyrics; left out 1 empty row"]

@@ -187,7 +187,7 @@ def test_models_together_are_scored_as_their_ensemble(evaluate: Evaluate, traine
         assert float(row["nats"]) == pytest.approx(np.nansum(nats), abs=1e-9)
     with_memory = csv_rows(evaluate(*runs, "--lines", "own.txt", "--together", "--memory", "--csv"))
     assert "memory_perplexity" in with_memory[0]
-    assert [row["model"].endswith("+ memory") for row in with_memory] == [True] * 6
+    assert [row["model"].endswith("with memory") for row in with_memory] == [True] * 6
 
 
 @pytest.mark.parametrize("scope", ["split", "line"])

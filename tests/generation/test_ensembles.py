@@ -375,7 +375,7 @@ def test_a_diverged_member_is_named(runs: dict[str, Path]) -> None:
         ("generate", ["--fill", "a_c"], "--fill is for single models"),
         ("generate", ["--compare", "x"], "--compare is for single models"),
         ("export", ["--network-only"], "--network-only is for single models"),
-        ("evaluate", ["--together", "--text", "ab"], "do not go together"),
+        ("evaluate", ["--together", "--gates", "a.png", "--text", "ab"], "do not go together"),
     ],
 )
 def test_options_of_single_models(

@@ -287,16 +287,17 @@ def test_rows_of_shared_characters_are_copied(options: CellOptions, start: bool)
     cell: Any = options.model_dump()
     source = source_model(OLD, cell, start=start, input="one_hot")
     model = network(NEW, cell, start=start, input="one_hot")
-    before, there = clone_weights(model), clone_weights(source.network)
-    assert copy_weights(source, model, NEW) == CopiedWeights(kept=3, new=2, lost=3)
+    there = clone_weights(source.network)
+    assert copy_weights(source, model, NEW) == CopiedWeights(kept=3, new=2)
     after = model.state_dict()
     for name in ("recurrence.blocks.0.input_weight", "output.weight", "output.bias"):
         rows = after.pop(name)
         assert len(rows) == len(NEW)
-        for row, kept, character in zip(rows, before[name], NEW.characters, strict=True):
+        mean = there[name][: len(OLD)].mean(0)
+        for row, character in zip(rows, NEW.characters, strict=True):
             brought = character in SHARED
-            expected_part = there[name][OLD.characters.index(character)] if brought else kept
-            assert torch.equal(row, expected_part), (name, character)
+            expected_part = there[name][OLD.characters.index(character)] if brought else mean
+            torch.testing.assert_close(row, expected_part, msg=f"{name} {character}")
     assert "recurrence.blocks.1.input_weight" in after
     for name, weight in after.items():
         assert torch.equal(weight, there[name]), name

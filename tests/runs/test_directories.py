@@ -287,8 +287,12 @@ def test_tilde_means_the_home_directory(
         assert (tmp_path / "home" / kind).is_dir()
         chosen = OmegaConf.select(config, f"hydra.{kind}.dir")  # type: ignore[arg-type]
         assert chosen == str(tmp_path / "home" / kind)
-    values = {"init_from": "~/a/best.ckpt", "data": {"path": "~/a.txt", "unit": "text"}}
-    values["recipe"] = "none"
+    values = {
+        "init_from": "~/a/best.ckpt",
+        "data": {"path": "~/a.txt", "unit": "text", "separator": None, "verse": False},
+        "sampler": {"kind": "random"},
+        "recipe": "none",
+    }
     hydra = OmegaConf.create(
         {"overrides": {"task": []}, "runtime": {"choices": {"sampler": "random"}}}
     )

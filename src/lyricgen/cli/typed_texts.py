@@ -93,7 +93,7 @@ def _is_text(word: str) -> bool:
 def _no_such_file(word: str) -> UserError:
     names: list[str] = []
     path = Path(word)
-    with suppress(OSError, ValueError), os.scandir(expand_home(path).parent) as entries:
+    with suppress(OSError, ValueError), os.scandir(expand_home(path).parent) as entries:  # no hint
         names = [one.name for one in islice(entries, _COMPARED) if not one.name.startswith(".")]
     near = [str(path.with_name(name)) for name in get_close_matches(path.name, names, cutoff=0.7)]
     choices = [
@@ -118,7 +118,8 @@ def _keep_standard_input(overrides: Sequence[str]) -> str:
 def _chooses_data(experiment: str, directories: Sequence[Path]) -> bool:
     """Whether the file of an experiment, in one of the directories, chooses the group `data`."""
     for directory in directories:
-        with suppress(RecordError, OSError, ValueError, TypeError, AttributeError):
+        # Hydra explains a damaged file
+        with suppress(RecordError, OSError, ValueError, TypeError, AttributeError):  # or none
             values = read_yaml(expand_home(directory) / "experiment" / f"{experiment}.yaml")
             entries = [entry for entry in values.get("defaults", []) if isinstance(entry, dict)]
             names = [name.rpartition(" ")[2].lstrip("/") for entry in entries for name in entry]

@@ -189,7 +189,7 @@ def read_parts(options: DataOptions) -> list[str]:
     """
     size = 0
     for file in find_files(options):
-        with suppress(OSError):
+        with suppress(OSError):  # reading the file explains it
             size += file.size
     with progress(f"reading {options.name}", size) as moved:
         reader = _PartReader(options, moved)
