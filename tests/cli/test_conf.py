@@ -125,9 +125,7 @@ def test_rows_hold_every_file_and_every_pair() -> None:
 def test_every_choice_composes_with_every_other(row: Row) -> None:
     values = compose_options(*as_overrides(row))
     if values["memory"]["kind"] == "cache" and values["model"]["kind"] != "hybrid":
-        with pytest.raises(
-            UserError, match="memory=cache (trains with model=hybrid|goes with objective=next)"
-        ):
+        with pytest.raises(UserError, match=r"memory=cache (trains|goes) with"):
             parse(values)
         return
     options = parse(values)
