@@ -386,7 +386,7 @@ def test_directories_of_jobs_name_the_settings_that_differ(
     assert [path.parent.name for path in jobs] == ["0_hidden_size=8", "1_hidden_size=9"]
     [sweep] = {path.parents[1] for path in jobs}
     place = str(sweep.relative_to(tmp_path / "another place/sweeps"))
-    assert re.fullmatch(rf"\d{{4}}-\d\d-\d\d/{TIME}_text_gru_1x16", place)
+    assert re.fullmatch(rf"\d{{4}}-\d\d-\d\d/{TIME}_song_gru_1x16", place)
     assert newest_of(tmp_path / "another place") == sweep
     assert not (tmp_path / "outputs").exists()
     # settings of the experiment have arrived; the others keep their defaults
