@@ -35,6 +35,12 @@ GERMAN = "Über allen Gipfeln ist Ruh,\nkaum einen Hauch; süß\n"
 CZECH = "Příliš žluťoučký kůň úpěl ďábelské ódy\n"
 
 
+@pytest.fixture(autouse=True)
+def advice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no encoding be sure, so that the error names all of them."""
+    monkeypatch.setattr(reading, "SURE", -1.0)
+
+
 def refusal(path: Path, encoding: str = "utf-8", **options: object) -> str:
     with pytest.raises(UserError) as caught:
         read_text(path, encoding, **options)  # type: ignore[arg-type]
