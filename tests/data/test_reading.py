@@ -123,6 +123,14 @@ def test_another_encoding_is_found(
     assert said == f"{str(path)!r}: read in the encoding {encoding} (data.encoding={encoding})"
 
 
+def test_no_encoding_is_looked_for_in_a_large_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, "床前明月光，疑是地上霜。".encode("gb18030"))
+    monkeypatch.setattr("lyricgen.data.reading.MOST", 20)
+    refusal(path, "is not in the encoding 'utf-8'", "data.encoding=gb18030")
+
+
 @pytest.mark.parametrize(
     "content",
     [bytes(range(32, 256)), "床前明月光，".encode() * 9 + b"\xff"],

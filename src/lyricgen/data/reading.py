@@ -10,7 +10,7 @@ import zipfile
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import cache, partial
 from io import BufferedReader
 from itertools import chain
@@ -42,8 +42,9 @@ from lyricgen.errors import UserError
 log = logging.getLogger(__name__)
 
 DEFAULT_MAX_BYTES = 256_000_000
-# Of a text whose encoding is found: largest oddity, and fewest characters beyond ASCII.
-SURE, FEWEST = 0.02, 10
+# Of a text whose encoding is found: largest oddity, fewest characters beyond ASCII, and most bytes
+# of its file, since it is read some more times.
+SURE, FEWEST, MOST = 0.02, 10, 1 << 26
 _CHUNK = 1 << 20  # bytes read at a time
 _OTHER = "name a file with text in it (data.path=FILE)"
 
@@ -272,11 +273,14 @@ def _find_encoding(unpack: partial[Iterator[bytes]], shown: str, encoding: str) 
     """Find the encoding of a file: one that reads well, if the file is not in a chosen UTF-8.
 
     `unpack` is a call of `unpack_file`. The result is the chosen encoding also for a file that has
-    a byte-order mark, that UTF-8 cannot decode at few places, or that no encoding reads well. The
-    log names another encoding.
+    a byte-order mark, that UTF-8 cannot decode at few places, that no encoding reads well, or that
+    is large. The log names another encoding.
     """
     if encoding.lower().replace("_", "-") not in ("utf-8", "utf8"):
         return encoding
+    with suppress(OSError, ValueError):  # reading the file explains it
+        if _find_size(unpack) > MOST:
+            return encoding
     decoder, head = codecs.getincrementaldecoder("utf-8")(), b""
     try:
         for block in chain(unpack(), [b""]):
@@ -314,12 +318,16 @@ def _other_encodings(unpack: partial[Iterator[bytes]], tried: str) -> str:
     Otherwise tell which other encodings decode the file, if any does. `unpack` is a call of
     `unpack_file`.
     """
-    member: Member | None = unpack.keywords["member"]
-    size = member.info.file_size if member else os.stat(unpack.args[0]).st_size  # noqa: PTH116
-    with progress("looking for the encoding", 2 * size) as moved:
+    with progress("looking for the encoding", 2 * _find_size(unpack)) as moved:
         damaged = count_damage(unpack(moved), tried)
         if damaged:
             places = "this place" if damaged == 1 else f"the {damaged:,} such places"
             return f"; the rest of the file is in it: mend {places}"
         readings = possible_readings(unpack(moved), tried)
     return f"; {encoding_advice(readings)}"
+
+
+def _find_size(unpack: partial[Iterator[bytes]]) -> int:
+    """Return the bytes of the file that a call of `unpack_file` reads."""
+    member: Member | None = unpack.keywords["member"]
+    return member.info.file_size if member else os.stat(unpack.args[0]).st_size  # noqa: PTH116
