@@ -144,6 +144,21 @@ def test_an_older_weight_of_zero_leaves_the_older_n_grams_out(train: Train) -> N
     assert keys[0] == pairs < keys[1]
 
 
+@pytest.mark.usefixtures("second")
+def test_documents_need_documents(train: Train) -> None:
+    typed = (*TINY, "data.unit=document", "model=hybrid", "trainer.max_epochs=1")
+    first = train(*typed, "data.max_chars=3000")
+    assert first.status == 0, first.err
+    done = train(*SECOND, f"init_from={first.directory}")
+    assert done.status == 2
+    [line] = [each for each in done.err.splitlines() if each.startswith("error: ")]
+    assert "that model writes documents, and second.txt is read with data.unit=text" in line
+    texts = [f"{TEXT[: 20 + number]}\n{TEXT[:60]}" for number in range(20)]
+    Path("second.txt").write_text("\n\n".join(texts), "utf-8")
+    further = train(*SECOND, f"init_from={first.directory}", "data.unit=document")
+    assert further.status == 0, further.err
+
+
 def test_label_smoothing_leaves_out_the_characters_that_a_text_lacks() -> None:
     logits = torch.randn(5, 4, dtype=torch.float64).log_softmax(-1)
     targets = torch.tensor([0, 1, 1, 0, -100])

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from lyricgen.data.corpus import EncodedCorpus
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.errors import UserError
 from lyricgen.models.checkpoint import load
@@ -123,6 +124,18 @@ def find_older(options: TrainOptions, run: Run, point: ResumePoint) -> TrainedMo
             f"resume: the run joins the n-grams of init_from={options.init_from}: {error}; bring "
             f"that model back, or {start_anew(run.directory)}"
         ) from error
+
+
+def check_unit(older: TrainedModel, corpus: EncodedCorpus) -> None:
+    """Raise a UserError if an older model writes documents, and the text has none.
+
+    The end of a document is one of its characters, which stands in no other text.
+    """
+    if older.layout == "documents" and corpus.unit != "document":
+        raise UserError(
+            f"init_from: that model writes documents, and {corpus.name} is read with "
+            f"data.unit={corpus.unit}: choose data.unit=document, or another model"
+        )
 
 
 def start_from(
