@@ -81,9 +81,9 @@ def expand_home(path: str | os.PathLike[str]) -> Path:
 
 
 def list_matches(path: str | os.PathLike[str]) -> list[str]:
-    """List the paths, in sorted order, that match a pattern, as in songs/*.txt; none if it is none.
+    """List the paths that match a pattern, such as songs/*.txt, in sorted order.
 
-    Hidden files do not match.
+    Hidden files do not match, and a path without wildcards matches nothing.
     """
     pattern = os.fspath(path)
     return sorted(glob.glob(pattern, recursive=True)) if glob.has_magic(pattern) else []  # noqa: PTH207

@@ -3,6 +3,7 @@
 import json
 import math
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -194,6 +195,16 @@ def test_a_text_of_ones_own_is_divided_as_in_training(
     assert found.characters.num_lines == len(whole)
     nats = split_nats(model, found.split, "it")
     assert np.isnan(nats).sum() == 0
+
+
+def test_a_separator_is_lower_cased_like_the_text(
+    trained: Train, texts: dict[str, tuple[str, ...]]
+) -> None:
+    model = model_of(trained, *texts["stanzas"], "model=recurrent")
+    options = {"data": model.options["data"] | {"separator": "***END"}}
+    lowered = replace(model, lowercase=True, options=options)
+    found = own_text("Moon\n***END\nRiver\n", "it", lowered, "skip")
+    assert found.text == "moon\x03river\x03"
 
 
 def test_a_control_character_ends_no_document_of_ones_own(

@@ -20,7 +20,6 @@ from lyricgen.runs.record_files import RecordError, read_yaml
 from lyricgen.settings import CONFIG_DIRECTORY, key
 
 _STANDARD_INPUT = "-"
-_MAX_BYTES = 16_000_000_000  # of standard input, unless data.max_bytes is typed
 _COMPARED = 2000  # most names of a directory that are compared with a mistyped one
 
 
@@ -112,7 +111,8 @@ def _keep_standard_input(overrides: Sequence[str]) -> str:
 
     limits = [one.partition("=")[2] for one in overrides if key(one) == "data.max_bytes"]
     typed = read_text(limits[-1]) if limits else None
-    return str(keep_standard_input(int(typed) if typed and typed.isdecimal() else _MAX_BYTES))
+    most = {"max_bytes": int(typed)} if typed and typed.isdecimal() else {}
+    return str(keep_standard_input(**most))
 
 
 def _chooses_data(experiment: str, directories: Sequence[Path]) -> bool:

@@ -8,11 +8,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from lyricgen.data.batch import TrainingSampler
-from lyricgen.data.cache import MAX_BYTES, LargeText, encode_large, find_encoded
-from lyricgen.data.cached_files import cache_directory
+from lyricgen.data.cache import LargeText, encode_large, find_encoded
+from lyricgen.data.cached_files import MAX_BYTES, cache_directory
 from lyricgen.data.corpus import EncodedCorpus, encode
 from lyricgen.data.fields import suggest_setting
-from lyricgen.data.formats import LRC, SUBTITLES, recognise_format
+from lyricgen.data.formats import TIMED, recognise_format
 from lyricgen.data.options import ENDS, DataOptions, Unit
 from lyricgen.data.preparation import prepare
 from lyricgen.data.reading import DEFAULT_MAX_BYTES
@@ -66,10 +66,10 @@ def repeated_lines_notice(corpus: EncodedCorpus) -> str | None:
 def format_notice(options: DataOptions, opening: str) -> str | None:
     """Describe the format of a text by its first characters; None for plain text."""
     kind = recognise_format(opening)
-    if kind is None or (kind in (LRC, SUBTITLES) and options.timestamps == "drop"):
+    if kind is None or (kind in TIMED and options.timestamps == "drop"):
         return None
     setting = suggest_setting(opening, kind)
-    if kind in (LRC, SUBTITLES):
+    if kind in TIMED:
         setting = "data.timestamps=drop"
     how = "save that as plain text" if setting is None else f"type {setting}"
     return (
@@ -182,7 +182,7 @@ def _build_recorded(options: DataOptions, digest: str | None) -> EncodedCorpus:
     corpus = build_corpus(options)
     if digest in (None, corpus.digest) or options.timestamps == "keep":
         return corpus
-    if recognise_format(read_opening(options)) not in (LRC, SUBTITLES):
+    if recognise_format(read_opening(options)) not in TIMED:
         return corpus
     return build_corpus(options.model_copy(update={"timestamps": "keep"}))
 

@@ -31,7 +31,6 @@ log = logging.getLogger(__name__)
 
 LARGE = 32_000_000  # bytes; a running text from a larger file is not held in memory
 LARGE_PACKED = 1_000_000  # the same for a packed file, whose text may be many times as long
-MAX_BYTES = 16_000_000_000  # bytes; default limit of a text that is not held in memory
 _BLOCK = 1 << 20  # bytes read at a time to be hashed
 _SECTION = 1 << 26  # bytes hashed by one thread
 _THREADS = 2

@@ -15,6 +15,7 @@ from lyricgen.files import expand_home, to_disk
 
 _LONGEST = 100  # most characters of the reason why a file cannot be fetched
 _CHUNK = 1 << 20  # bytes read at a time
+MAX_BYTES = 16_000_000_000  # default limit of a text that is not held in memory
 
 
 def cache_directory() -> Path:
@@ -72,7 +73,7 @@ def _fetch(published: PublishedText, path: Path) -> None:
         ) from error
 
 
-def keep_standard_input(max_bytes: int) -> Path:
+def keep_standard_input(max_bytes: int = MAX_BYTES) -> Path:
     """Keep the bytes of standard input in the cache, once, and return the path of the file.
 
     The name of the file's directory is the SHA-256 of the bytes.

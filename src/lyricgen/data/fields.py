@@ -37,7 +37,7 @@ class Fields(NamedTuple):
 
 
 class _Missing:
-    pass
+    """Marker for a line that is no JSON, or for a missing field."""
 
 
 def read_column(text: str, column: str, shown: str) -> Fields:

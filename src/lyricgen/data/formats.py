@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 from lyricgen.data.fields import SEPARATORS
 
-OPENING = 50_000  # most characters by which a format is recognised
+OPENING = 50_000  # most characters by which a format or a unit is recognised
 SUBTITLES, LRC = "subtitles with timestamps (SRT or VTT)", "lyrics with timestamps (LRC)"
+TIMED = (LRC, SUBTITLES)  # formats with timestamps
 
 _LINES = 200  # most lines by which a format is recognised
 _MOST = 0.8  # share of these lines that must have the format
@@ -61,9 +62,9 @@ def drop_timestamps(text: str, kind: str) -> str:
 
     Args:
         text: the whole text; its lines may end with ``\n``, ``\r`` or ``\r\n``.
-        kind: `LRC`, `SUBTITLES`, or any other format, whose text stays.
+        kind: the format; a text of a format that is not in `TIMED` stays.
     """
-    if kind not in (LRC, SUBTITLES):
+    if kind not in TIMED:
         return text
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     if kind == LRC:

@@ -77,10 +77,11 @@ def prepare(
         pieces = prepare_pieces(whole, newline=newline, lowercase=lowercase, max_chars=max_chars)
         text = "".join(pieces)
     else:
-        kept = _divide_parts(parts, name, unit, division, lowercase=lowercase)
-        spaced = [one.replace("\n", " ") for one in kept] if newline == "space" else kept
-        kept = list(dict.fromkeys(spaced)) if distinct_lines else spaced
-        end = ENDS[unit]
+        divided = divide_parts(parts, unit, division, lowercase=lowercase)
+        _check_divided(len(divided) > len(parts), division, name)
+        end, inner = ENDS[unit], "\n" if newline == "keep" else " "
+        kept = [one.replace("\n", inner) for one in divided if one]
+        kept = list(dict.fromkeys(kept)) if distinct_lines else kept
         text = "".join(one + end for one in kept)
         if kept and max_chars is not None:
             text = text[: text.rfind(end, 0, max_chars) + 1]
@@ -93,21 +94,26 @@ def prepare(
     return Corpus(name, unit, text, division)
 
 
-def _divide_parts(
-    parts: Sequence[str], name: str, unit: Unit, division: Division, *, lowercase: bool
-) -> list[str]:
-    """Divide parts into lines or documents that are not blank; `prepare` explains the error."""
-    if division.separator:
-        separator = "".join(_compose_pieces([division.separator], lowercase))
-        division = division._replace(separator=separator)
-    composed = ("".join(_compose_pieces([part], lowercase)) for part in parts)
-    divided = [*divide(composed, unit, division)]
-    if division.separator and len(divided) == len(parts):
+def _check_divided(divided: bool, division: Division, name: str) -> None:
+    if division.separator and not divided:
         raise UserError(
             f"data.separator={division.separator!r} is no line of corpus {name!r}: give a whole "
             "line that stands between documents"
         )
-    return [stripped for one in divided if (stripped := one.strip())]
+
+
+def divide_parts(
+    parts: Sequence[str], unit: Unit, division: Division, *, lowercase: bool
+) -> list[str]:
+    """Compose the parts of a text, and divide them into lines or documents.
+
+    Each loses the white space around it, and may be empty.
+    """
+    if division.separator:
+        separator = "".join(_compose_pieces([division.separator], lowercase))
+        division = division._replace(separator=separator)
+    composed = ("".join(_compose_pieces([part], lowercase)) for part in parts)
+    return [one.strip() for one in divide(composed, unit, division)]
 
 
 def prepare_pieces(

@@ -11,7 +11,7 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
-from functools import cache, partial
+from functools import partial
 from io import BufferedReader
 from itertools import chain
 from pathlib import Path
@@ -42,9 +42,11 @@ from lyricgen.errors import UserError
 log = logging.getLogger(__name__)
 
 DEFAULT_MAX_BYTES = 256_000_000
-# Of a text whose encoding is found: largest oddity, fewest characters beyond ASCII, and most bytes
-# of its file, since it is read some more times.
+# Of a text whose encoding is found: largest oddity, fewest characters beyond ASCII, and most bytes,
+# since it is read some more times.
 SURE, FEWEST, MOST = 0.02, 10, 1 << 26
+# encodings that were found, by the path, inode, size and time of change; None: as chosen
+_FOUND: dict[tuple[str, int, int, int], str | None] = {}
 _CHUNK = 1 << 20  # bytes read at a time
 _OTHER = "name a file with text in it (data.path=FILE)"
 
@@ -274,35 +276,44 @@ def _find_encoding(unpack: partial[Iterator[bytes]], shown: str, encoding: str) 
 
     `unpack` is a call of `unpack_file`. The result is the chosen encoding also for a file that has
     a byte-order mark, that UTF-8 cannot decode at few places, that no encoding reads well, or that
-    is large. The log names another encoding.
+    has more than `MOST` bytes. The log names another encoding. An unchanged file is searched once.
     """
     if encoding.lower().replace("_", "-") not in ("utf-8", "utf8"):
         return encoding
+    key = None
     with suppress(OSError, ValueError):  # reading the file explains it
-        if _find_size(unpack) > MOST:
-            return encoding
-    decoder, head = codecs.getincrementaldecoder("utf-8")(), b""
+        found = os.stat(unpack.args[0])  # noqa: PTH116
+        key = shown, found.st_ino, found.st_size, found.st_mtime_ns
+    if key is None or key not in _FOUND:
+        other = _guess_encoding(unpack)
+        if other is not None:
+            log.info("%s: read in the encoding %s (data.encoding=%s)", shown, other, other)
+        if key is None:
+            return other or encoding
+        _FOUND[key] = other
+    return _FOUND[key] or encoding
+
+
+def _guess_encoding(unpack: partial[Iterator[bytes]]) -> str | None:
+    """Guess the encoding of a file that is not in UTF-8; None if it is, or if no guess is sure."""
+    decoder, head, size = codecs.getincrementaldecoder("utf-8")(), b"", 0
     try:
         for block in chain(unpack(), [b""]):
-            head = head or block
+            head, size = head or block, size + len(block)
+            if size > MOST:
+                return None
             decoder.decode(block, not block)
-        return encoding
+        return None
     except UnicodeDecodeError:
-        if any(map(head.startswith, MARKS)) or count_damage(unpack(), "utf-8"):
-            return encoding
-    readings = possible_readings(unpack(), "utf-8")
-    # any bytes of an even number are UTF-16 of some kind
-    for one in readings[:1]:
+        if any(map(head.startswith, MARKS)) or sum(map(len, unpack())) > MOST:
+            return None
+    if count_damage(unpack(), "utf-8"):
+        return None
+    for one in possible_readings(unpack(), "utf-8")[:1]:
+        # any bytes of an even number are UTF-16 of some kind
         if one.oddity <= SURE and one.beyond >= FEWEST and "utf" not in one.encoding:
-            _say_encoding(shown, one.encoding)
             return one.encoding
-    return encoding
-
-
-@cache
-def _say_encoding(shown: str, encoding: str) -> None:
-    """Log an encoding that was found; a repeated call does nothing."""
-    log.info("%s: read in the encoding %s (data.encoding=%s)", shown, encoding, encoding)
+    return None
 
 
 def _no_encoding(encoding: str) -> UserError:
@@ -318,16 +329,12 @@ def _other_encodings(unpack: partial[Iterator[bytes]], tried: str) -> str:
     Otherwise tell which other encodings decode the file, if any does. `unpack` is a call of
     `unpack_file`.
     """
-    with progress("looking for the encoding", 2 * _find_size(unpack)) as moved:
+    member: Member | None = unpack.keywords["member"]
+    size = member.info.file_size if member else os.stat(unpack.args[0]).st_size  # noqa: PTH116
+    with progress("looking for the encoding", 2 * size) as moved:
         damaged = count_damage(unpack(moved), tried)
         if damaged:
             places = "this place" if damaged == 1 else f"the {damaged:,} such places"
             return f"; the rest of the file is in it: mend {places}"
         readings = possible_readings(unpack(moved), tried)
     return f"; {encoding_advice(readings)}"
-
-
-def _find_size(unpack: partial[Iterator[bytes]]) -> int:
-    """Return the bytes of the file that a call of `unpack_file` reads."""
-    member: Member | None = unpack.keywords["member"]
-    return member.info.file_size if member else os.stat(unpack.args[0]).st_size  # noqa: PTH116

@@ -10,7 +10,7 @@ from lyricgen.console import progress
 from lyricgen.data.cache import is_large
 from lyricgen.data.fields import Fields, read_column, read_key
 from lyricgen.data.file_kinds import NoTextError
-from lyricgen.data.formats import LRC, OPENING, SUBTITLES, drop_timestamps, recognise_format
+from lyricgen.data.formats import OPENING, TIMED, drop_timestamps, recognise_format
 from lyricgen.data.options import DataOptions
 from lyricgen.data.reading import (
     DEFAULT_MAX_BYTES,
@@ -43,7 +43,7 @@ def find_large(options: DataOptions) -> Path | None:
         return None
     if options.kind == "text" and options.timestamps == "drop":
         opening = read_opening(options)
-        return None if recognise_format(opening) in (LRC, SUBTITLES) else path
+        return None if recognise_format(opening) in TIMED else path
     return path
 
 
@@ -117,7 +117,7 @@ class _PartReader:
             fields = read_key(text, options.key, file.shown, options.control_characters)
         elif options.kind == "text" and options.timestamps == "drop":
             kind = recognise_format(text[:OPENING])
-            if kind in (LRC, SUBTITLES):
+            if kind in TIMED:
                 text = drop_timestamps(text, kind)
                 self.counts["stamped"] += 1
         if fields is None:

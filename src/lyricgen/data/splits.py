@@ -62,7 +62,7 @@ def split_lines(
     max_held_out: int | None = None,
     unit: str = "line",
 ) -> tuple[list[int], list[int], list[int]]:
-    """Split lines or documents at random into those of training, validation and test.
+    """Split lines or documents at random into three splits.
 
     All repeats of a line go into the same split.
 
@@ -85,8 +85,12 @@ def split_lines(
             train on.
     """
     number = {line: index for index, line in enumerate(dict.fromkeys(lines))}
+    where = "; data.separator and data.verse say where documents end"
     val, test = _held_out_sizes(
-        len(number), val_fraction, test_fraction, least=1, unit=f"distinct {unit}s"
+        *(len(number), val_fraction, test_fraction),
+        least=1,
+        unit=f"distinct {unit}s",
+        advice=where if unit == "document" else "",
     )
     drawn = np.random.default_rng(seed).permutation(len(number))
     if max_held_out is not None:
@@ -102,7 +106,13 @@ def split_lines(
 
 
 def _held_out_sizes(
-    total: int, val_fraction: float, test_fraction: float, *, least: int, unit: str
+    total: int,
+    val_fraction: float,
+    test_fraction: float,
+    *,
+    least: int,
+    unit: str,
+    advice: str = "",
 ) -> tuple[int, int]:
     settings = f"data.val_fraction={val_fraction} and data.test_fraction={test_fraction}"
     # "not": so that NaN is refused, too
@@ -115,9 +125,7 @@ def _held_out_sizes(
     if total - val - test < least:
         raise UserError(
             f"{settings} leave {max(0, total - val - test)} of {total} {unit} to train on, "
-            f"where at least {least} must be left; lower them, or give a longer text"
-            + "; data.separator and data.verse say where documents end"
-            * ("documents" in unit)
+            f"where at least {least} must be left; lower them, or give a longer text{advice}"
         )
     return val, test
 

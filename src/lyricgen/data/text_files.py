@@ -1,4 +1,4 @@
-"""Files of a run's texts: named ones, those of folders and of zip archives."""
+"""Files that hold the texts of a run, in folders, patterns and zip archives."""
 
 import glob
 import os

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import NamedTuple
 
+from lyricgen.data.formats import OPENING
 from lyricgen.data.options import DataOptions, Unit
 
 # Chosen by the texts of tests/data/test_units.py: names, poems, songs, prose and source code.
-OPENING = 50_000  # most characters by which the unit is guessed
 FEWEST = 10  # fewest files, poems or distinct names; fewer cannot be divided into three splits
 MOST = 0.8  # share of the lines that must be poems
 EQUAL = 0.7  # share of the verses of a poem that must have the same length

@@ -16,10 +16,10 @@ import numpy.typing as npt
 
 from lyricgen.data.faults import FORBIDDEN, ControlCharacterFilter
 from lyricgen.data.options import ENDS, ControlCharacters, Newline, Unit
-from lyricgen.data.preparation import prepare_pieces
+from lyricgen.data.preparation import divide_parts, prepare_pieces
 from lyricgen.data.reading import read_text
 from lyricgen.data.splits import Split, line_split
-from lyricgen.data.units import Division, divide
+from lyricgen.data.units import Division
 from lyricgen.data.vocabulary import code_points, decode_codes, find_characters
 from lyricgen.errors import UserError
 from lyricgen.evaluation.intervals import Booleans, Floats, Integers, Row, Series, SplitText, row
@@ -241,10 +241,8 @@ def prepare_characters(text: str, name: str, model: TrainedModel) -> str:
 
     `name` is the text's name in messages.
     """
-    newline: Newline = "space" if _find_training_option(model, "newline") == "space" else "keep"
     text, _ = replace_controls(text, name, model)
-    pieces = prepare_pieces([text], newline=newline, lowercase=model.lowercase, max_chars=None)
-    return "".join(pieces)
+    return _compose(text, model, _find_newline(model))
 
 
 def replace_controls(text: str, name: str, model: TrainedModel) -> tuple[str, UserError | None]:
@@ -269,23 +267,29 @@ def replace_controls(text: str, name: str, model: TrainedModel) -> tuple[str, Us
 
 def _prepare(text: str, model: TrainedModel, unit: Unit, *, prepared: bool) -> str:
     """Compose a text, and divide it into lines or documents; `own_text` explains `prepared`."""
-    newline: Newline = "space" if _find_training_option(model, "newline") == "space" else "keep"
-    spaced: Newline = newline if unit == "text" else "keep"
-    pieces = prepare_pieces([text], newline=spaced, lowercase=model.lowercase, max_chars=None)
-    whole = "".join(pieces)
     if unit == "text":
-        return whole
+        return _compose(text, model, _find_newline(model))
     end, separator = ENDS[unit], _find_training_option(model, "separator")
     if prepared:
-        divided = whole.split(end)
+        divided = _compose(text, model, "keep").split(end)
     else:
         verse = _find_training_option(model, "verse") is True
         division = Division(separator if isinstance(separator, str) else None, verse)
-        divided = [*divide([whole.replace(end, "") if end != "\n" else whole], unit, division)]
+        whole = text.replace(end, "") if end != "\n" else text
+        divided = divide_parts([whole], unit, division, lowercase=model.lowercase)
     stripped = [one for each in divided if (one := each.strip())]
-    if newline == "space":
+    if _find_newline(model) == "space":
         stripped = [one.replace("\n", " ") for one in stripped]
     return "".join(one + end for one in stripped)
+
+
+def _compose(text: str, model: TrainedModel, newline: Newline) -> str:
+    pieces = prepare_pieces([text], newline=newline, lowercase=model.lowercase, max_chars=None)
+    return "".join(pieces)
+
+
+def _find_newline(model: TrainedModel) -> Newline:
+    return "space" if _find_training_option(model, "newline") == "space" else "keep"
 
 
 def _ends_of_empty_lines(codes: Integers, known: Booleans, end: str) -> Booleans:

@@ -184,7 +184,7 @@ class RunSummary(Figures, Summary):
 
     @property
     def memory(self) -> str | None:
-        """What a memory means for the figures, in words; None without a memory."""
+        """Sentence on what a memory means for the figures; None without a memory."""
         scope = flatten(self.options or {}).get("memory.scope")
         if scope is None:
             return None

@@ -180,7 +180,7 @@ def fill_auto(values: dict[str, Any], corpus: EncodedCorpus) -> TrainOptions:
 
 
 def log_filled(options: TrainOptions, names: list[str]) -> None:
-    """Log the settings that a recipe has filled, in one line, without those of the text."""
+    """Log in one line the settings that the recipe has filled, without those of the text."""
     names = [name for name in names if name not in (*OF_TEXT, *OF_SAMPLER)]
     if names and options.recipe != "none":
         flat = flatten(options.model_dump(mode="json"))
