@@ -132,10 +132,10 @@ def train(values: dict[str, Any], run: Run) -> float:
             values = normalise(values)  # before torch and Lightning are imported, in seconds
             from lyricgen.runs.checkpoint_files import newest_sound
             from lyricgen.training.main import prepare, train_and_evaluate
-            from lyricgen.training.older_model import take_architecture
+            from lyricgen.training.older_model import prepare_values
             from lyricgen.training.results import show_end
 
-            values = take_architecture(values, run)
+            values = prepare_values(values, run)
             checkpoint = None if values["resume"] is None else newest_sound(run.checkpoints)
             point = find_resume_point(run.directory, values, checkpoint)
             if point.summary is not None and point.finished_because:

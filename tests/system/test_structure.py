@@ -48,6 +48,7 @@ IMPORTED_INSIDE = {
     ("lyricgen/sweeps/launch.py", "ray"): "an extra",
     ("lyricgen/sweeps/watch.py", "submitit"): "an extra",
     ("lyricgen/sweeps/grid.py", "lyricgen.training.options"): "heavy; many sweeps need no check",
+    ("lyricgen/sweeps/grid.py", "lyricgen.training.older_model"): "heavy; as above",
     ("lyricgen/sweeps/sweep.py", "lyricgen.reporting.sweep_report"): "no job needs its plots",
     ("lyricgen/sweeps/sweep.py", "lyricgen.evaluation.ensembles"): "heavy; most sweeps vary more",
 }

@@ -10,7 +10,9 @@ from lyricgen.generate import main as generate
 from lyricgen.models.checkpoint import load
 from lyricgen.models.hybrid import HybridModel
 from lyricgen.models.model import cross_entropy
-from tests.conftest import TINY, Train, run_main
+from lyricgen.runs.record_files import read_yaml
+from lyricgen.settings import flatten
+from tests.conftest import TINY, Train, run_main, sweep_of
 from tests.helpers.resuming import same_weights, send, stop_at, weights
 
 TEXT = "we sing 分开 again, and again\nthen we rest\n" * 20
@@ -157,6 +159,23 @@ def test_documents_need_documents(train: Train) -> None:
     Path("second.txt").write_text("\n\n".join(texts), "utf-8")
     further = train(*SECOND, f"init_from={first.directory}", "data.unit=document")
     assert further.status == 0, further.err
+
+
+@pytest.mark.usefixtures("second")
+def test_a_finished_sweep_is_recognised_and_records_the_architecture(train: Train) -> None:
+    first = train(*TINY, "model=recurrent", "cell=gru", "trainer.max_epochs=1")
+    done = train("-m", *SECOND, f"init_from={first.directory}", "seed=1,2")
+    assert done.status == 0, done.err
+    sweep = sweep_of()
+    jobs = sorted(sweep.glob("*_seed=*"))
+    for job in jobs:
+        recorded = read_yaml(job / ".hydra/config.yaml")
+        assert (recorded["cell"]["kind"], recorded["model"]["kind"]) == ("gru", "recurrent")
+        assert "auto" not in flatten(recorded | {"trainer": {}, "recipe": ""}).values()
+    again = train(f"resume={sweep}")
+    assert again.status == 0, again.err
+    assert "2 of 2 jobs are done" in again.out
+    assert sorted(sweep.glob("*_seed=*")) == jobs
 
 
 def test_label_smoothing_leaves_out_the_characters_that_a_text_lacks() -> None:

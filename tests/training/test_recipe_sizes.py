@@ -21,6 +21,12 @@ def settings(
     return recipe(Text(characters, symbols, line_length), chosen=chosen, **own)
 
 
+def test_each_process_gets_a_row() -> None:
+    assert settings(600, 40, 300.0)["data.batch_size"] == 1
+    assert settings(600, 40, 300.0, trainer__devices=3)["data.batch_size"] == 3
+    assert settings(600, 40, 300.0, trainer__devices="auto")["data.batch_size"] == 1
+
+
 def test_a_short_a_long_and_a_middle_text() -> None:
     ends: dict[str, list[Any]] = {
         "trainer.max_epochs": [40, 22, 5],

@@ -40,7 +40,6 @@ from lyricgen.runs.run import Run
 from lyricgen.runs.summary import Summary
 from lyricgen.settings import (
     AUTO,
-    OF_SAMPLER,
     choose_sampler,
     group_settings,
     key,
@@ -188,13 +187,12 @@ def compose_run(config: DictConfig, hydra: Any) -> tuple[dict[str, Any], Run]:
 
 
 def record_filled(run: Run, options: dict[str, Any]) -> None:
-    """Write the settings that said `auto` into the configuration that the run will record."""
-    config, values = OmegaConf.create(run.record[CONFIG]), OmegaConf.create(options)
-    for name in run.filled:
-        if name == "sampler":  # it has other settings than before
-            OmegaConf.update(config, name, values.sampler, merge=False)
-        elif name not in OF_SAMPLER:
-            OmegaConf.update(config, name, OmegaConf.select(values, name))
+    """Write the settings that were filled or taken into the configuration that a run records."""
+    config: Any = OmegaConf.create(run.record[CONFIG])
+    composed: Any = OmegaConf.to_container(config, resolve=False)
+    for name, value in options.items():
+        if composed.get(name, value) != value and "${" not in str(composed[name]):
+            OmegaConf.update(config, name, value, merge=False)
     run.record[CONFIG] = OmegaConf.to_yaml(config)
 
 

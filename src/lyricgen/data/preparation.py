@@ -79,19 +79,26 @@ def prepare(
     else:
         divided = divide_parts(parts, unit, division, lowercase=lowercase)
         _check_divided(len(divided) > len(parts), division, name)
-        end, inner = ENDS[unit], "\n" if newline == "keep" else " "
+        inner = "\n" if newline == "keep" else " "
         kept = [one.replace("\n", inner) for one in divided if one]
         kept = list(dict.fromkeys(kept)) if distinct_lines else kept
-        text = "".join(one + end for one in kept)
-        if kept and max_chars is not None:
-            text = text[: text.rfind(end, 0, max_chars) + 1]
-            if not text:
-                raise UserError(
-                    f"data.max_chars={max_chars} does not hold the first {unit} of corpus "
-                    f"{name!r}; give at least {len(kept[0]) + 1}"
-                )
+        text = _join(kept, unit, max_chars, name)
     check_symbols(find_characters(text).replace(ENDS["document"], ""), len(text), name)
     return Corpus(name, unit, text, division)
+
+
+def _join(kept: Sequence[str], unit: Unit, max_chars: int | None, name: str) -> str:
+    """Join whole lines or documents of at most `max_chars` characters, each with its end."""
+    text = "".join(one + ENDS[unit] for one in kept)
+    if not kept or max_chars is None:
+        return text
+    text = text[: text.rfind(ENDS[unit], 0, max_chars) + 1]
+    if not text:
+        raise UserError(
+            f"data.max_chars={max_chars} does not hold the first {unit} of corpus {name!r}; give "
+            f"at least {len(kept[0]) + 1}"
+        )
+    return text
 
 
 def _check_divided(divided: bool, division: Division, name: str) -> None:

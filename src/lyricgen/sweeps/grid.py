@@ -125,7 +125,7 @@ def plan(directory: Path, planned: Sequence[PlannedJob]) -> list[Job]:
         UserError: a job would train for fewer epochs than before.
     """
     there = jobs_in(directory)
-    values = [_parse_values(one.values) if there else one.values for one in planned]
+    values = [_parse_values(one) if there else one.values for one in planned]
     options = {number: summary.unfilled for number, (_, summary) in there.items()}
     known = _match(values, options)
     following = 1 + max(there, default=-1)
@@ -145,15 +145,16 @@ def plan(directory: Path, planned: Sequence[PlannedJob]) -> list[Job]:
     return sorted(jobs, key=lambda job: job.number)
 
 
-def _parse_values(values: dict[str, Any]) -> dict[str, Any]:
-    """Return a configuration in the form of summary.json, or unchanged if an option is wrong."""
+def _parse_values(planned: PlannedJob) -> dict[str, Any]:
+    """Return a job's configuration as in summary.json, or unchanged if an option is wrong."""
     # takes seconds, and is needed for resumed sweeps only
+    from lyricgen.training.older_model import take_architecture  # noqa: PLC0415
     from lyricgen.training.options import normalise  # noqa: PLC0415
 
     try:
-        return normalise(values)
+        return take_architecture(normalise(planned.values), planned.overrides)
     except UserError:
-        return values
+        return planned.values
 
 
 def _match(

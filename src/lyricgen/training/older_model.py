@@ -1,6 +1,7 @@
 """The older model of `init_from`: its architecture, its weights, its characters and its n-grams."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,27 +25,26 @@ from lyricgen.training.options import TrainOptions
 log = logging.getLogger(__name__)
 
 
-def take_architecture(values: dict[str, Any], run: Run) -> dict[str, Any]:
+def take_architecture(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """Return the values of a configuration with the architecture of the model in `init_from`.
 
-    A typed setting keeps its value. The log tells the settings that change. Without `init_from`,
-    and in a resumed single run, which has the settings of its record, nothing changes.
+    A setting of the overrides keeps its value. Without `init_from` nothing changes.
 
     Args:
         values: the whole configuration, in plain values.
-        run: the run, with its typed overrides.
+        overrides: overrides of the run.
 
     Raises:
         UserError: the older model cannot be loaded, or has no weights to start with.
     """
-    if values["init_from"] is None or (values["resume"] is not None and run.sweep is None):
+    if values["init_from"] is None:
         return values
     if values["model"]["kind"] == "ngram":
         raise UserError("init_from: model=ngram has no weights to start with: leave init_from out")
     older = load(values["init_from"])
     check_older(older)
     whole, built = without_memory(older.network), find_network(older.network).architecture
-    typed = {key(one).removesuffix(".kind") for one in run.overrides}
+    typed = {key(one).removesuffix(".kind") for one in overrides}
     taken: dict[str, Any] = {"objective": built.objective, "hidden_size": built.hidden_size}
     if "depth" not in typed:  # depth=deep sets both
         taken |= {"layers": built.layers, "depth.residual": built.depth.residual}
@@ -65,10 +65,19 @@ def take_architecture(values: dict[str, Any], run: Run) -> dict[str, Any]:
             "model.combination": whole.architecture.combination,
             "model.short_list": None if listed is None else len(listed) - 1,
         }
-    before = flatten(values)
-    values = _set(values, {name: one for name, one in taken.items() if name not in typed})
+    return _set(values, {name: one for name, one in taken.items() if name not in typed})
+
+
+def prepare_values(values: dict[str, Any], run: Run) -> dict[str, Any]:
+    """Take the architecture for a run, as `take_architecture` does, and log what it changes.
+
+    A resumed single run has the settings of its record.
+    """
+    if values["resume"] is not None and run.sweep is None:
+        return values
+    before, values = flatten(values), take_architecture(values, run.overrides)
     after = flatten(values)
-    changed = [name for name in taken if before.get(name, AUTO) != after.get(name, AUTO)]
+    changed = [name for name in after if before.get(name, AUTO) != after[name]]
     if changed:
         shown = " ".join(f"{name}={override_text(after[name])}" for name in changed)
         log.info("init_from=%s: %s", values["init_from"], shown)

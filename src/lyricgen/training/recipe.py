@@ -85,6 +85,8 @@ def recipe(
     most = READINGS[effort][0] * short + READINGS[effort][1] * long
     readings = max_epochs or min(budget / text.characters, most)
     rows, steps = _batch(text, long, on_gpu=on_gpu)
+    devices = chosen.get("trainer.devices")
+    rows = max(rows, devices) if isinstance(devices, int) else rows  # each process needs one
     window = text.row or chosen.get("data.num_steps", steps)
     step = chosen.get("data.batch_size", rows) * window  # characters
     length = readings if max_steps is None else min(readings, max_steps * step / text.characters)
