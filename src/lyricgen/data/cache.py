@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 from lyricgen.console import progress
 from lyricgen.data.cached_files import cache_directory
 from lyricgen.data.corpus import FORMAT, EncodedCorpus, open_entry, open_own, write_entry
+from lyricgen.data.file_kinds import TextFile
 from lyricgen.data.options import ControlCharacters, Newline
 from lyricgen.data.preparation import check_symbols, prepare_pieces
 from lyricgen.data.reading import file_kind, reading_error, size_error, text_pieces
@@ -140,7 +141,10 @@ class LargeText:
         `text_pieces` and `prepare_pieces` explain the errors.
         """
         return prepare_pieces(
-            text_pieces(self.path, self.encoding, self.max_bytes, passed, self.control_characters),
+            text_pieces(
+                TextFile(self.path),
+                *(self.encoding, self.max_bytes, passed, self.control_characters),
+            ),
             newline=self.newline,
             lowercase=self.lowercase,
             max_chars=self.max_chars,

@@ -3,11 +3,14 @@
 import bz2
 import gzip
 import lzma
+import os
 import re
 import stat
 import zipfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from io import BufferedReader
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from lyricgen.errors import UserError
@@ -76,6 +79,36 @@ class Member(NamedTuple):
 
     archive: zipfile.ZipFile
     info: zipfile.ZipInfo
+
+
+@dataclass(frozen=True)
+class TextFile:
+    """A file that may hold a text.
+
+    Attributes:
+        path: of the file, or of the zip archive that holds it.
+        member: its place in the archive; None for another file.
+        named: whether the user named the file itself, and no folder, pattern or archive.
+    """
+
+    path: str | os.PathLike[str]
+    member: Member | None = None
+    named: bool = True
+
+    @property
+    def shown(self) -> str:
+        """The quoted path, for messages."""
+        inner = "" if self.member is None else f"/{self.member.info.filename}"
+        return repr(os.fspath(self.path) + inner)
+
+    @property
+    def size(self) -> int:
+        """Number of bytes; in an archive, after it is unpacked.
+
+        Raises:
+            OSError: the file is gone.
+        """
+        return Path(self.path).stat().st_size if self.member is None else self.member.info.file_size
 
 
 def packed_kind(file: BufferedReader) -> str:

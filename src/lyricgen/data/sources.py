@@ -9,7 +9,7 @@ from pathlib import Path
 from lyricgen.console import progress
 from lyricgen.data.cache import is_large
 from lyricgen.data.fields import Fields, read_column, read_key
-from lyricgen.data.file_kinds import NoTextError
+from lyricgen.data.file_kinds import NoTextError, TextFile
 from lyricgen.data.formats import OPENING, TIMED, drop_timestamps, recognise_format
 from lyricgen.data.options import DataOptions
 from lyricgen.data.reading import (
@@ -19,7 +19,7 @@ from lyricgen.data.reading import (
     text_pieces,
     unpack_file,
 )
-from lyricgen.data.text_files import TextFile, corpus_path, find_files
+from lyricgen.data.text_files import corpus_path, find_files
 from lyricgen.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -93,10 +93,10 @@ class _PartReader:
     def _read_file(self, file: TextFile) -> str:
         options = self.options
         pieces = text_pieces(
-            *(file.path, options.encoding, max(1, self._left)),
+            file,
+            *(options.encoding, max(1, self._left)),
             lambda position: self._passed(self._bytes + position),
             options.control_characters,
-            file.member,
         )
         return "".join(pieces)
 
@@ -105,7 +105,7 @@ class _PartReader:
         if self.options.encoding.lower().replace("_", "-").startswith(("utf-16", "utf-32")):
             return False
         try:
-            return b"\0" in next(unpack_file(file.path, self._most, member=file.member), b"")
+            return b"\0" in next(unpack_file(file, self._most), b"")
         except UserError:
             return False
 
@@ -208,8 +208,7 @@ def read_opening(options: DataOptions) -> str:
     """
     for file in find_files(options):
         pieces = text_pieces(
-            *(file.path, options.encoding, 2**62, lambda _: None),
-            *(options.control_characters, file.member),
+            file, options.encoding, 2**62, control_characters=options.control_characters
         )
         try:
             return next(pieces, "")[:OPENING]

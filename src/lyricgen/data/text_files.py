@@ -4,48 +4,18 @@ import glob
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from zipfile import ZipFile
 
 from lyricgen.data.cached_files import fetch_published
-from lyricgen.data.file_kinds import ZIP, Member, NoTextError, text_members
+from lyricgen.data.file_kinds import ZIP, Member, NoTextError, TextFile, text_members
 from lyricgen.data.options import BUNDLED, PUBLISHED, DataOptions, check_kind
-from lyricgen.data.reading import DAMAGE, file_kind, quote_path, reading_error
+from lyricgen.data.reading import DAMAGE, file_kind, reading_error
 from lyricgen.errors import UserError
 from lyricgen.files import list_matches
 from lyricgen.runs.directories import outputs_directory
 from lyricgen.runs.newest import LATEST
-
-
-@dataclass(frozen=True)
-class TextFile:
-    """A file that may hold a text.
-
-    Attributes:
-        path: of the file, or of the zip archive that holds it.
-        member: its place in the archive; None for another file.
-        named: whether the user named the file itself, and no folder, pattern or archive.
-    """
-
-    path: Path
-    member: Member | None
-    named: bool
-
-    @property
-    def shown(self) -> str:
-        """The quoted path."""
-        return quote_path(self.path, self.member)
-
-    @property
-    def size(self) -> int:
-        """Number of bytes; in an archive, after it is unpacked.
-
-        Raises:
-            OSError: the file is gone.
-        """
-        return self.path.stat().st_size if self.member is None else self.member.info.file_size
 
 
 def corpus_path(kind: str, path: str | os.PathLike[str] | None = None) -> Path:
@@ -142,18 +112,19 @@ def _walk(folder: Path, left_out: dict[str, str]) -> Iterator[Path]:
 
 def _open_archive(path: Path, *, named: bool) -> Iterator[TextFile]:
     """Yield the texts of a zip archive with several; any other file as it is."""
+    file = TextFile(path, named=named)
     try:
         if file_kind(path) != ZIP:
-            yield TextFile(path, None, named)
+            yield file
             return
         with ZipFile(path) as archive:
-            members = text_members(archive, quote_path(path))
+            members = text_members(archive, file.shown)
             if len(members) == 1:
-                yield TextFile(path, None, named)
+                yield file
                 return
             for info in members:
                 yield TextFile(path, Member(archive, info), named=False)
     except NoTextError:
-        yield TextFile(path, None, named)  # whose reading explains the error
+        yield file  # whose reading explains the error
     except DAMAGE as error:
-        raise reading_error(error, quote_path(path), "") from error
+        raise reading_error(error, file.shown) from error
