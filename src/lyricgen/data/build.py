@@ -12,12 +12,11 @@ from lyricgen.data.cache import LargeText, encode_large, find_encoded
 from lyricgen.data.cached_files import MAX_BYTES, cache_directory
 from lyricgen.data.corpus import EncodedCorpus, encode
 from lyricgen.data.fields import suggest_setting
-from lyricgen.data.formats import TIMED, recognise_format
+from lyricgen.data.formats import OPENING, TIMED, recognise_format
 from lyricgen.data.options import ENDS, DataOptions, Unit
 from lyricgen.data.preparation import prepare
-from lyricgen.data.reading import DEFAULT_MAX_BYTES
 from lyricgen.data.samplers import ConsecutiveSampler, RandomSampler
-from lyricgen.data.sources import find_large, read_opening, read_parts
+from lyricgen.data.sources import find_running_text, read_opening, read_parts
 from lyricgen.data.splits import Layout, Split, make_splits
 from lyricgen.data.units import Division, describe_unit, settle_division
 from lyricgen.errors import UserError
@@ -63,8 +62,9 @@ def repeated_lines_notice(corpus: EncodedCorpus) -> str | None:
     )
 
 
-def format_notice(options: DataOptions, opening: str) -> str | None:
+def format_notice(options: DataOptions, corpus: EncodedCorpus) -> str | None:
     """Describe the format of a text by its first characters; None for plain text."""
+    opening = corpus.decode_opening(OPENING).replace(ENDS["document"], "\n")
     kind = recognise_format(opening)
     if kind is None or (kind in TIMED and options.timestamps == "drop"):
         return None
@@ -85,8 +85,8 @@ def build_corpus(options: DataOptions) -> EncodedCorpus:
         UserError: the options are wrong or contradict each other; the text cannot be fetched, read
             or kept in the cache; or it has nothing to learn from.
     """
-    path = find_large(options) if options.unit in ("text", "auto") else None
-    if path is not None and _is_running_text(options, path):
+    path = find_running_text(options)
+    if path is not None:
         names = {"encoding", "control_characters", "newline", "lowercase", "max_chars"}
         chosen = options.model_dump(include=names)
         large = LargeText(path, **chosen, max_bytes=options.max_bytes or MAX_BYTES)
@@ -107,18 +107,6 @@ def build_corpus(options: DataOptions) -> EncodedCorpus:
         max_chars=options.max_chars,
     )
     return encode(corpus)
-
-
-def _is_running_text(options: DataOptions, path: Path) -> bool:
-    """Whether a large file is running text, by its options or else by its opening.
-
-    A file that is too large for a list in memory is running text, unless an option says otherwise.
-    """
-    if options.unit != "auto":
-        return options.unit == "text"
-    if path.stat().st_size > (options.max_bytes or DEFAULT_MAX_BYTES):
-        return True
-    return settle_division(options, [read_opening(options)]).unit == "text"
 
 
 def _end_lines(text: str) -> str:
@@ -209,7 +197,7 @@ def _check_named(options: DataOptions, checkpoint: Path | None) -> None:
 def log_notices(options: DataOptions, corpus: EncodedCorpus, *, guessed: bool = False) -> None:
     """Log notices about a text: its unit if `guessed`, unusual characters, repeats, its format.
 
-    The format is checked only for a user's own text that can be read.
+    The format is checked only for a user's own text.
     """
     if guessed:
         parts = {"row": options.column, "record": options.key}
@@ -217,8 +205,7 @@ def log_notices(options: DataOptions, corpus: EncodedCorpus, *, guessed: bool = 
         log.info("%s", describe_unit(corpus.name, corpus.unit, corpus.division, part))
     found = [private_use_notice(corpus, options.encoding)]
     if options.kind == "text" and options.column is None and options.key is None:
-        with suppress(UserError):  # a resumed run may have found its text elsewhere
-            found.append(format_notice(options, read_opening(options)))
+        found.append(format_notice(options, corpus))
     for notice in found:
         if notice is not None:
             log.warning("%s %s", corpus.name, notice)

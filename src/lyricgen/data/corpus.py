@@ -144,14 +144,13 @@ class EncodedCorpus:
     def __len__(self) -> int:
         return len(self.ids)
 
-    @property
-    def opening(self) -> str:
-        """Up to 1000 characters from the beginning of the text, without leading white space.
+    def decode_opening(self, length: int) -> str:
+        """Decode up to `length` characters of the beginning, without leading white space.
 
         Raises:
             UserError: The mapped ids are damaged and cannot be restored.
         """
-        for ids in torch.split(self.ids, 1000):
+        for ids in torch.split(self.ids, length):
             if self.mapping is not None:
                 self.mapping.check(ids)
             text = self.vocabulary.decode(ids).lstrip()

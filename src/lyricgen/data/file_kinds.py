@@ -103,12 +103,13 @@ class TextFile:
 
     @property
     def size(self) -> int:
-        """Number of bytes; in an archive, after it is unpacked.
+        """Number of bytes, packed as they are.
 
         Raises:
             OSError: the file is gone.
         """
-        return Path(self.path).stat().st_size if self.member is None else self.member.info.file_size
+        member = self.member
+        return Path(self.path).stat().st_size if member is None else member.info.compress_size
 
 
 def packed_kind(file: BufferedReader) -> str:

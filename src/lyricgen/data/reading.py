@@ -167,14 +167,15 @@ def unpack_file(
     """Read a file's unpacked bytes in pieces; `text_pieces` explains the arguments and errors."""
     if max_bytes < 1:
         raise UserError(f"data.max_bytes={max_bytes}: it must be at least 1")
-    shown, member, kind = file.shown, file.member, "" if file.member is None else ZIP
+    shown, member, kind, start = file.shown, file.member, "", 0
     try:
         with ExitStack() as opened:
             source: Any
             stream: Any
             if member is not None:
                 check_member(member.info, shown)
-                stream = source = opened.enter_context(member.archive.open(member.info))
+                kind, source, start = ZIP, member.archive.fp, member.info.header_offset
+                stream = opened.enter_context(member.archive.open(member.info))
             else:
                 stream = source = opened.enter_context(_open(file.path))
                 if os.fstat(source.fileno()).st_size > max_bytes:
@@ -194,7 +195,7 @@ def unpack_file(
                 if len(head) < HEAD:
                     head += piece[:HEAD]
                     refuse_kind(shown, head)
-                passed(source.tell() if source.seekable() else 0)
+                passed(source.tell() - start if source.seekable() else 0)
                 yield piece
     except DAMAGE as error:
         raise reading_error(error, shown, kind) from error

@@ -2,8 +2,9 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 
 from lyricgen.console import progress
@@ -19,7 +20,8 @@ from lyricgen.data.reading import (
     text_pieces,
     unpack_file,
 )
-from lyricgen.data.text_files import corpus_path, find_files
+from lyricgen.data.text_files import corpus_path, find_files, open_archive
+from lyricgen.data.units import settle_division
 from lyricgen.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -27,8 +29,10 @@ log = logging.getLogger(__name__)
 _LISTED = 3  # most files in a message
 
 
-def find_large(options: DataOptions) -> Path | None:
+def find_running_text(options: DataOptions) -> Path | None:
     """Return the path of a large file of running text, whose ids are mapped from the cache.
+
+    A file that is too large for memory is running text, unless an option says otherwise.
 
     Returns:
         The path; None for a text that is held in memory.
@@ -39,12 +43,16 @@ def find_large(options: DataOptions) -> Path | None:
     if options.column is not None or options.key is not None or len(options.paths) > 1:
         return None
     path = corpus_path(options.kind, *options.paths)
-    if not is_large(path) or next(find_files(options)).member is not None:
+    if options.unit not in ("text", "auto") or not is_large(path):
         return None
-    if options.kind == "text" and options.timestamps == "drop":
-        opening = read_opening(options)
-        return None if recognise_format(opening) in TIMED else path
-    return path
+    if next(open_archive(TextFile(path))).member is not None:
+        return None
+    opening = read_opening(options)
+    drops = options.kind == "text" and options.timestamps == "drop"
+    if drops and recognise_format(opening) in TIMED:
+        return None
+    fits = path.stat().st_size <= (options.max_bytes or DEFAULT_MAX_BYTES)
+    return None if fits and settle_division(options, [opening]).unit != "text" else path
 
 
 class _PartReader:
@@ -52,23 +60,28 @@ class _PartReader:
 
     Args:
         options: the options of the text.
+        left_out: the reason for each file that was left out; gets more.
         passed: called with the number of bytes of files read so far.
     """
 
-    def __init__(self, options: DataOptions, passed: Callable[[int], object]) -> None:
-        self.options = options
+    def __init__(
+        self,
+        options: DataOptions,
+        left_out: dict[str, str],
+        passed: Callable[[int], object],
+    ) -> None:
+        self.options, self.left_out = options, left_out
         self.parts: list[str] = []
-        self.left_out: dict[str, str] = {}  # reason by file
         self.counts: Counter[str] = Counter()
         self.first_broken = ""
         self._passed = passed
-        self._bytes = 0
+        self._bytes = 0  # of the files before the one being read
         self._most = options.max_bytes or DEFAULT_MAX_BYTES
         self._left = self._most
 
-    def read(self) -> list[str]:
+    def read(self, files: Iterable[TextFile]) -> list[str]:
         problem: UserError | None = None
-        for file in find_files(self.options, self.left_out):
+        for file in chain.from_iterable(map(open_archive, files)):
             try:
                 text = self._read_file(file)
             except TooLargeError as error:
@@ -187,13 +200,14 @@ def read_parts(options: DataOptions) -> list[str]:
         UserError: a source is missing or cannot be read, is too large together with the others, has
             no such column or field, or holds no text.
     """
-    size = 0
-    for file in find_files(options):
+    left_out: dict[str, str] = {}  # reason by file
+    files, size = list(find_files(options, left_out)), 0
+    for file in files:
         with suppress(OSError):  # reading the file explains it
             size += file.size
     with progress(f"reading {options.name}", size) as moved:
-        reader = _PartReader(options, moved)
-        parts = reader.read()
+        reader = _PartReader(options, left_out, moved)
+        parts = reader.read(files)
     described = reader.describe()
     if described is not None:
         log.info("%s", described)
@@ -206,7 +220,7 @@ def read_opening(options: DataOptions) -> str:
     Raises:
         UserError: the file cannot be read.
     """
-    for file in find_files(options):
+    for file in chain.from_iterable(map(open_archive, find_files(options, {}))):
         pieces = text_pieces(
             file, options.encoding, 2**62, control_characters=options.control_characters
         )

@@ -46,10 +46,10 @@ def corpus_path(kind: str, path: str | os.PathLike[str] | None = None) -> Path:
     return fetch_published(PUBLISHED[kind])
 
 
-def find_files(options: DataOptions, left_out: dict[str, str] | None = None) -> Iterator[TextFile]:
-    """Find the files of a text, in sorted order in each folder or archive; each file comes once.
+def find_files(options: DataOptions, left_out: dict[str, str]) -> Iterator[TextFile]:
+    """Find the files of a text, in sorted order in each folder; each file comes once.
 
-    Hidden files and folders are passed over, also in archives, and so is the directory of outputs.
+    Hidden files and folders are passed over, and so is the directory of outputs.
 
     Args:
         options: the options of the text.
@@ -57,19 +57,17 @@ def find_files(options: DataOptions, left_out: dict[str, str] | None = None) -> 
             or a device in a folder.
 
     Raises:
-        UserError: as for `corpus_path`; a pattern matches no file; or a folder or an archive cannot
-            be read.
+        UserError: as for `corpus_path`; a pattern matches no file; or a folder cannot be read.
     """
     seen: set[str] = set()
-    reasons: dict[str, str] = {} if left_out is None else left_out
     for path in [corpus_path(options.kind, each) for each in options.paths or ("",)]:
         for found in _resolve(path) if options.kind == "text" else [path]:
             is_folder = found.is_dir()
-            for file in _walk(found, reasons) if is_folder else [found]:
+            for file in _walk(found, left_out) if is_folder else [found]:
                 real = os.path.realpath(file)
                 if real not in seen:
                     seen.add(real)
-                    yield from _open_archive(file, named=not is_folder and found == path)
+                    yield TextFile(file, named=not is_folder and found == path)
 
 
 def _resolve(path: Path) -> list[Path]:
@@ -110,20 +108,23 @@ def _walk(folder: Path, left_out: dict[str, str]) -> Iterator[Path]:
             yield path
 
 
-def _open_archive(path: Path, *, named: bool) -> Iterator[TextFile]:
-    """Yield the texts of a zip archive with several; any other file as it is."""
-    file = TextFile(path, named=named)
+def open_archive(file: TextFile) -> Iterator[TextFile]:
+    """Yield the texts of a zip archive with several in sorted order; any other file as it is.
+
+    Raises:
+        UserError: the archive cannot be read.
+    """
     try:
-        if file_kind(path) != ZIP:
+        if file_kind(file.path) != ZIP:
             yield file
             return
-        with ZipFile(path) as archive:
+        with ZipFile(file.path) as archive:
             members = text_members(archive, file.shown)
             if len(members) == 1:
                 yield file
                 return
             for info in members:
-                yield TextFile(path, Member(archive, info), named=False)
+                yield TextFile(file.path, Member(archive, info), named=False)
     except NoTextError:
         yield file  # whose reading explains the error
     except DAMAGE as error:
