@@ -11,8 +11,7 @@ from lyricgen.data.batch import TrainingSampler
 from lyricgen.data.cache import LargeText, encode_large, find_encoded
 from lyricgen.data.cached_files import MAX_BYTES, cache_directory
 from lyricgen.data.corpus import EncodedCorpus, encode
-from lyricgen.data.fields import suggest_setting
-from lyricgen.data.formats import OPENING, TIMED, recognise_format
+from lyricgen.data.formats import OPENING, TIMED, recognise_format, suggest_setting
 from lyricgen.data.options import ENDS, DataOptions, Unit
 from lyricgen.data.preparation import prepare
 from lyricgen.data.samplers import ConsecutiveSampler, RandomSampler
