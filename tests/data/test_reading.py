@@ -128,7 +128,7 @@ def test_no_encoding_is_looked_for_in_a_large_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(tmp_path, "床前明月光，疑是地上霜。".encode("gb18030"))
-    monkeypatch.setattr("lyricgen.data.reading.MOST", 20)
+    monkeypatch.setattr("lyricgen.data.reading.MOST_SEARCHED", 20)
     refusal(path, "is not in the encoding 'utf-8'", "data.encoding=gb18030")
 
 

@@ -20,10 +20,10 @@ from filelock import FileLock, Timeout
 from lyricgen.console import progress
 from lyricgen.data.cached_files import cache_directory
 from lyricgen.data.corpus import FORMAT, EncodedCorpus, open_entry, open_own, write_entry
-from lyricgen.data.file_kinds import TextFile
+from lyricgen.data.file_kinds import TextFile, size_error
 from lyricgen.data.options import ControlCharacters, Newline
 from lyricgen.data.preparation import check_symbols, prepare_pieces
-from lyricgen.data.reading import file_kind, reading_error, size_error, text_pieces
+from lyricgen.data.reading import file_kind, reading_error, text_pieces
 from lyricgen.data.vocabulary import Distinct, Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.files import replace_file, to_disk, write_atomically

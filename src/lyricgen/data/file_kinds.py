@@ -74,6 +74,21 @@ class NoTextError(UserError):
         self.kind = kind
 
 
+class TooLargeError(UserError):
+    """Error for texts with more bytes than data.max_bytes allows."""
+
+
+def size_error(shown: str, max_bytes: int) -> TooLargeError:
+    """Make the error for a text of more than `max_bytes` bytes, packed or unpacked.
+
+    `shown` is the quoted path of the text.
+    """
+    return TooLargeError(
+        f"{shown} holds more than the {max_bytes} bytes allowed; "
+        f"raise the limit, for example data.max_bytes={2 * max_bytes}"
+    )
+
+
 class Member(NamedTuple):
     """A file in an open zip archive."""
 

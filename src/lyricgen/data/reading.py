@@ -34,6 +34,7 @@ from lyricgen.data.file_kinds import (
     only_member,
     packed_kind,
     refuse_kind,
+    size_error,
 )
 from lyricgen.data.options import ControlCharacters
 from lyricgen.errors import UserError
@@ -43,7 +44,7 @@ log = logging.getLogger(__name__)
 DEFAULT_MAX_BYTES = 256_000_000
 # Of a text whose encoding is found: largest oddity, fewest characters beyond ASCII, and most bytes,
 # since it is read some more times.
-SURE, FEWEST, MOST = 0.02, 10, 1 << 26
+_ODDEST, _FEWEST_BEYOND, MOST_SEARCHED = 0.02, 10, 1 << 26
 # encodings that were found, by the path, inode, size and time of change; None: as chosen
 _FOUND: dict[tuple[str, int, int, int], str | None] = {}
 _CHUNK = 1 << 20  # bytes read at a time
@@ -126,21 +127,6 @@ def file_kind(path: str | os.PathLike[str]) -> str:
     """
     with _open(path) as file:
         return packed_kind(file)
-
-
-class TooLargeError(UserError):
-    """Error for texts with more bytes than data.max_bytes allows."""
-
-
-def size_error(shown: str, max_bytes: int) -> TooLargeError:
-    """Make the error for a text of more than `max_bytes` bytes, packed or unpacked.
-
-    `shown` is the quoted path of the text.
-    """
-    return TooLargeError(
-        f"{shown} holds more than the {max_bytes} bytes allowed; "
-        f"raise the limit, for example data.max_bytes={2 * max_bytes}"
-    )
 
 
 def reading_error(error: Exception, shown: str, kind: str = "") -> UserError:
@@ -265,8 +251,8 @@ def _find_encoding(file: TextFile, max_bytes: int, encoding: str) -> str:
     """Find the encoding of a file: one that reads well, if the file is not in a chosen UTF-8.
 
     The result is the chosen encoding also for a file that has a byte-order mark, that UTF-8 cannot
-    decode at few places, that no encoding reads well, or that has more than `MOST` bytes. The log
-    names another encoding. An unchanged file is searched once.
+    decode at few places, that no encoding reads well, or that is longer than `MOST_SEARCHED`. The
+    log names another encoding. An unchanged file is searched once.
     """
     if encoding.lower().replace("_", "-") not in ("utf-8", "utf8"):
         return encoding
@@ -290,18 +276,21 @@ def _guess_encoding(file: TextFile, max_bytes: int) -> str | None:
     try:
         for block in chain(unpack_file(file, max_bytes), [b""]):
             head, size = head or block, size + len(block)
-            if size > MOST:
+            if size > MOST_SEARCHED:
                 return None
             decoder.decode(block, not block)
         return None
     except UnicodeDecodeError:
-        if any(map(head.startswith, MARKS)) or sum(map(len, unpack_file(file, max_bytes))) > MOST:
+        if (
+            any(map(head.startswith, MARKS))
+            or sum(map(len, unpack_file(file, max_bytes))) > MOST_SEARCHED
+        ):
             return None
     if count_damage(unpack_file(file, max_bytes), "utf-8"):
         return None
     for one in possible_readings(unpack_file(file, max_bytes), "utf-8")[:1]:
         # any bytes of an even number are UTF-16 of some kind
-        if one.oddity <= SURE and one.beyond >= FEWEST and "utf" not in one.encoding:
+        if one.oddity <= _ODDEST and one.beyond >= _FEWEST_BEYOND and "utf" not in one.encoding:
             return one.encoding
     return None
 

@@ -10,16 +10,10 @@ from pathlib import Path
 from lyricgen.console import progress
 from lyricgen.data.cache import is_large
 from lyricgen.data.fields import Fields, read_column, read_key
-from lyricgen.data.file_kinds import NoTextError, TextFile
+from lyricgen.data.file_kinds import NoTextError, TextFile, TooLargeError, size_error
 from lyricgen.data.formats import OPENING, TIMED, drop_timestamps, recognise_format
 from lyricgen.data.options import DataOptions
-from lyricgen.data.reading import (
-    DEFAULT_MAX_BYTES,
-    TooLargeError,
-    size_error,
-    text_pieces,
-    unpack_file,
-)
+from lyricgen.data.reading import DEFAULT_MAX_BYTES, text_pieces, unpack_file
 from lyricgen.data.text_files import corpus_path, find_files, open_archive
 from lyricgen.data.units import settle_division
 from lyricgen.errors import UserError

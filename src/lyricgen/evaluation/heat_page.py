@@ -21,7 +21,7 @@ from torch import Tensor
 
 from lyricgen.console import format_figure
 from lyricgen.data.batch import IGNORED, Batch
-from lyricgen.data.splits import END, Layout, Split
+from lyricgen.data.splits import LAYOUT_ENDS, Layout, Split
 from lyricgen.data.vocabulary import code_points
 from lyricgen.errors import UserError, escape_line
 from lyricgen.evaluation.intervals import Floats, Integers
@@ -99,7 +99,7 @@ def _cut(text: str, most: int, layout: Layout, name: str, total: int) -> tuple[s
     names the source, which has `total` characters.
     """
     if len(text) > most:
-        end = text.rfind(END[layout], 0, most) + 1 if layout in END else most
+        end = text.rfind(LAYOUT_ENDS[layout], 0, most) + 1 if layout in LAYOUT_ENDS else most
         text = text[: end or most]
     part = "" if len(text) >= total else f"the first {len(text):,} of "
     return text, f"{name}, {part}{total:,} characters"

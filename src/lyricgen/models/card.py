@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from lyricgen.data.faults import FORBIDDEN
-from lyricgen.data.splits import END, Layout
+from lyricgen.data.splits import LAYOUT_ENDS, Layout
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.models.architectures import Architecture, EnsembleArchitecture, MemoryArchitecture
@@ -87,7 +87,7 @@ class Card(Options):
             raise ValueError(
                 f"the vocabulary has {len(self.vocabulary)} characters, the network {size}"
             )
-        end = END.get(self.layout)
+        end = LAYOUT_ENDS.get(self.layout)
         if FORBIDDEN.search(self.vocabulary.replace(end or "", "")):
             raise ValueError("the vocabulary has control characters")
         if end is not None and not (self.architecture.start_symbol and end in self.vocabulary):
