@@ -152,7 +152,7 @@ def _parse_values(planned: PlannedJob) -> dict[str, Any]:
     from lyricgen.training.options import normalise  # noqa: PLC0415
 
     try:
-        return take_architecture(normalise(planned.values), planned.overrides)
+        return take_architecture(normalise(planned.values), planned.overrides)[0]
     except UserError:
         return planned.values
 
