@@ -86,7 +86,7 @@ def build_corpus(options: DataOptions) -> EncodedCorpus:
     """
     path = find_running_text(options)
     if path is not None:
-        names = {"encoding", "control_characters", "newline", "lowercase", "max_chars"}
+        names = {"encoding", "control_characters", "newline", "lowercase", "min_count", "max_chars"}
         chosen = options.model_dump(include=names)
         large = LargeText(path, **chosen, max_bytes=options.max_bytes or MAX_BYTES)
         return encode_large(large, options.name)
@@ -105,7 +105,7 @@ def build_corpus(options: DataOptions) -> EncodedCorpus:
         distinct_lines=options.distinct,
         max_chars=options.max_chars,
     )
-    return encode(corpus)
+    return encode(corpus, options.min_count)
 
 
 def _end_lines(text: str) -> str:

@@ -85,7 +85,7 @@ def prepare(
     elif older is not None and resumed is not None:
         check_ngrams(model, resumed, options)
     state = RunState(corpus.digest)  # `fit` fills it in a resumed run; point.state is for checks
-    total = NatsTotal(model.metric_prefix)
+    total = NatsTotal(model.metric_prefix, datamodule.vocabulary)
     observers = build_observers(
         options, datamodule, model, state, total, corpus, run, interruption, trial, point, rank
     )
