@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import unicodedata
 from collections.abc import Callable
 from contextlib import suppress
@@ -94,7 +95,7 @@ def build_corpus(options: DataOptions) -> EncodedCorpus:
     settled = settle_division(options, parts)
     unit: Unit = settled.unit  # type: ignore[assignment]  # settled
     if unit == "line" and (options.column is not None or options.key is not None):
-        parts = [" ".join(part.split("\n")) for part in map(_end_lines, parts)]
+        parts = [re.sub(r"\r\n?|\n", " ", part.strip()) for part in parts]
     corpus = prepare(
         parts,
         name=options.name,
@@ -106,10 +107,6 @@ def build_corpus(options: DataOptions) -> EncodedCorpus:
         max_chars=options.max_chars,
     )
     return encode(corpus, options.min_count)
-
-
-def _end_lines(text: str) -> str:
-    return text.strip().replace("\r\n", "\n").replace("\r", "\n")
 
 
 def find_corpus(options: DataOptions, digest: str | None, checkpoint: Path | None) -> EncodedCorpus:
@@ -133,7 +130,11 @@ def find_corpus(options: DataOptions, digest: str | None, checkpoint: Path | Non
         UserError: no text can be read; the message says why.
     """
     if options.path is None:
-        _check_named(options, checkpoint)
+        if options.kind == "text" and checkpoint is not None:
+            raise UserError(
+                f"{str(checkpoint)!r} does not say where the text lies: name the run or one of its "
+                "checkpoints instead"
+            )
         return build_corpus(options)
     here, problem = None, ""
     try:
@@ -182,15 +183,6 @@ def _find_directories(options: DataOptions, checkpoint: Path | None) -> list[Pat
     if any(os.path.normpath(path).startswith(".") for path in options.paths):
         return directories[:1]  # any directory has a path like "."
     return directories
-
-
-def _check_named(options: DataOptions, checkpoint: Path | None) -> None:
-    """Raise a UserError if the file of a model leaves out the path of a user's text."""
-    if options.kind == "text" and checkpoint is not None:
-        raise UserError(
-            f"{str(checkpoint)!r} does not say where the text lies: name the run or one of its "
-            "checkpoints instead"
-        )
 
 
 def log_notices(options: DataOptions, corpus: EncodedCorpus, *, guessed: bool = False) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lyricgen.console import progress
 from lyricgen.data.cache import is_large
-from lyricgen.data.fields import Fields, read_column, read_key
+from lyricgen.data.fields import read_column, read_key
 from lyricgen.data.file_kinds import NoTextError, TextFile, TooLargeError, size_error
 from lyricgen.data.formats import OPENING, TIMED, drop_timestamps, recognise_format
 from lyricgen.data.options import DataOptions
@@ -129,10 +129,7 @@ class _PartReader:
                 self.counts["stamped"] += 1
         if fields is None:
             self.parts.append(text)
-        else:
-            self._add_fields(fields, file)
-
-    def _add_fields(self, fields: Fields, file: TextFile) -> None:
+            return
         self.parts += fields.texts
         self.counts.update(rows=len(fields.texts), empty=fields.empty, broken=fields.broken)
         if fields.broken and not self.first_broken:
