@@ -140,9 +140,7 @@ def fill_texts(
         return []
     ids, gaps = zip(*(encode_gaps(model, text, gap) for text in each), strict=True)
     filled = fill_gaps(
-        network,
-        list(ids),
-        list(gaps),
+        *(network, list(ids), list(gaps)),
         seeds=[text_seed(seed, text, row % count) for row, text in enumerate(each)],
         temperature=temperature,
         sweeps=sweeps,
