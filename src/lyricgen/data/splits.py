@@ -133,10 +133,7 @@ def _held_out_sizes(
 def _at_most(lengths: NDArray[np.intp], characters: int, purpose: str) -> int:
     """Count the first lines that fit into a number of characters; count at least one line, if any.
 
-    Args:
-        lengths: Characters of each line.
-        characters: The limit.
-        purpose: "validate" or "test", for the log.
+    `purpose` is "validate" or "test", for the log.
     """
     total = int(lengths.sum())
     if total <= characters:
