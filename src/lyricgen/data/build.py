@@ -130,11 +130,7 @@ def find_corpus(options: DataOptions, digest: str | None, checkpoint: Path | Non
         UserError: no text can be read; the message says why.
     """
     if options.path is None:
-        if options.kind == "text" and checkpoint is not None:
-            raise UserError(
-                f"{str(checkpoint)!r} does not say where the text lies: name the run or one of its "
-                "checkpoints instead"
-            )
+        _check_named(options, checkpoint)
         return build_corpus(options)
     here, problem = None, ""
     try:
@@ -183,6 +179,15 @@ def _find_directories(options: DataOptions, checkpoint: Path | None) -> list[Pat
     if any(os.path.normpath(path).startswith(".") for path in options.paths):
         return directories[:1]  # any directory has a path like "."
     return directories
+
+
+def _check_named(options: DataOptions, checkpoint: Path | None) -> None:
+    """Raise a UserError if the file of a model leaves out the path of a user's text."""
+    if options.kind == "text" and checkpoint is not None:
+        raise UserError(
+            f"{str(checkpoint)!r} does not say where the text lies: name the run or one of its "
+            "checkpoints instead"
+        )
 
 
 def log_notices(options: DataOptions, corpus: EncodedCorpus, *, guessed: bool = False) -> None:
