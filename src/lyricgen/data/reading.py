@@ -10,7 +10,7 @@ import zipfile
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from io import BufferedReader
 from itertools import chain
 from pathlib import Path
@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 DEFAULT_MAX_BYTES = 256_000_000
 # Of a text whose encoding is found: largest oddity, fewest characters beyond ASCII, and most bytes,
 # since it is read some more times.
-_ODDEST, _FEWEST_BEYOND, MOST_SEARCHED = 0.02, 10, 1 << 26
+MOST_ODDITY, FEWEST_BEYOND, MOST_SEARCHED = 0.02, 10, 1 << 26
 # encodings that were found, by the path, inode, size and time of change; None: as chosen
 _FOUND: dict[tuple[str, int, int, int], str | None] = {}
 _CHUNK = 1 << 20  # bytes read at a time
@@ -256,17 +256,15 @@ def _find_encoding(file: TextFile, max_bytes: int, encoding: str) -> str:
     """
     if encoding.lower().replace("_", "-") not in ("utf-8", "utf8"):
         return encoding
-    key = None
-    with suppress(OSError, ValueError):  # reading the file explains it
+    try:
         found = Path(file.path).stat()
-        key = file.shown, found.st_ino, found.st_size, found.st_mtime_ns
-    if key is None or key not in _FOUND:
-        other = _guess_encoding(file, max_bytes)
+    except (OSError, ValueError):  # reading the file explains it
+        return encoding
+    key = file.shown, found.st_ino, found.st_size, found.st_mtime_ns
+    if key not in _FOUND:
+        other = _FOUND[key] = _guess_encoding(file, max_bytes)
         if other is not None:
             log.info("%s: read in the encoding %s (data.encoding=%s)", file.shown, other, other)
-        if key is None:
-            return other or encoding
-        _FOUND[key] = other
     return _FOUND[key] or encoding
 
 
@@ -290,7 +288,7 @@ def _guess_encoding(file: TextFile, max_bytes: int) -> str | None:
         return None
     for one in possible_readings(unpack_file(file, max_bytes), "utf-8")[:1]:
         # any bytes of an even number are UTF-16 of some kind
-        if one.oddity <= _ODDEST and one.beyond >= _FEWEST_BEYOND and "utf" not in one.encoding:
+        if one.oddity <= MOST_ODDITY and one.beyond >= FEWEST_BEYOND and "utf" not in one.encoding:
             return one.encoding
     return None
 

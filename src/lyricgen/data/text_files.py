@@ -4,6 +4,7 @@ import glob
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from zipfile import ZipFile
@@ -115,17 +116,13 @@ def open_archive(file: TextFile) -> Iterator[TextFile]:
         UserError: the archive cannot be read.
     """
     try:
-        if file_kind(file.path) != ZIP:
-            yield file
-            return
-        with ZipFile(file.path) as archive:
-            members = text_members(archive, file.shown)
-            if len(members) == 1:
-                yield file
-                return
-            for info in members:
-                yield TextFile(file.path, Member(archive, info), named=False)
-    except NoTextError:
-        yield file  # whose reading explains the error
+        if file_kind(file.path) == ZIP:
+            with ZipFile(file.path) as archive, suppress(NoTextError):  # reading explains it
+                members = text_members(archive, file.shown)
+                if len(members) > 1:
+                    for info in members:
+                        yield TextFile(file.path, Member(archive, info), named=False)
+                    return
     except DAMAGE as error:
         raise reading_error(error, file.shown) from error
+    yield file
