@@ -1,15 +1,18 @@
 """Runs that start from an older model: `init_from`."""
 
+import csv
+import random
 from pathlib import Path
 
 import pytest
 import torch
 
+from lyricgen.data.splits import split_text
 from lyricgen.evaluate import main as evaluate
 from lyricgen.generate import main as generate
 from lyricgen.models.checkpoint import load
 from lyricgen.models.hybrid import HybridModel
-from lyricgen.models.model import cross_entropy
+from lyricgen.models.model import Model, cross_entropy
 from lyricgen.runs.record_files import read_yaml
 from lyricgen.settings import flatten
 from tests.conftest import TINY, Train, run_main, sweep_of
@@ -129,6 +132,47 @@ def test_the_same_text_keeps_the_order_and_the_layers_that_weigh_the_n_grams(tra
     assert model.ngram_order == 2
     torch.testing.assert_close(model.on_hidden.weight, older.on_hidden.weight, atol=1e-6, rtol=0)
     assert bool(model.on_hidden.weight.any())
+
+
+def validation_loss(model: Model, ids: torch.Tensor) -> float:
+    with torch.no_grad():
+        logits, _ = model(ids[None, :-1])
+    return float(-logits[0].double().log_softmax(-1).gather(1, ids[1:, None]).mean())
+
+
+@pytest.mark.parametrize("combination", ["mixture", "product"])
+@pytest.mark.parametrize("processes", [1, 2])
+def test_copied_layers_that_do_worse_than_the_n_grams_start_anew(
+    train: Train, second: Path, combination: str, processes: int
+) -> None:
+    draw = random.Random(3)
+    # whose characters only 1-grams predict, and a text that 3-grams predict
+    second.write_text("".join(draw.choices("abcdef", [6, 5, 4, 3, 2, 1], k=2000)), "utf-8")
+    shape = ("model=hybrid", "model.order=3", f"model.combination={combination}")
+    together = ("trainer=ddp", "trainer.accelerator=cpu", f"trainer.devices={processes}")
+    first = train(*SECOND, *shape, "hidden_size=16", "optimizer.lr=0.05", "trainer.max_epochs=4")
+    text = "acebdfabcfed" * 60
+    second.write_text(text, "utf-8")
+    further = (*SECOND, *shape[:2], f"init_from={first.directory}", "optimizer.lr=1e-12")
+    done = train(*further, *(together if processes > 1 else ()))
+    assert done.directory is not None, done.err
+    assert first.directory is not None
+    model, older = load(done.directory), load(first.directory).network
+    assert isinstance(model.network, HybridModel)
+    assert isinstance(older, HybridModel)
+    assert bool(older.on_hidden.weight.any())
+    assert not bool(model.network.on_hidden.weight.any())
+    assert not bool(model.network.on_passed.weight.any())
+    _, (start, stop), _ = split_text(len(text), 0.1, 0.1)
+    ids = model.vocabulary.encode(text[start:stop]).long()
+    losses = [validation_loss(one, ids) for one in (model.network, model.member("ngram").network)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+    with (done.directory / "metrics.csv").open(encoding="utf-8") as file:
+        [before, *_] = csv.DictReader(file)
+    assert float(before["val/loss"]) == pytest.approx(losses[1], abs=1e-5)
+    model.network.on_hidden.load_state_dict(older.on_hidden.state_dict())
+    model.network.on_passed.load_state_dict(older.on_passed.state_dict())
+    assert validation_loss(model.network.eval(), ids) > losses[1] + 0.01
 
 
 @pytest.mark.usefixtures("second")
