@@ -63,6 +63,9 @@ def test_the_architecture_comes_from_the_older_model(train: Train, shape: tuple[
     assert here == there
     assert done.summary["options"]["cell"]["kind"] == here.get("network", here)["cell"]["kind"]
     assert done.summary["options"]["hidden_size"] == 16
+    # the directory is named before the older model is read
+    assert done.directory.name.endswith("_second_init_from")
+    assert done.summary["options"]["name"] == "second_init_from"
 
 
 @pytest.mark.usefixtures("second")
