@@ -75,7 +75,7 @@ def test_windows_against_a_loop(monkeypatch: pytest.MonkeyPatch, kind: str) -> N
     monkeypatch.setattr(curves, "EVALUATION_LOGITS", 3 * 7 * V)  # three windows at once
     network, ids = network_of(kind), text_of(60)
     starts = torch.tensor([0, 1, 5, 6, 30, 52, 12])
-    found = nats_in_windows(network, ids, starts, num_steps=7)
+    found = nats_in_windows(network, VOCABULARY, ids, starts, num_steps=7)
     for start, row in zip(starts.tolist(), found, strict=True):
         window = ids[start : start + 8].tolist()
         assert row == pytest.approx(nats_one_by_one(network, window[:-1], window[1:]), rel=1e-9)
@@ -89,7 +89,7 @@ def test_contexts_against_a_loop(monkeypatch: pytest.MonkeyPatch, kind: str, len
     places = target_positions(Split(ids, None), V, longest=16)
     assert places.tolist() == list(range(16, 60))
     begins = context_begins(Split(ids, None), places, length)
-    found = nats_after(network, ids, begins, places)
+    found = nats_after(network, VOCABULARY, ids, begins, places)
     for place, nats in zip(places.tolist(), found, strict=True):
         read = ids[place - length : place].tolist()
         expected = nats_one_by_one(network, read, ids[place - length + 1 : place + 1].tolist())
@@ -103,7 +103,7 @@ def test_contexts_end_where_a_line_begins(kind: str, length: int) -> None:
     places = target_positions(split, V, longest=3)
     ids = split.ids.tolist()
     assert places.tolist() == [place for place, one in enumerate(ids) if one != V][3:]
-    found = nats_after(network, split.ids, context_begins(split, places, length), places)
+    found = nats_after(network, VOCABULARY, split.ids, context_begins(split, places, length), places)
     for place, nats in zip(places.tolist(), found, strict=True):
         start = max(at for at in range(place) if ids[at] == V)
         begin = max(start, place - length)

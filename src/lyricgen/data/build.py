@@ -87,7 +87,7 @@ def build_corpus(options: DataOptions) -> EncodedCorpus:
     """
     path = find_large(options) if options.unit in ("text", "auto") else None
     if path is not None and _is_running_text(options, path):
-        names = {"encoding", "control_characters", "newline", "lowercase", "max_chars"}
+        names = {"encoding", "control_characters", "newline", "lowercase", "min_count", "max_chars"}
         chosen = options.model_dump(include=names)
         large = LargeText(path, **chosen, max_bytes=options.max_bytes or MAX_BYTES)
         return encode_large(large, options.name)
@@ -106,7 +106,7 @@ def build_corpus(options: DataOptions) -> EncodedCorpus:
         distinct_lines=options.distinct,
         max_chars=options.max_chars,
     )
-    return encode(corpus)
+    return encode(corpus, options.min_count)
 
 
 def _is_running_text(options: DataOptions, path: Path) -> bool:

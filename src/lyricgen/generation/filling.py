@@ -144,7 +144,11 @@ def fill_texts(
         seeds=[text_seed(seed, text, row % count) for row, text in enumerate(each)],
         temperature=temperature,
         sweeps=sweeps,
-        forbidden=[i for i, one in enumerate(model.vocabulary.characters) if one in ENDS.values()],
+        forbidden=[
+            number
+            for number, character in enumerate(model.vocabulary.characters)
+            if character in ENDS.values() or number == model.vocabulary.unknown
+        ],
     )
     decode = model.vocabulary.decode
     return [decode(row[1 : len(text) + 1]) for row, text in zip(filled, each, strict=True)]

@@ -97,6 +97,8 @@ def request_texts(
         allowed &= ~members("--ban", control.ban, known, ignore_case=small)
     if model.layout == "documents":  # the end of a document is no character of a text
         allowed[int(model.vocabulary.encode(END["documents"]))] = False
+    if model.vocabulary.unknown is not None:
+        allowed[model.vocabulary.unknown] = False
     return Request(model, control, prefixes, length, allowed.to(model.network.device))
 
 
@@ -168,7 +170,8 @@ def constrain_names(request: Request) -> Constraints:
     plan = torch.where(position < len(starts), 3 + position, plan)
     if control.max_length is not None:
         plan = torch.where(position >= control.max_length, 0, plan)
-    rules = [] if control == Control() else [allow_planned(sets, plan.to(allowed.device))]
+    is_free = control == Control() and bool(sets[1].all())
+    rules = [] if is_free else [allow_planned(sets, plan.to(allowed.device))]
     return Constraints(rules, [steps] * len(prefixes), stop, [1] * len(prefixes))
 
 

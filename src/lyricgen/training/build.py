@@ -286,7 +286,9 @@ def describe(corpus: EncodedCorpus, datamodule: CharacterDataModule, model: Mode
     )
     parameters = model.num_parameters  # n-grams have none yet
     learnt = f", {parameters:,} parameters" if parameters else ""
+    rare = len(datamodule.vocabulary.rare)
+    merged = f" ({rare:,} more are rare)" if rare else ""
     return (
-        f"{corpus.name}: {len(corpus):,} characters, {size:,} distinct "
+        f"{corpus.name}: {len(corpus):,} characters, {size:,} distinct{merged} "
         f"({sizes}); {model.description}{learnt}"
     )

@@ -82,7 +82,7 @@ def prepare(
     if options.init_from is not None:
         start_from(older, model, datamodule, options, point)
     state = RunState(corpus.digest)  # `fit` fills it in a resumed run; point.state is for checks
-    total = NatsTotal(model.metric_prefix)
+    total = NatsTotal(model.metric_prefix, datamodule.vocabulary)
     observers = build_observers(
         options, datamodule, model, state, total, corpus, run, interruption, trial, point, rank
     )
