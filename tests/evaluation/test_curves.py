@@ -103,7 +103,9 @@ def test_contexts_end_where_a_line_begins(kind: str, length: int) -> None:
     places = target_positions(split, V, longest=3)
     ids = split.ids.tolist()
     assert places.tolist() == [place for place, one in enumerate(ids) if one != V][3:]
-    found = nats_after(network, VOCABULARY, split.ids, context_begins(split, places, length), places)
+    found = nats_after(
+        network, VOCABULARY, split.ids, context_begins(split, places, length), places
+    )
     for place, nats in zip(places.tolist(), found, strict=True):
         start = max(at for at in range(place) if ids[at] == V)
         begin = max(start, place - length)

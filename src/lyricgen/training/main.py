@@ -46,7 +46,7 @@ from lyricgen.training.ddp.environment import refuse_other_launchers
 from lyricgen.training.ddp.launch import worker_processes
 from lyricgen.training.fitting import Counting, NetworkTraining, Training
 from lyricgen.training.hardware import check_precision
-from lyricgen.training.older_model import check_unit, find_older, start_from
+from lyricgen.training.older_model import find_older, join_characters, start_from
 from lyricgen.training.options import TrainOptions, parse
 from lyricgen.training.recipe import fill_auto, log_filled
 from lyricgen.training.totals import NatsTotal
@@ -134,8 +134,7 @@ def _read_corpus(
     if options.init_from is not None:
         before = older if point.checkpoint is None else load(point.checkpoint)
         if before is not None:
-            check_unit(before, corpus)
-            corpus = recode(corpus, corpus.vocabulary.union(before.vocabulary))
+            corpus = recode(corpus, join_characters(corpus, before))
     return options, corpus, older
 
 
