@@ -194,18 +194,30 @@ def test_an_older_weight_of_zero_leaves_the_older_n_grams_out(train: Train) -> N
 
 
 @pytest.mark.usefixtures("second")
-def test_documents_need_documents(train: Train) -> None:
-    typed = (*TINY, "data.unit=document", "model=hybrid", "trainer.max_epochs=1")
-    first = train(*typed, "data.max_chars=3000")
-    assert first.status == 0, first.err
-    done = train(*SECOND, f"init_from={first.directory}")
-    assert done.status == 2
-    [line] = [each for each in done.err.splitlines() if each.startswith("error: ")]
-    assert "that model writes documents, and second.txt is read with data.unit=text" in line
-    texts = [f"{TEXT[: 20 + number]}\n{TEXT[:60]}" for number in range(20)]
+@pytest.mark.parametrize("there", ["text", "line", "document"])
+def test_a_model_of_any_unit_goes_on_with_a_text_of_any_unit(
+    train: Train, capfd: pytest.CaptureFixture[str], there: str
+) -> None:
+    texts = [f"{TEXT[: 20 + number]}\n{TEXT[number:60]}" for number in range(20)]
     Path("second.txt").write_text("\n\n".join(texts), "utf-8")
-    further = train(*SECOND, f"init_from={first.directory}", "data.unit=document")
-    assert further.status == 0, further.err
+    first = train(
+        *(*TINY, f"data.unit={there}", "data.max_chars=3000"),
+        *("model=hybrid", "trainer.max_epochs=1", "callbacks.samples.every_n_epochs=0"),
+    )
+    assert first.directory is not None, first.err
+    older = load(first.directory)
+    assert ("\x03" in older.vocabulary.characters) == (there == "document")
+    for here in ("text", "line", "document"):
+        done = train(*SECOND, "model=hybrid", f"init_from={first.directory}", f"data.unit={here}")
+        assert done.directory is not None, done.err
+        model = load(done.directory)
+        both = {*older.vocabulary.characters, *TEXT} - {"\x03"}
+        end = "\x03" * (here == "document")
+        assert model.vocabulary.characters == "".join(sorted(both | set(end)))
+        written = run_main(generate, capfd, str(done.directory), "--length", "5")
+        assert written.status == 0, written.err
+        shown = run_main(evaluate, capfd, str(done.directory), "--split", "val")
+        assert shown.status == 0, shown.err
 
 
 @pytest.mark.usefixtures("second")
