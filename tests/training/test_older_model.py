@@ -85,11 +85,12 @@ def test_a_typed_setting_wins_and_another_kind_of_model_is_allowed(train: Train)
 def test_a_stopped_run_continues_exactly(
     train: Train, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
-    first = train(*TINY, "model=hybrid", "cell=gru", "trainer.max_epochs=1")
+    first = train(*TINY, "model=hybrid", "model.order=2", "cell=gru", "optimizer.lr=0.05")
     assert first.directory is not None
-    options = (*SECOND, f"init_from={first.directory}")
+    options = (*SECOND, f"init_from={first.directory}", "model=hybrid", "model.order=2")
     whole = train(*options)
     assert whole.status == 0, whole.err
+    assert "the layers that weigh n-grams start anew" in whole.err + whole.out
     with monkeypatch.context() as patch:
         stop_at(patch, step, send(15))
         stopped = train(*options)
