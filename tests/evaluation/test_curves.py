@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lyricgen.data.splits import Split
+from lyricgen.data.vocabulary import UNKNOWN, Vocabulary
 from lyricgen.evaluation import curves
 from lyricgen.evaluation.curves import (
     context_begins,
@@ -94,6 +95,22 @@ def test_contexts_against_a_loop(monkeypatch: pytest.MonkeyPatch, kind: str, len
         read = ids[place - length : place].tolist()
         expected = nats_one_by_one(network, read, ids[place - length + 1 : place + 1].tolist())
         assert nats == pytest.approx(expected[-1], rel=1e-9)
+
+
+def test_rare_characters_are_charged() -> None:
+    characters = sorted(VOCABULARY.characters[: V - 1] + UNKNOWN)
+    vocabulary = Vocabulary("".join(characters), "xyz")
+    network, ids = network_of("lstm"), text_of(60)
+    starts, places = torch.arange(20), torch.arange(20, 40)
+    windows, contexts = (
+        nats_in_windows(network, vocabulary, ids, starts, num_steps=7),
+        nats_after(network, vocabulary, ids, starts, places),
+    )
+    targets = ids[starts[:, None] + torch.arange(1, 8)]
+    windows -= math.log(3) * (targets == characters.index(UNKNOWN)).numpy()
+    contexts -= math.log(3) * (ids[places] == characters.index(UNKNOWN)).numpy()
+    assert windows == pytest.approx(nats_in_windows(network, VOCABULARY, ids, starts, num_steps=7))
+    assert contexts == pytest.approx(nats_after(network, VOCABULARY, ids, starts, places))
 
 
 @pytest.mark.parametrize("kind", MODELS)
