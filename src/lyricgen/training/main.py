@@ -45,7 +45,7 @@ from lyricgen.training.ddp.environment import refuse_other_launchers
 from lyricgen.training.ddp.launch import worker_processes
 from lyricgen.training.fitting import Counting, NetworkTraining, Training
 from lyricgen.training.hardware import check_precision
-from lyricgen.training.older_model import check_ngrams, check_unit, find_models, start_from
+from lyricgen.training.older_model import check_ngrams, find_models, join_characters, start_from
 from lyricgen.training.options import TrainOptions, parse
 from lyricgen.training.recipe import fill_auto, log_filled
 from lyricgen.training.totals import NatsTotal
@@ -142,8 +142,7 @@ def _read_corpus(
     older, resumed = find_models(options, run, point, older)
     before = older if resumed is None else resumed
     if before is not None:
-        check_unit(before, corpus)
-        corpus = recode(corpus, corpus.vocabulary.union(before.vocabulary))
+        corpus = recode(corpus, join_characters(corpus, before))
     return options, corpus, older, resumed
 
 

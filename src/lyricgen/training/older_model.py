@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import torch
 
 from lyricgen.data.corpus import EncodedCorpus
 from lyricgen.data.datamodule import CharacterDataModule
+from lyricgen.data.options import ENDS
+from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.models.checkpoint import load
 from lyricgen.models.hybrid_building import find_network, is_hybrid
@@ -147,16 +150,14 @@ def find_models(
         ) from error
 
 
-def check_unit(older: TrainedModel, corpus: EncodedCorpus) -> None:
-    """Raise a UserError if an older model writes documents, and the text has none.
+def join_characters(corpus: EncodedCorpus, older: TrainedModel) -> Vocabulary:
+    """Join the characters of a text with those of an older model.
 
-    The end of a document is one of its characters, which stands in no other text.
+    The end of a document stands in documents alone.
     """
-    if older.layout == "documents" and corpus.unit != "document":
-        raise UserError(
-            f"init_from: that model writes documents, and {corpus.name} is read with "
-            f"data.unit={corpus.unit}: choose data.unit=document, or another model"
-        )
+    end = "" if corpus.unit == "document" else ENDS["document"]
+    characters = older.vocabulary.characters.replace(end, "")
+    return corpus.vocabulary.union(replace(older.vocabulary, characters=characters))
 
 
 def start_from(

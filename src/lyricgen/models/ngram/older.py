@@ -23,9 +23,19 @@ entries of a level.
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from typing_extensions import override
 
-from lyricgen.models.ngram.model import ALL, Floats, Ids, NgramCounts, NgramModel, Numbers, Terms
+from lyricgen.models.ngram.model import (
+    ALL,
+    Floats,
+    Grams,
+    Ids,
+    NgramCounts,
+    NgramModel,
+    Numbers,
+    Terms,
+)
 
 ELSEWHERE = 0.1  # share of p_0 that stays with all characters of both texts
 # candidates for the weight of the older text
@@ -122,6 +132,29 @@ class JoinedCounts(NgramCounts):
         direct, passed = terms
         given = (1 - ELSEWHERE) * passed / self.own.sum()
         return direct + self.own[grams] * given[rows], ELSEWHERE * passed
+
+
+def drop_symbols(model: NgramModel, dropped: npt.NDArray[np.bool_]) -> NgramModel:
+    """Remove the grams that have certain symbols, and number the other symbols anew.
+
+    A context passes the shares of its removed symbols on to the shorter context.
+
+    Args:
+        model: an n-gram model that interpolates.
+        dropped: (V' + 1,) whether a symbol is removed; START, the last one, stays.
+    """
+    symbols = np.cumsum(~dropped) - 1  # (V' + 1,) new numbers
+    kept, keys, terms = np.ones(1, dtype=np.bool_), list[Numbers](), list[Terms]()
+    for old, (direct, passed) in zip(model.grams.keys, model.terms, strict=True):
+        prefix, symbol = np.divmod(old, len(dropped))  # (G_k,)
+        lost = dropped[symbol]
+        more = np.bincount(prefix[lost], direct[:-1][lost], len(kept))  # (G_{k-1},)
+        number, remaining = np.cumsum(kept) - 1, kept[prefix] & ~lost
+        keys.append((number[prefix] * (symbols[-1] + 1) + symbols[symbol])[remaining])
+        given = np.append((passed[:-1] + more)[kept], 1.0)
+        terms.append((np.append(direct[:-1][remaining], 0.0), given))
+        kept = remaining
+    return NgramModel(Grams(int(symbols[-1]), keys), terms, model.smoothing)
 
 
 def compute_shares(count: Floats | Numbers, older: Floats) -> Floats:
