@@ -323,11 +323,12 @@ def test_a_folder_of_tables_or_lyrics_is_read_whole(said: list[str]) -> None:
 
 def test_a_table_without_texts_is_refused() -> None:
     write("a.csv", "id,text\n")
-    assert refusal("a.csv", column="text").startswith("'a.csv' holds no text: ")
+    where = "'a.csv' holds no text in data.column=text"
+    assert refusal("a.csv", column="text").startswith(f"{where}: choose another field")
     write("a.csv", "id,text\n1,\n2\n")
-    assert "'a.csv' holds no text (1 empty row, 1 broken row" in refusal("a.csv", column="text")
+    assert f"{where} (1 empty row, 1 broken row" in refusal("a.csv", column="text")
     write("a.json", '[{"text": 5}]')
-    assert "holds no text (1 broken record" in refusal("a.json", key="text")
+    assert "holds no text in data.key=text (1 broken record" in refusal("a.json", key="text")
     with pytest.raises(ValueError, match="leave one of them out"):
         options_of("a.csv", column="text", key="text")
     with pytest.raises(ValueError, match="not with data=lyrics"):

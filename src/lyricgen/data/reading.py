@@ -36,7 +36,7 @@ from lyricgen.data.file_kinds import (
     packed_kind,
     refuse_kind,
 )
-from lyricgen.data.options import ControlCharacters
+from lyricgen.data.options import KEPT_INPUT, ControlCharacters
 from lyricgen.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -166,7 +166,8 @@ def reading_error(error: Exception, shown: str, kind: str = "") -> UserError:
 
 def quote_path(path: str | os.PathLike[str], member: Member | None = None) -> str:
     """Quote the path of a file, or of a file in a zip archive, for messages."""
-    return repr(os.fspath(path) + ("" if member is None else f"/{member.info.filename}"))
+    named = "standard input" if KEPT_INPUT.search(os.fspath(path)) else os.fspath(path)
+    return repr(named + ("" if member is None else f"/{member.info.filename}"))
 
 
 def unpack_file(
@@ -215,7 +216,9 @@ def _open(path: str | os.PathLike[str]) -> BufferedReader:
     file = Path(path)
     if file.exists() and not (file.is_file() or file.is_dir()):  # a pipe may never end
         raise UserError(f"{os.fspath(path)!r} is no ordinary file: name one with a text in it")
-    return file.open("rb")
+    # not blocking: some files of the system, such as /proc/kmsg, wait for more
+    flag = getattr(os, "O_NONBLOCK", 0)
+    return open(file, "rb", opener=lambda name, flags: os.open(name, flags | flag))
 
 
 class _UndecodableError(Exception):
@@ -257,7 +260,8 @@ def _choose_codec(encoding: str, data: Iterator[bytes]) -> tuple[bytes, str, str
     try:
         "".encode(encoding)  # refuses codecs that are not of text, as bytes.decode does
         name = codecs.lookup(encoding).name
-        codecs.getincrementaldecoder(name)
+        # refuses those of names in the internet, which cannot replace wrong bytes
+        codecs.getincrementaldecoder(name)("replace").decode(b"\xff", True)
     except (LookupError, ValueError) as error:
         raise _no_encoding(encoding) from error
     marked = next((kind for mark, kind in MARKS.items() if head.startswith(mark)), None)
