@@ -213,4 +213,7 @@ def log_notices(options: DataOptions, corpus: EncodedCorpus, *, guessed: bool = 
 def build_splits(options: DataOptions, corpus: EncodedCorpus, layout: Layout) -> dict[str, Split]:
     """Split a corpus by the options of `data=`; `make_splits` explains the errors."""
     names = {"val_fraction", "test_fraction", "split_seed", "max_held_out"}
-    return make_splits(corpus, layout=layout, **options.model_dump(include=names))
+    try:
+        return make_splits(corpus, layout=layout, **options.model_dump(include=names))
+    except UserError as error:
+        raise UserError(f"{corpus.name}: {error}") from error

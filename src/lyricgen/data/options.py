@@ -73,9 +73,10 @@ def check_kind(kind: str) -> str:
 
 
 def _one_or_several(paths: Any) -> Any:
-    if paths == []:
+    listed = paths if isinstance(paths, list) else [paths]
+    if not listed or "" in listed:
         raise ValueError("name a file, or leave it out")
-    return paths[0] if isinstance(paths, list) and len(paths) == 1 else paths
+    return listed[0] if len(listed) == 1 else paths
 
 
 class DataOptions(Options):
