@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lyricgen.data.fields import read_column, read_key, suggest_setting
+from lyricgen.data.fields import read_column, read_key, suggest_field
 from lyricgen.data.formats import LRC, SUBTITLES, drop_timestamps, recognise_format
 from lyricgen.errors import UserError
 
@@ -163,13 +163,13 @@ def test_the_likeliest_field_is_suggested(setting: str, length: int) -> None:
     opening = SUGGESTED[setting][:length]
     kind = recognise_format(opening)
     assert kind is not None
-    assert suggest_setting(opening, kind) == setting
+    assert suggest_field(opening, kind) == setting
 
 
 def test_nothing_is_suggested_without_names() -> None:
-    assert suggest_setting("1,a\n2,b\n3,c\n", "CSV") is None
-    assert suggest_setting("<?xml ?>", "XML") is None
-    assert suggest_setting("[1, 2, 3]", "JSON") is None
+    assert suggest_field("1,a\n2,b\n3,c\n", "CSV") is None
+    assert suggest_field("<?xml ?>", "XML") is None
+    assert suggest_field("[1, 2, 3]", "JSON") is None
 
 
 LYRICS = """[ti:Song]

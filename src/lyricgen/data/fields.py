@@ -18,6 +18,7 @@ _USUAL = ("lyrics", "lyric", "text", "content", "body", "poem", "song", "歌词"
 _LISTED = 12  # most names of fields in a message
 _RECORDS = 50  # records or rows that decide which field is suggested
 _LONGEST_NAME = 60  # characters of a name in a table's first row
+_EVIDENT = 3  # an evident field has so many times the characters of any other
 
 
 class Fields(NamedTuple):
@@ -34,6 +35,21 @@ class Fields(NamedTuple):
     empty: int
     broken: int
     first_broken: str
+
+
+class Field(NamedTuple):
+    """A column of a table, or a field of JSON.
+
+    Attributes:
+        option: the option of `data=` that reads it, "column" or "key".
+        name: its name.
+        is_evident: whether it surely holds the texts: its name is usual for texts, or most
+            characters are its own.
+    """
+
+    option: str
+    name: str
+    is_evident: bool
 
 
 class _Missing:
@@ -243,40 +259,52 @@ def _offer(name: str, names: Sequence[str]) -> str:
     return f"; it has {', '.join(names[:_LISTED])}{more}{meant}"
 
 
-def suggest_setting(opening: str, kind: str) -> str | None:
-    """Suggest the setting that reads the likeliest field of a table or of JSON; None for none.
+def suggest_field(opening: str, kind: str) -> Field | None:
+    """Suggest the field of a table or of JSON that is likeliest to hold the texts; None for none.
 
     Args:
         opening: the first characters of the text; the last line may be incomplete.
         kind: its format, as `recognise_format` names it.
     """
     if kind.startswith("JSON"):
-        setting, lengths = "data.key", _field_lengths(_first_records(opening))
+        records = _first_records(opening)
+        option, lengths, number = "key", _field_lengths(records), len(records)
     elif kind in SEPARATORS.values():
-        setting, lengths = "data.column", _column_lengths(opening, kind)
+        option, (lengths, number) = "column", _column_lengths(opening, kind)
     else:
         return None
-    usual = [name for name in _USUAL for known in lengths if known.lower() == name]
-    found = [known for known in lengths if usual and known.lower() == usual[0]]
-    name = next(iter(found or sorted(lengths, key=lambda one: -lengths[one])), None)
-    return None if name is None else f"{setting}={name}"
+    for usual in _USUAL:
+        found = [name for name in lengths if name.lower() == usual]
+        if found:
+            return Field(option, found[0], is_evident=True)
+    if not lengths:
+        return None
+    name, *others = sorted(lengths, key=lambda one: -lengths[one])
+    most = lengths[name] > _EVIDENT * max((lengths[one] for one in others), default=0)
+    # without a first row of names, the first text would be one
+    is_name = number > 1 and _EVIDENT * len(name) * number < lengths[name]
+    return Field(option, name, is_evident=most and is_name)
 
 
-def _column_lengths(opening: str, kind: str) -> dict[str, int]:
-    """Sum up the characters in each column of a table; nothing if it has no first row of names."""
+def _column_lengths(opening: str, kind: str) -> tuple[dict[str, int], int]:
+    """Sum up the characters in each column of a table, and count its rows.
+
+    There are no columns if there is no first row of names.
+    """
     candidates = [one for one, name in SEPARATORS.items() if name == kind]
     separator = max(candidates, key=lambda one: len(_header(opening, one)))
     names = _header(opening, separator)
     named = all(0 < len(name) <= _LONGEST_NAME and not name.isdecimal() for name in names)
     if not named or len(set(names)) < len(names):
-        return {}
+        return {}, 0
     reader = csv.reader(io.StringIO(opening, newline=""), delimiter=separator)
     rows = [row for _, row in zip(range(_RECORDS), reader, strict=False) if len(row) == len(names)]
     columns = zip(*rows[1:], strict=True)
-    return {
+    lengths = {
         name: sum(len(field) for field in column if not field.isdecimal())
         for name, column in zip(names, columns, strict=False)
     }
+    return lengths, len(rows) - 1
 
 
 def _first_records(opening: str) -> list[Any]:
