@@ -113,6 +113,7 @@ def build_corpus(options: DataOptions) -> EncodedCorpus:
         UserError: the options are wrong or contradict each other; the text cannot be fetched, read
             or kept in the cache; or it has nothing to learn from.
     """
+    options = settle_field(options)
     path = find_large(options) if options.unit in ("text", "auto") else None
     if path is not None and _is_running_text(options, path):
         names = {"encoding", "control_characters", "newline", "lowercase", "max_chars"}

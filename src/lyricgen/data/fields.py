@@ -282,7 +282,7 @@ def suggest_field(opening: str, kind: str) -> Field | None:
     name, *others = sorted(lengths, key=lambda one: -lengths[one])
     most = lengths[name] > _EVIDENT * max((lengths[one] for one in others), default=0)
     # without a first row of names, the first text would be one
-    is_name = number > 1 and _EVIDENT * len(name) * number < lengths[name]
+    is_name = number > 1 and _EVIDENT * len(name) * number <= lengths[name]
     return Field(option, name, is_evident=most and is_name)
 
 
