@@ -15,6 +15,7 @@ import re
 import sysconfig
 from collections.abc import Iterator
 from importlib.resources import files
+from itertools import islice
 from pathlib import Path
 
 TEXTS = Path(__file__).parent / "texts"
@@ -26,7 +27,7 @@ Klara Lars Laura Lena Leo Leonard Lily Linda Louis Lucas Lucy Luisa Magda Marcus
 Marta Martin Matilda Maurice Max Mia Mina Moritz Nadia Nathan Nina Nora Olga Oliver Oscar Otto
 Pamela Paula Paul Peter Philip Quentin Ralph Rebecca Regina Robert Roland Rosa Rudolf Ruth Sabine
 Samuel Sarah Selma Simon Sofia Stella Susan Theodor Theresa Thomas Tilda Tobias Ursula Valentin
-Vera Victor Viola Walter Wanda Werner William Yvonne""".split()
+Vera Victor Viola Walter Wanda Werner William Yvonne""".split()  # noqa: SIM905  in few lines
 
 
 def docstrings() -> Iterator[tuple[str, str]]:
@@ -51,8 +52,8 @@ def write_texts(directory: Path, *, small: bool) -> None:
     with (directory / "lyrics.csv").open("w", encoding="utf-8", newline="") as file:
         rows = [(song.split("\n")[0], 2000 + len(song) % 25, song) for song in songs[40:][:part]]
         csv.writer(file).writerows([("title", "year", "lyrics"), *rows])
-    documented = [one for one in docstrings() if len(one[1]) > 200]
-    records = [json.dumps({"name": name, "doc": doc}) for name, doc in documented[: 5 * part]]
+    documented = (one for one in docstrings() if len(one[1]) > 200)
+    records = [json.dumps({"name": name, "doc": doc}) for name, doc in islice(documented, 5 * part)]
     write_text(directory / "functions.jsonl", "\n".join(records))
     stamped = [
         f"[{n // 15:02}:{n % 15 * 4:02}.00]{line}" for n, line in enumerate(songs[80].split("\n"))
@@ -62,8 +63,8 @@ def write_texts(directory: Path, *, small: bool) -> None:
     weights = [1 / rank for rank in range(1, len(NAMES) + 1)]
     shuffled = draw.sample(NAMES, len(NAMES))
     write_text(directory / "names.txt", "\n".join(draw.choices(shuffled, weights, k=20 * part)))
-    english = "\n\n".join(doc for _, doc in docstrings())
-    write_text(directory / "english.txt", english[: 6_000 if small else 500_000])
+    english = "\n\n".join(doc for _, doc in islice(docstrings(), 30 if small else None))
+    write_text(directory / "english.txt", english[:500_000])
     code = (Path(sysconfig.get_path("stdlib")) / "argparse.py").read_text("utf-8")
     tabbed = re.sub(r"^(?:    )+", lambda one: "\t" * (len(one[0]) // 4), code, flags=re.MULTILINE)
     write_text(directory / "code.py", tabbed[: 6_000 if small else len(tabbed)])
