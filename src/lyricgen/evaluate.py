@@ -47,7 +47,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _evaluate(options: Namespace) -> None:
     check_forms(options, FORMS)
-    tasks = [name for name in ("memorisation", "heat", "gates", "lines") if getattr(options, name)]
+    known = ("memorisation", "heat", "gates", "lines")
+    tasks = [name for name in known if getattr(options, name) is not None]
     tasks = tasks or ["figures" if options.text is None else "text"]
     missing = {name for name in DEFAULTS if getattr(options, name) is None}
     vars(options).update({name: DEFAULTS[name] for name in missing}, recall=choose_memory(options))

@@ -58,8 +58,8 @@ def validate(schema: type[T] | Any, values: Any, group: str = "") -> Any:
         raise UserError(f"{group}{_first_mistake(error, values)}") from error
 
 
-def check_texts(name: str, texts: Any) -> None:
-    """Check that `texts`, the argument called `name`, is a list or other iterable of texts.
+def check_texts(name: str, texts: Any) -> list[str]:
+    """Check that `texts`, the argument called `name`, are texts, and return them as a list.
 
     Raises:
         UserError: `texts` is a single text or cannot be iterated, or an element is no text.
@@ -68,9 +68,11 @@ def check_texts(name: str, texts: Any) -> None:
         raise UserError(f"{name}={texts!r}: put it in a list, [{texts!r}]")
     if not isinstance(texts, Iterable):
         raise UserError(f"{name}={texts!r}: give a list of texts")
-    for text in texts:
+    listed = list(texts)
+    for text in listed:
         if not isinstance(text, str):
             raise UserError(f"{name}: {text!r} is no text: put it in quotation marks")
+    return listed
 
 
 def check_whole(name: str, value: Any) -> None:
@@ -110,7 +112,10 @@ def _first_mistake(error: ValidationError, values: Any) -> str:
     elif kind == "union_tag_invalid":
         message = f"choose {name}= from {first['ctx']['expected_tags']}"
     else:
-        shown = f"={_short(first['input'])}"
+        if kind == "value_error" and isinstance(first["input"], dict):  # of several settings
+            name = "" if message.startswith(f"{name}.") else name
+        else:
+            shown = f"={_short(first['input'])}"
         message = message[:1].lower() + message[1:]
     more = f" (and {len(rest)} more)" if rest else ""
     return escape_line(f"{name}{shown}: {message}{more}" if name else f"{message}{more}")

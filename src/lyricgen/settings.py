@@ -49,7 +49,7 @@ ADDED: tuple[tuple[str, str | None, dict[str, Any]], ...] = (
     ("cell", None, {"kernel": "torch"}),
 )
 # Settings that are filled by the text, whatever the recipe, and those of the sampler, which follow.
-OF_TEXT = ("data.unit", "data.separator", "data.verse")
+OF_TEXT = ("data.unit", "data.separator", "data.verse", "data.column", "data.key")
 OF_SAMPLER = ("sampler", "sampler.drop_last", "sampler.carry_state")
 # Groups and settings that an n-gram model does not read.
 NETWORKS = (

@@ -202,11 +202,11 @@ def test_a_file_without_read_permission_is_refused(tmp_path: Path) -> None:
 def test_a_file_that_the_system_denies_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, reason: str
 ) -> None:
-    def refuse(self: Path, *arguments: object) -> None:
-        raise OSError(number, os.strerror(number), str(self))
+    def refuse(name: Path, *arguments: object) -> None:
+        raise OSError(number, os.strerror(number), str(name))
 
     path = write(tmp_path, b"abc")
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     refusal(path, reason, "data.path=")
 
 

@@ -6,44 +6,27 @@ import lzma
 import os
 import stat
 import zipfile
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lyricgen.data import cache as text_cache
 from lyricgen.data import sources
-from lyricgen.data.build import build_corpus, find_corpus
+from lyricgen.data.build import build_corpus, find_corpus, settle_field
 from lyricgen.data.options import DataOptions
 from lyricgen.data.sources import read_parts
 from lyricgen.errors import UserError
-from lyricgen.settings import CONFIG_DIRECTORY, plain_settings, replace_auto
+from tests.helpers.text_options import options_of, text_defaults, write
 
 PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(100)
 BINARY = bytes(range(256)) * 20
 
 
-@cache
-def defaults() -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for name in ("base", "text"):
-        values |= yaml.safe_load((CONFIG_DIRECTORY / "data" / f"{name}.yaml").read_text("utf-8"))
-    values = {name: value for name, value in values.items() if name in DataOptions.model_fields}
-    filled: dict[str, Any] = replace_auto({"data": values}, plain_settings())["data"]
-    return filled
-
-
-def options_of(path: str | Path | list[Any], **changed: Any) -> DataOptions:
-    paths = [str(one) for one in path] if isinstance(path, list) else str(path)
-    return DataOptions.model_validate({**defaults(), "path": paths, **changed})
-
-
 def parts_of(path: str | Path | list[Any], **changed: Any) -> list[str]:
-    return read_parts(options_of(path, **changed))
+    return read_parts(settle_field(options_of(path, **changed)))
 
 
 def refusal(path: str | Path | list[Any], **changed: Any) -> str:
@@ -65,13 +48,6 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     heard: list[str] = []
     monkeypatch.setattr(sources.log, "info", lambda form, *values: heard.append(form % values))
     return heard
-
-
-def write(name: str, content: str | bytes = "") -> Path:
-    path = Path(name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return path
 
 
 def write_zip(name: str, members: dict[str, str | bytes]) -> Path:
@@ -323,15 +299,16 @@ def test_a_folder_of_tables_or_lyrics_is_read_whole(said: list[str]) -> None:
 
 def test_a_table_without_texts_is_refused() -> None:
     write("a.csv", "id,text\n")
-    assert refusal("a.csv", column="text").startswith("'a.csv' holds no text: ")
+    where = "'a.csv' holds no text in data.column=text"
+    assert refusal("a.csv", column="text").startswith(f"{where}: choose another field")
     write("a.csv", "id,text\n1,\n2\n")
-    assert "'a.csv' holds no text (1 empty row, 1 broken row" in refusal("a.csv", column="text")
+    assert f"{where} (1 empty row, 1 broken row" in refusal("a.csv", column="text")
     write("a.json", '[{"text": 5}]')
-    assert "holds no text (1 broken record" in refusal("a.json", key="text")
+    assert "holds no text in data.key=text (1 broken record" in refusal("a.json", key="text")
     with pytest.raises(ValueError, match="leave one of them out"):
         options_of("a.csv", column="text", key="text")
     with pytest.raises(ValueError, match="not with data=lyrics"):
-        DataOptions.model_validate({**defaults(), "kind": "lyrics", "column": "text"})
+        DataOptions.model_validate({**text_defaults(), "kind": "lyrics", "column": "text"})
 
 
 def test_a_text_whose_timestamps_an_earlier_version_has_learnt_is_found() -> None:
@@ -341,3 +318,25 @@ def test_a_text_whose_timestamps_an_earlier_version_has_learnt_is_found() -> Non
     for known, found in ((before.digest, before), (now.digest, now), (None, now), ("0" * 64, None)):
         corpus = find_corpus(options_of("a.lrc"), known, None)
         assert found is None or corpus.digest == found.digest
+
+
+def test_the_evident_field_of_a_single_file_is_read() -> None:
+    def found(*paths: str, **changed: Any) -> tuple[str | None, str | None]:
+        settled = settle_field(options_of(list(paths), **changed))
+        return settled.column, settled.key
+
+    write("a.csv", "lyrics,n\n" + "la la,1\n" * 9)
+    write("b.jsonl", '{"song": {"words": "some more words than in the name"}}\n' * 3)
+    write("c.txt", "plain\n" * 9)
+    write("d.csv", "first,last\nAda,Byron\nEmmy,Noether\nJane,Austen\n")
+    assert found("a.csv") == ("lyrics", None)
+    assert found("b.jsonl") == (None, "song.words")
+    assert found("c.txt") == found("d.csv") == (None, None)
+    assert found("a.csv", "c.txt") == (None, None)
+    assert found("a.csv", column=None) == found("a.csv", key=None) == (None, None)
+    assert found("a.csv", column="n") == ("n", None)
+    assert found("a.csv", max_bytes=9) == (None, None)
+    assert build_corpus(options_of("a.csv", unit="line")).lines == ["la la"] * 9
+    assert (
+        build_corpus(options_of("b.jsonl", key=None, unit="line")).lines[0].startswith('{"song": ')
+    )

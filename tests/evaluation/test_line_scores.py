@@ -230,6 +230,7 @@ def test_pseudo_perplexity_of_lines(evaluate: Evaluate, trained: Train) -> None:
     ("arguments", "message"),
     [
         (["--lines", "none.txt"], "cannot read 'none.txt': No such file or directory; name a"),
+        (["--lines", ""], "cannot read ''"),
         (["--lines", "."], "cannot read '.': Is a directory"),
         (["--lines", "empty"], "'empty' is empty; name a file with text in it (--lines FILE)"),
         (["--lines", "gb"], "--encoding gb18030"),

@@ -216,6 +216,11 @@ def test_refusals(texts: Any, message: str) -> None:
         model_of(layout="lines").score(texts)
 
 
+def test_texts_that_can_be_read_once_are_scored() -> None:
+    model = model_of(layout="lines")
+    assert [len(nats) for nats in model.score(text for text in ["ab", "abc"])] == [3, 4]  # type: ignore[arg-type]
+
+
 def test_a_model_without_probabilities() -> None:
     model = model_of()
     with torch.no_grad():

@@ -106,8 +106,7 @@ class WritingModel(TrainedModel):
             UserError: `texts` is no list of texts, a text has the end of a line (or document), or
                 the model predicts no probabilities.
         """
-        check_texts("texts", texts)
-        return score_texts(self, texts).by_text
+        return score_texts(self, check_texts("texts", texts)).by_text
 
     def next_characters(self, prefix: str = "", count: int = 5) -> list[tuple[str, float]]:
         r"""Find the most probable next characters after a prefix.

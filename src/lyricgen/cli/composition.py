@@ -96,7 +96,7 @@ def _text(kind: str, typed: Any) -> str:
     path = Path(os.path.abspath(expand_home(str(paths[0]))))  # noqa: PTH100  which resolves ".."
     plain = [part for part in path.parts if not has_magic(part)]
     name = re.sub(r"\.(?:gz|xz|bz2|zip)$", "", plain[-1] if plain else "", flags=re.IGNORECASE)
-    if len(plain) == len(path.parts) and not path.is_dir():
+    if len(plain) == len(path.parts) and not os.path.isdir(path):  # noqa: PTH112  any length
         name = Path(name).stem
     safe = re.sub(r"[^\w.-]+", "_", name)[:_LONGEST_NAME].strip("_.-") or kind
     return safe if len(paths) == 1 else f"{safe}+{len(paths) - 1}"
@@ -129,15 +129,17 @@ def plain_values(config: DictConfig, hydra: Any) -> dict[str, Any]:
     values = choose_sampler(values)
     for group, setting in ((values, "init_from"), (values["data"], "path")):
         value = group.get(setting)
-        if isinstance(value, str):
-            group[setting] = str(expand_home(value))
-        elif isinstance(value, list):
-            group[setting] = [
-                str(expand_home(one)) if isinstance(one, str) else one for one in value
-            ]
+        if isinstance(value, list):
+            group[setting] = [_expand(one) for one in value]
+        else:
+            group[setting] = _expand(value)
     if values["recipe"] == AUTO and values["model"]["kind"] != "ngram":
         return values  # type: ignore[no-any-return]
     return replace_auto(values, plain_settings())
+
+
+def _expand(path: Any) -> Any:
+    return str(expand_home(path)) if path and isinstance(path, str) else path
 
 
 def _ignored_of_sampler(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, str]:

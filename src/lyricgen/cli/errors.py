@@ -58,6 +58,9 @@ def describe_error(error: Exception) -> str:
         return f"hydra/launcher: this engine is not installed: pip install 'lyricgen[{extra}]'"
     if "Missing mandatory value: data.kind" in str(error):
         return "data: this choice does not say which text (data.kind): take another, see --help"
+    missing = re.search(r"Missing mandatory value: ([\w.]+)", str(error))
+    if missing:
+        return f"{missing[1]}=???: that stands for a missing value: give one"
     text = (path_problem(error) or str(error)).split("Config search path", maxsplit=1)[0]
     unknown = _UNKNOWN.search(text) if isinstance(error, HydraException) else None
     added = re.match(r"([\w.]+): there is no such option", text)

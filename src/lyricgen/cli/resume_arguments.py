@@ -25,7 +25,7 @@ from lyricgen.cli.typed_values import (
 )
 from lyricgen.console import tell
 from lyricgen.errors import UserError
-from lyricgen.files import expand_home
+from lyricgen.files import expand_home, is_there
 from lyricgen.runs.directories import CHECKPOINTS, HYDRA_FOLDER, MULTIRUN
 from lyricgen.runs.newest import newest_checkpoint, newest_run, tell_taken
 from lyricgen.runs.record_files import RecordError, read_yaml
@@ -182,6 +182,9 @@ def read_options(arguments: list[str]) -> argparse.Namespace:
     parser, names = options_parser()
 
     def refuse(message: str) -> NoReturn:
+        for one in arguments:
+            if one.startswith("-") and is_there(one):
+                raise UserError(f"{one}: the name of a file that begins with - is typed ./{one}")
         raise UserError(with_suggestions(message, [*names, *known_settings()]))
 
     parser.error = refuse  # type: ignore[method-assign]  # it would print the usage and exit

@@ -46,7 +46,7 @@ def take_texts(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
         words = [_STANDARD_INPUT]
         others = [one for one in others if one not in named]
     for word in words:
-        if word != _STANDARD_INPUT and not is_there(expand_home(word)):
+        if word != _STANDARD_INPUT and not (word and is_there(expand_home(word))):
             raise _no_such_file(word)
     if not words:
         return others, []
@@ -86,23 +86,28 @@ def _is_text(word: str) -> bool:
         name = key(word)
         known = name in known_settings() or name in default_choices() or name.startswith("hydra")
         return not known and is_there(expand_home(word))
-    return not word.startswith(("~", "+")) or is_there(expand_home(word))
+    is_override = word.startswith(("~", "+")) and "/" not in word
+    return not is_override or is_there(expand_home(word))
 
 
 def _no_such_file(word: str) -> UserError:
     names: list[str] = []
     path = Path(word)
+    is_link = os.path.islink(expand_home(word))  # noqa: PTH114  which accepts NUL
     with suppress(OSError, ValueError), os.scandir(expand_home(path).parent) as entries:  # no hint
         names = [one.name for one in islice(entries, _COMPARED) if not one.name.startswith(".")]
-    near = [str(path.with_name(name)) for name in get_close_matches(path.name, names, cutoff=0.7)]
+    others = [name for name in names if name != path.name]
+    near = [str(path.with_name(name)) for name in get_close_matches(path.name, others, cutoff=0.7)]
     choices = [
         f"{group}={choice}" for group in default_choices() for choice in group_choices(group)
     ]
+    choices.remove("data=text")  # which the name of any text is like
     files = f": did you mean {' or '.join(near)}?" if near else ""
     meant = files or did_you_mean(word, [*choices, *known_settings()])
+    shown = word if word.strip() else repr(word)
     return UserError(
-        f"{word}: no such file; texts are named by their paths, settings are typed as "
-        f"NAME=VALUE{meant}"
+        f"{shown}: {'a link to no file' if is_link else 'no such file'}; texts are named by their "
+        f"paths, settings are typed as NAME=VALUE{meant}"
     )
 
 

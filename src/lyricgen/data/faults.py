@@ -135,7 +135,7 @@ class ControlCharacterFilter:
         nuls = sum(self._nuls)
         share = nuls / max(1, self._length)
         order = "le" if self._nuls[1] > self._nuls[0] else "be"
-        if share > 0.7:
+        if 0.7 < share < 0.8:
             return "the NULs are those of UTF-32: name it (data.encoding=utf-32-le or utf-32-be)"
         if share > 0.2 and max(self._nuls) > 0.95 * nuls:
             return f"NULs alternate, as in UTF-16: name it (data.encoding=utf-16-{order})"

@@ -148,8 +148,7 @@ def read_key(
             if joined is None:
                 broken += 1
                 missing += isinstance(value, _Missing) and value is not record
-                kind = "has no such field" if isinstance(value, _Missing) else "has no text there"
-                first = first or f"{place} {kind if value is not record else 'is no JSON'}"
+                first = first or f"{place} {_describe_broken(key, value, record)}"
             elif joined.strip():
                 where = f"data.key={key}: {shown}, {place}"
                 texts.append(_filter_controls(joined, where, control_characters))
@@ -159,6 +158,13 @@ def read_key(
         names = field_lengths([record for _, record in records[:MOST_RECORDS]])
         raise UserError(f"data.key={key}: {shown} has no such field{_offer(key, list(names))}")
     return Fields(texts, empty, broken, first)
+
+
+def _describe_broken(key: str, value: Any, record: Any) -> str:
+    if isinstance(value, _Missing):
+        return "is no JSON" if value is record else "has no such field"
+    names = list(field_lengths([record]))
+    return f"has no text there{_offer(key, names) if names else ''}"
 
 
 def _records(text: str, key: str, shown: str) -> list[tuple[str, Any]]:

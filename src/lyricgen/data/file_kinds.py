@@ -13,6 +13,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lyricgen.data.options import KEPT_INPUT
 from lyricgen.errors import UserError
 
 HEAD = 1100  # first bytes of a file, which tell its kind
@@ -113,8 +114,9 @@ class TextFile:
     @property
     def shown(self) -> str:
         """The quoted path, for messages."""
+        path = os.fspath(self.path)
         inner = "" if self.member is None else f"/{self.member.info.filename}"
-        return repr(os.fspath(self.path) + inner)
+        return repr(("standard input" if KEPT_INPUT.search(path) else path) + inner)
 
     @property
     def size(self) -> int:

@@ -7,7 +7,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from lyricgen.data.fields import (
     MOST_RECORDS,
@@ -24,6 +24,7 @@ TIMED = (LRC, SUBTITLES)  # formats with timestamps
 # Names of fields that hold texts, the likeliest first.
 _USUAL = ("lyrics", "lyric", "text", "content", "body", "poem", "song", "歌词", "正文", "内容")
 _LONGEST_NAME = 60  # characters of a name in a table's first row
+_EVIDENT = 3  # an evident field has so many times the characters of any other
 _LINES = 200  # most lines by which a format is recognised
 _MOST = 0.8  # share of these lines that must have the format
 _TIME = re.compile(r"\s*\[\d+:\d\d(?:[.:]\d+)?\]|\s*\[[a-z]{2,8}:[^\]]*\]\s*$")
@@ -38,6 +39,21 @@ _TAG_LINE = re.compile(
 )
 _MARKUP = re.compile(r"</?(?:[biuv]|c|ruby|rt|lang|font)(?:[ .][^>\n]*)?>|<[\d:.]+>|\{\\[^}\n]*\}")
 _BLOCK = re.compile(r"(?:WEBVTT|NOTE|STYLE|REGION)\b")  # of VTT; such a block ends at a blank line
+
+
+class Field(NamedTuple):
+    """A column of a table, or a field of JSON.
+
+    Attributes:
+        option: the option of `data=` that reads it, "column" or "key".
+        name: its name.
+        is_evident: whether it surely holds the texts: its name is usual for texts, or most
+            characters are its own.
+    """
+
+    option: str
+    name: str
+    is_evident: bool
 
 
 def recognise_format(opening: str) -> str | None:
@@ -122,42 +138,54 @@ def _is_table(lines: Sequence[str], separator: str) -> bool:
     return columns > 1 and often > _MOST * len(rows) and 2 * loose < len(fields)
 
 
-def suggest_setting(opening: str, kind: str) -> str | None:
-    """Suggest the setting that reads the likeliest field of a table or of JSON; None for none.
+def suggest_field(opening: str, kind: str) -> Field | None:
+    """Suggest the field of a table or of JSON that is likeliest to hold the texts; None for none.
 
     Args:
         opening: the first characters of the text; the last line may be incomplete.
         kind: its format, as `recognise_format` names it.
     """
     if kind.startswith("JSON"):
-        setting, lengths = "data.key", field_lengths(_first_records(opening))
+        records = _first_records(opening)
+        option, lengths, number = "key", field_lengths(records), len(records)
     elif kind in SEPARATORS.values():
-        setting, lengths = "data.column", _column_lengths(opening, kind)
+        option, (lengths, number) = "column", _column_lengths(opening, kind)
     else:
         return None
-    usual = [name for name in _USUAL for known in lengths if known.lower() == name]
-    found = [known for known in lengths if usual and known.lower() == usual[0]]
-    name = next(iter(found or sorted(lengths, key=lambda one: -lengths[one])), None)
-    return None if name is None else f"{setting}={name}"
+    for usual in _USUAL:
+        found = [name for name in lengths if name.lower() == usual]
+        if found:
+            return Field(option, found[0], is_evident=True)
+    if not lengths:
+        return None
+    name, *others = sorted(lengths, key=lambda one: -lengths[one])
+    most = lengths[name] > _EVIDENT * max((lengths[one] for one in others), default=0)
+    # without a first row of names, the first text would be one
+    is_name = number > 1 and _EVIDENT * len(name) * number <= lengths[name]
+    return Field(option, name, is_evident=most and is_name)
 
 
-def _column_lengths(opening: str, kind: str) -> dict[str, int]:
-    """Sum up the characters in each column of a table; nothing if it has no first row of names."""
+def _column_lengths(opening: str, kind: str) -> tuple[dict[str, int], int]:
+    """Sum up the characters in each column of a table, and count its rows.
+
+    There are no columns if there is no first row of names.
+    """
     candidates = [one for one, name in SEPARATORS.items() if name == kind]
     separator = max(candidates, key=lambda one: len(read_header(opening, one)))
     names = read_header(opening, separator)
     named = all(0 < len(name) <= _LONGEST_NAME and not name.isdecimal() for name in names)
     if not named or len(set(names)) < len(names):
-        return {}
+        return {}, 0
     reader = csv.reader(io.StringIO(opening, newline=""), delimiter=separator)
     rows = [
         row for _, row in zip(range(MOST_RECORDS), reader, strict=False) if len(row) == len(names)
     ]
     columns = zip(*rows[1:], strict=True)
-    return {
+    lengths = {
         name: sum(len(field) for field in column if not field.isdecimal())
         for name, column in zip(names, columns, strict=False)
     }
+    return lengths, len(rows) - 1
 
 
 def _first_records(opening: str) -> list[Any]:

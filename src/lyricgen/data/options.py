@@ -73,9 +73,10 @@ def check_kind(kind: str) -> str:
 
 
 def _one_or_several(paths: Any) -> Any:
-    if paths == []:
+    listed = paths if isinstance(paths, list) else [paths]
+    if not listed or "" in listed:
         raise ValueError("name a file, or leave it out")
-    return paths[0] if isinstance(paths, list) and len(paths) == 1 else paths
+    return listed[0] if len(listed) == 1 else paths
 
 
 class DataOptions(Options):
@@ -119,7 +120,8 @@ class DataOptions(Options):
 
     @model_validator(mode="after")
     def _check_fields(self) -> Self:
-        chosen = [f"data.{name}" for name in ("column", "key") if getattr(self, name) is not None]
+        fields = {"data.column": self.column, "data.key": self.key}
+        chosen = [name for name, field in fields.items() if field not in (None, "auto")]
         if len(chosen) > 1:
             raise ValueError("data.column is for tables, data.key for JSON: leave one of them out")
         if chosen and self.kind != "text":

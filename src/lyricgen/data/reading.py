@@ -191,7 +191,9 @@ def _open(path: str | os.PathLike[str]) -> BufferedReader:
     file = Path(path)
     if file.exists() and not (file.is_file() or file.is_dir()):  # a pipe may never end
         raise UserError(f"{os.fspath(path)!r} is no ordinary file: name one with a text in it")
-    return file.open("rb")
+    # not blocking: some files of the system, such as /proc/kmsg, wait for more
+    flag = getattr(os, "O_NONBLOCK", 0)
+    return open(file, "rb", opener=lambda name, flags: os.open(name, flags | flag))
 
 
 class _UndecodableError(Exception):
@@ -233,7 +235,8 @@ def _choose_codec(encoding: str, data: Iterator[bytes]) -> tuple[bytes, str, str
     try:
         "".encode(encoding)  # refuses codecs that are not of text, as bytes.decode does
         name = codecs.lookup(encoding).name
-        codecs.getincrementaldecoder(name)
+        # refuses those of names in the internet, which cannot replace wrong bytes
+        codecs.getincrementaldecoder(name)("replace").decode(b"\xff", True)
     except (LookupError, ValueError) as error:
         raise _no_encoding(encoding) from error
     marked = next((kind for mark, kind in MARKS.items() if head.startswith(mark)), None)

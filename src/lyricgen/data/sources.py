@@ -143,8 +143,8 @@ class _PartReader:
         if counts["files"] > 1 or self.left_out:
             notes.append(f"{counts['files']:,} {'file' if counts['files'] == 1 else 'files'}")
         if counts["rows"]:
-            field = f"data.column={options.column}" if options.column else f"data.key={options.key}"
-            notes.append(f"{counts['rows']:,} texts of {field}")
+            noun = "text" if counts["rows"] == 1 else "texts"
+            notes.append(f"{counts['rows']:,} {noun} of {self._field}")
         if counts["stamped"]:
             of = f" of {counts['stamped']:,} files" if counts["files"] > 1 else ""
             notes.append(f"without the timestamps{of} (data.timestamps=keep keeps them)")
@@ -154,9 +154,15 @@ class _PartReader:
         more = f"; left out {missing}" if missing else ""
         return f"{options.name}: read {', '.join(notes) or 'one text'}{more}"
 
+    @property
+    def _field(self) -> str:
+        """The setting that chooses a column or a field; "" for a whole text."""
+        chosen = {"column": self.options.column, "key": self.options.key}
+        return next((f"data.{name}={one}" for name, one in chosen.items() if one is not None), "")
+
     def _describe_missing(self) -> str:
         counts, notes = self.counts, []
-        noun = "rows" if self.options.column else "records"
+        noun = "rows" if self.options.column is not None else "records"
         for name in ("empty", "broken"):
             if counts[name]:
                 first = f" (first: {self.first_broken})" if name == "broken" else ""
@@ -174,9 +180,12 @@ class _PartReader:
         more = f" ({missing})" if missing else ""
         if problem is not None and len(self.left_out) == 1:
             return problem
+        if self._field:
+            where, other = f" in {self._field}", "choose another field, or name another text"
+        else:
+            where, other = "", "name a text, or a folder with texts"
         return UserError(
-            f"{self.options.name!r} holds no text{more}: name a text, or a folder with texts "
-            "(data.path=FILE)"
+            f"{self.options.name!r} holds no text{where}{more}: {other} (data.path=FILE)"
         )
 
 

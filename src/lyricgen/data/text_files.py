@@ -39,7 +39,7 @@ def corpus_path(kind: str, path: str | os.PathLike[str] | None = None) -> Path:
         return Path(path)
     if path:
         raise UserError(
-            f"data={kind} has its own file and takes no data.path ({os.fspath(path)!r}); "
+            f"data={kind} has its own file and takes no data.path ({TextFile(path).shown}); "
             "leave data.path out, or choose data=text"
         )
     if kind in BUNDLED:
@@ -63,7 +63,7 @@ def find_files(options: DataOptions, left_out: dict[str, str]) -> Iterator[TextF
     seen: set[str] = set()
     for path in [corpus_path(options.kind, each) for each in options.paths or ("",)]:
         for found in _resolve(path) if options.kind == "text" else [path]:
-            is_folder = found.is_dir()
+            is_folder = os.path.isdir(found)  # noqa: PTH112  reading a closed one explains it
             for file in _walk(found, left_out) if is_folder else [found]:
                 real = os.path.realpath(file)
                 if real not in seen:
@@ -75,10 +75,12 @@ def _resolve(path: Path) -> list[Path]:
     """Return an existing path itself, and the sorted matches of a pattern."""
     if os.path.lexists(path) or not glob.has_magic(str(path)):
         return [path]
-    found = list_matches(path)
-    if not found:
+    outputs = outputs_directory().resolve()
+    found = [Path(one) for one in list_matches(path)]
+    kept = [one for one in found if not Path(os.path.realpath(one)).is_relative_to(outputs)]
+    if not kept:
         raise UserError(f"{str(path)!r} matches no file: name a file or a folder (data.path=FILE)")
-    return [Path(one) for one in found]
+    return kept
 
 
 def _walk(folder: Path, left_out: dict[str, str]) -> Iterator[Path]:
@@ -94,18 +96,19 @@ def _walk(folder: Path, left_out: dict[str, str]) -> Iterator[Path]:
             continue
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [Path(place, name) for name in names if not name.startswith(".")]
-    own = {os.path.realpath(path) for path in found if not path.is_symlink()}
+    links = {path for path in found if os.path.islink(path)}  # noqa: PTH114  in a closed folder
+    own = {os.path.realpath(path) for path in found if path not in links}
     for path in sorted(found):
         try:
             is_file = stat.S_ISREG(path.stat().st_mode)
         except OSError:  # a link to nothing, or in a circle
             is_file = False
         if not is_file:
-            why = "a link to no file" if path.is_symlink() else "no ordinary file"
+            why = "a link to no file" if path in links else "no ordinary file"
             left_out[repr(str(path))] = why
-        elif path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(root):
+        elif path in links and not Path(os.path.realpath(path)).is_relative_to(root):
             left_out[repr(str(path))] = "a link that leads out of the folder"
-        elif not path.is_symlink() or os.path.realpath(path) not in own:
+        elif path not in links or os.path.realpath(path) not in own:
             yield path
 
 
@@ -115,8 +118,10 @@ def open_archive(file: TextFile) -> Iterator[TextFile]:
     Raises:
         UserError: the archive cannot be read.
     """
+    kind = ""
     try:
-        if file_kind(file.path) == ZIP:
+        kind = file_kind(file.path)
+        if kind == ZIP:
             with ZipFile(file.path) as archive, suppress(NoTextError):  # reading explains it
                 members = text_members(archive, file.shown)
                 if len(members) > 1:
@@ -124,5 +129,5 @@ def open_archive(file: TextFile) -> Iterator[TextFile]:
                         yield TextFile(file.path, Member(archive, info), named=False)
                     return
     except DAMAGE as error:
-        raise reading_error(error, file.shown) from error
+        raise reading_error(error, file.shown, kind) from error
     yield file

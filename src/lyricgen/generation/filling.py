@@ -128,7 +128,7 @@ def fill_texts(
         UserError: the model fills no gaps, or its training has diverged; a number is of the wrong
             type or out of range; or `encode_gaps` refuses a text or the mark.
     """
-    check_texts("texts", texts)
+    texts = check_texts("texts", texts)
     check_whole("seed", seed)
     check_number("count", count)
     check_number("sweeps", sweeps)

@@ -110,7 +110,7 @@ def continue_prefixes(
         UserError: the model fills gaps, has diverged, lacks a character of a prefix or, for
             `novel`, its corpus; arguments are wrong or ask too much; or too few texts obey them.
     """
-    check_texts("prefixes", prefixes)
+    prefixes = check_texts("prefixes", prefixes)
     check_whole("seed", seed)
     constraints = {name: value for name, value in options.items() if name in Control.model_fields}
     texts = [name for name in ("acrostic", "starts_with") if isinstance(options.get(name), str)]

@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from pytorch_lightning import seed_everything
 
-from lyricgen.data.build import find_corpus, log_notices
+from lyricgen.data.build import find_corpus, log_notices, settle_field
 from lyricgen.data.corpus import EncodedCorpus, recode
 from lyricgen.errors import UserError
 from lyricgen.models.hybrid_building import find_network
@@ -110,7 +110,7 @@ def _log_text(training: Training, run: Run, corpus: EncodedCorpus) -> None:
     options = training.options
     if run.sweep is None:  # jobs only record them
         log_filled(options, run.filled)
-    log_notices(options.data, corpus, guessed="data.unit" in run.filled)
+    log_notices(options.data, corpus, filled=run.filled)
     build.log_batches(options, training.datamodule)
 
 
@@ -129,8 +129,10 @@ def _read_corpus(
     values = replace_auto(values, complete(point.recorded))
     options = parse(values)
     run.filled = list_auto(values)
+    data = settle_field(options.data)
+    values = replace_auto(values, {"data.column": data.column, "data.key": data.key})
     checkpoint = None if options.resume is None else run.checkpoints / LAST
-    corpus = find_corpus(options.data, point.state.corpus_digest, checkpoint)
+    corpus = find_corpus(data, point.state.corpus_digest, checkpoint)
     if point.state.corpus_digest not in (None, corpus.digest):
         raise UserError(
             f"resume: data={options.data.kind} ({corpus.name}) is not the text that the run has "

@@ -179,7 +179,7 @@ class TrainOptions(Options):
     layers: Layers
     hidden_size: Size
     name: str = Field(min_length=1)
-    init_from: str | None
+    init_from: Annotated[str, Field(min_length=1)] | None
     resume: str | None
     objective: Objective
     cell: CellOptions
