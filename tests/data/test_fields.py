@@ -9,8 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lyricgen.data.fields import read_column, read_key, suggest_field
-from lyricgen.data.formats import LRC, SUBTITLES, drop_timestamps, recognise_format
+from lyricgen.data.fields import read_column, read_key
+from lyricgen.data.formats import (
+    LRC,
+    SUBTITLES,
+    drop_timestamps,
+    recognise_format,
+    suggest_field,
+)
 from lyricgen.errors import UserError
 
 VERSES = ["想要有直升机\n想要和你", 'say "hi", she said;\tand |', "one"]

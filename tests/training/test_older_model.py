@@ -10,8 +10,10 @@ from lyricgen.generate import main as generate
 from lyricgen.models.checkpoint import load
 from lyricgen.models.hybrid import HybridModel
 from lyricgen.models.model import cross_entropy
+from lyricgen.models.trained_model import TrainedModel
 from lyricgen.runs.record_files import read_yaml
 from lyricgen.settings import flatten
+from lyricgen.training import older_model
 from tests.conftest import TINY, Train, run_main, sweep_of
 from tests.helpers.resuming import same_weights, send, stop_at, weights
 
@@ -29,6 +31,18 @@ def second(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     path = tmp_path / "second.txt"
     path.write_text(TEXT, encoding="utf-8")
     return path
+
+
+def count_loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Paths of the models that a run loads to start from, in the order of their loading."""
+    paths: list[str] = []
+
+    def count(path: str | Path) -> TrainedModel:
+        paths.append(str(path))
+        return load(path)
+
+    monkeypatch.setattr(older_model, "load", count)
+    return paths
 
 
 @pytest.mark.usefixtures("second")
@@ -82,8 +96,10 @@ def test_a_stopped_run_continues_exactly(
     first = train(*TINY, "model=hybrid", "cell=gru", "trainer.max_epochs=1")
     assert first.directory is not None
     options = (*SECOND, f"init_from={first.directory}")
+    loaded = count_loads(monkeypatch)
     whole = train(*options)
     assert whole.status == 0, whole.err
+    assert loaded == [str(first.directory)]
     with monkeypatch.context() as patch:
         stop_at(patch, step, send(15))
         stopped = train(*options)
@@ -93,8 +109,11 @@ def test_a_stopped_run_continues_exactly(
     assert refused.status == 2
     assert "the run joins the n-grams of init_from=" in refused.err
     hidden.rename(first.directory)
+    loaded.clear()
     done = train(f"resume={stopped.directory}")
     assert done.status == 0, done.err
+    assert len(loaded) == len(set(loaded))
+    assert loaded[-1] == str(first.directory)
     for name in ("last.ckpt", "best.ckpt"):
         assert same_weights(weights(whole.directory, name), weights(stopped.directory, name))
 

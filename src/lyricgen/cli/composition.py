@@ -138,10 +138,6 @@ def _ignored_of_sampler(values: dict[str, Any], overrides: Sequence[str]) -> dic
     """Find the settings of the default sampler that a resumed run had, but sampler=lines lacks.
 
     Earlier versions left them out, so they become `auto`, unless they are typed anew.
-
-    Args:
-        values: values of the whole configuration.
-        overrides: overrides of the run.
     """
     sampler, unit = values["sampler"], values["data"]["unit"]
     if sampler["kind"] != AUTO or unit in ("text", AUTO) or not values["resume"]:

@@ -13,12 +13,8 @@ from lyricgen.errors import UserError, did_you_mean
 
 SEPARATORS = {",": "CSV", ";": "CSV", "\t": "TSV", "|": "a table"}
 _END = "\x03"  # row after the last one; no text has this character
-# Names of fields that hold texts, the likeliest first.
-_USUAL = ("lyrics", "lyric", "text", "content", "body", "poem", "song", "歌词", "正文", "内容")
 _LISTED = 12  # most names of fields in a message
-_RECORDS = 50  # records or rows that decide which field is suggested
-_LONGEST_NAME = 60  # characters of a name in a table's first row
-_EVIDENT = 3  # an evident field has so many times the characters of any other
+MOST_RECORDS = 50  # records or rows that decide which field is suggested
 
 
 class Fields(NamedTuple):
@@ -35,21 +31,6 @@ class Fields(NamedTuple):
     empty: int
     broken: int
     first_broken: str
-
-
-class Field(NamedTuple):
-    """A column of a table, or a field of JSON.
-
-    Attributes:
-        option: the option of `data=` that reads it, "column" or "key".
-        name: its name.
-        is_evident: whether it surely holds the texts: its name is usual for texts, or most
-            characters are its own.
-    """
-
-    option: str
-    name: str
-    is_evident: bool
 
 
 class _Missing:
@@ -70,7 +51,7 @@ def read_column(text: str, column: str, shown: str) -> Fields:
     Raises:
         UserError: the table has no such column, or a quotation mark in it is never closed.
     """
-    headers = {separator: _header(text, separator) for separator in SEPARATORS}
+    headers = {separator: read_header(text, separator) for separator in SEPARATORS}
     separator = max(headers, key=lambda one: (column in headers[one], len(headers[one])))
     names = headers[separator]
     if column not in names:
@@ -89,7 +70,8 @@ def read_column(text: str, column: str, shown: str) -> Fields:
     return Fields(texts, empty, broken, first)
 
 
-def _header(text: str, separator: str) -> list[str]:
+def read_header(text: str, separator: str) -> list[str]:
+    """Read the first row of a table; nothing if it is broken."""
     try:
         row = next(csv.reader(io.StringIO(text, newline=""), delimiter=separator), [])
     except csv.Error:
@@ -174,7 +156,7 @@ def read_key(
             else:
                 empty += 1
     if missing and not texts and not empty:
-        names = _field_lengths([record for _, record in records[:_RECORDS]])
+        names = field_lengths([record for _, record in records[:MOST_RECORDS]])
         raise UserError(f"data.key={key}: {shown} has no such field{_offer(key, list(names))}")
     return Fields(texts, empty, broken, first)
 
@@ -185,7 +167,7 @@ def _records(text: str, key: str, shown: str) -> list[tuple[str, Any]]:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
         lines = [
-            (f"line {number}", _load(line))
+            (f"line {number}", load_json(line))
             for number, line in enumerate(text.split("\n"), 1)
             if line.strip()
         ]
@@ -199,7 +181,8 @@ def _records(text: str, key: str, shown: str) -> list[tuple[str, Any]]:
     return [(f"record {number}", record) for number, record in enumerate(records, 1)]
 
 
-def _load(line: str) -> Any:
+def load_json(line: str) -> Any:
+    """Read a value of JSON; `_Missing` if the line is no JSON."""
     try:
         return json.loads(line)
     except (ValueError, RecursionError):
@@ -259,71 +242,7 @@ def _offer(name: str, names: Sequence[str]) -> str:
     return f"; it has {', '.join(names[:_LISTED])}{more}{meant}"
 
 
-def suggest_field(opening: str, kind: str) -> Field | None:
-    """Suggest the field of a table or of JSON that is likeliest to hold the texts; None for none.
-
-    Args:
-        opening: the first characters of the text; the last line may be incomplete.
-        kind: its format, as `recognise_format` names it.
-    """
-    if kind.startswith("JSON"):
-        records = _first_records(opening)
-        option, lengths, number = "key", _field_lengths(records), len(records)
-    elif kind in SEPARATORS.values():
-        option, (lengths, number) = "column", _column_lengths(opening, kind)
-    else:
-        return None
-    for usual in _USUAL:
-        found = [name for name in lengths if name.lower() == usual]
-        if found:
-            return Field(option, found[0], is_evident=True)
-    if not lengths:
-        return None
-    name, *others = sorted(lengths, key=lambda one: -lengths[one])
-    most = lengths[name] > _EVIDENT * max((lengths[one] for one in others), default=0)
-    # without a first row of names, the first text would be one
-    is_name = number > 1 and _EVIDENT * len(name) * number <= lengths[name]
-    return Field(option, name, is_evident=most and is_name)
-
-
-def _column_lengths(opening: str, kind: str) -> tuple[dict[str, int], int]:
-    """Sum up the characters in each column of a table, and count its rows.
-
-    There are no columns if there is no first row of names.
-    """
-    candidates = [one for one, name in SEPARATORS.items() if name == kind]
-    separator = max(candidates, key=lambda one: len(_header(opening, one)))
-    names = _header(opening, separator)
-    named = all(0 < len(name) <= _LONGEST_NAME and not name.isdecimal() for name in names)
-    if not named or len(set(names)) < len(names):
-        return {}, 0
-    reader = csv.reader(io.StringIO(opening, newline=""), delimiter=separator)
-    rows = [row for _, row in zip(range(_RECORDS), reader, strict=False) if len(row) == len(names)]
-    columns = zip(*rows[1:], strict=True)
-    lengths = {
-        name: sum(len(field) for field in column if not field.isdecimal())
-        for name, column in zip(names, columns, strict=False)
-    }
-    return lengths, len(rows) - 1
-
-
-def _first_records(opening: str) -> list[Any]:
-    """Read the first whole records of JSON or of JSON lines."""
-    found: list[Any] = []
-    decoder = json.JSONDecoder()
-    begin = opening.find("[")
-    at = begin + 1 if not isinstance(_load(opening.split("\n", 1)[0]), dict) and begin >= 0 else 0
-    while len(found) < _RECORDS:
-        at += len(opening[at:]) - len(opening[at:].lstrip(" \t\r\n,"))
-        try:
-            record, at = decoder.raw_decode(opening, at)
-        except (ValueError, RecursionError):
-            break
-        found.append(record)
-    return found
-
-
-def _field_lengths(records: Sequence[Any]) -> dict[str, int]:
+def field_lengths(records: Sequence[Any]) -> dict[str, int]:
     """Sum up the characters of each field of records that holds texts, by its dotted name."""
     lengths: dict[str, int] = {}
     waiting = [("", record) for record in reversed(records)]

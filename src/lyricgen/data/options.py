@@ -90,6 +90,7 @@ class DataOptions(Options):
     unit: Unit | Auto
     separator: str | None
     verse: Switch
+    min_count: PositiveInt | None
     max_chars: PositiveInt | None
     lowercase: bool
     distinct: bool

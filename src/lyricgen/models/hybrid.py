@@ -245,7 +245,7 @@ class HybridModel(NextModel):
         counted = targets != IGNORED
         if short is not None:
             targets = short.classes.take(targets * counted).masked_fill(~counted, IGNORED)
-        smoothed = self.find_smoothed(logits)
+        smoothed = self.smoothed
         if smoothed is not None and short is not None:
             smoothed = short.fold(smoothed).clamp(max=1)
         own_loss, _ = cross_entropy(log_probabilities, targets, label_smoothing, smoothed)

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, Self, get_args
 import numpy as np
 import torch
 
-from lyricgen.data.splits import END, Layout
+from lyricgen.data.splits import LAYOUT_ENDS, Layout
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.models.ensemble import is_ensemble
@@ -63,7 +63,7 @@ class TrainedModel:
     @property
     def end(self) -> str | None:
         """Character that ends each line or document; None for running text."""
-        return END.get(self.layout)
+        return LAYOUT_ENDS.get(self.layout)
 
     @property
     def default_length(self) -> int:
