@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from lyricgen.data import cache as text_cache
 from lyricgen.data import sources
-from lyricgen.data.build import build_corpus, find_corpus, settle_field
+from lyricgen.data.build import build_corpus, find_corpus
 from lyricgen.data.options import DataOptions
-from lyricgen.data.sources import read_parts
+from lyricgen.data.sources import read_parts, settle_field
 from lyricgen.errors import UserError
 from tests.helpers.text_options import options_of, text_defaults, write
 

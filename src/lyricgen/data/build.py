@@ -6,7 +6,6 @@ import re
 import unicodedata
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from itertools import chain, islice
 from pathlib import Path
 
 from lyricgen.data.batch import TrainingSampler
@@ -16,16 +15,13 @@ from lyricgen.data.corpus import EncodedCorpus, encode
 from lyricgen.data.formats import OPENING, TIMED, recognise_format, suggest_field
 from lyricgen.data.options import ENDS, DataOptions, Unit
 from lyricgen.data.preparation import prepare
-from lyricgen.data.reading import DEFAULT_MAX_BYTES
 from lyricgen.data.samplers import ConsecutiveSampler, RandomSampler
-from lyricgen.data.sources import find_running_text, read_opening, read_parts
+from lyricgen.data.sources import find_running_text, read_opening, read_parts, settle_field
 from lyricgen.data.splits import Layout, Split, make_splits
-from lyricgen.data.text_files import find_files, open_archive
 from lyricgen.data.units import Division, describe_unit, settle_division
 from lyricgen.errors import UserError
 from lyricgen.files import is_there
 from lyricgen.runs.newest import starting_directories
-from lyricgen.settings import AUTO
 
 log = logging.getLogger(__name__)
 
@@ -81,30 +77,6 @@ def format_notice(options: DataOptions, corpus: EncodedCorpus) -> str | None:
         f"looks like {kind}: the model learns its punctuation, names and numbers, too; for the "
         f"text alone, {how}"
     )
-
-
-def settle_field(options: DataOptions) -> DataOptions:
-    """Fill in the column and the key where they say `auto`: the evident field of a single file.
-
-    Raises:
-        UserError: the file cannot be found or read.
-    """
-    auto = [name for name in ("column", "key") if getattr(options, name) == AUTO]
-    found: dict[str, str | None] = dict.fromkeys(auto)
-    if len(auto) == 2 and _fits_in_memory(options):
-        opening = read_opening(options)
-        field = suggest_field(opening, recognise_format(opening) or "")
-        if field is not None and field.is_evident:
-            found[field.option] = field.name
-    return options.model_copy(update=found)
-
-
-def _fits_in_memory(options: DataOptions) -> bool:
-    """Whether a text is a single file that is small enough for the memory."""
-    files = list(islice(chain.from_iterable(map(open_archive, find_files(options, {}))), 2))
-    with suppress(OSError):  # reading the file explains it
-        return len(files) == 1 and files[0].size <= (options.max_bytes or DEFAULT_MAX_BYTES)
-    return True
 
 
 def build_corpus(options: DataOptions) -> EncodedCorpus:

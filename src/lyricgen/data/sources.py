@@ -4,19 +4,26 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 from lyricgen.console import progress
 from lyricgen.data.cache import is_large
 from lyricgen.data.fields import read_column, read_key
 from lyricgen.data.file_kinds import NoTextError, TextFile, TooLargeError, size_error
-from lyricgen.data.formats import OPENING, TIMED, drop_timestamps, recognise_format
+from lyricgen.data.formats import (
+    OPENING,
+    TIMED,
+    drop_timestamps,
+    recognise_format,
+    suggest_field,
+)
 from lyricgen.data.options import DataOptions
 from lyricgen.data.reading import DEFAULT_MAX_BYTES, text_pieces, unpack_file
 from lyricgen.data.text_files import corpus_path, find_files, open_archive
 from lyricgen.data.units import settle_division
 from lyricgen.errors import UserError
+from lyricgen.settings import AUTO
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +54,30 @@ def find_running_text(options: DataOptions) -> Path | None:
         return None
     fits = path.stat().st_size <= (options.max_bytes or DEFAULT_MAX_BYTES)
     return None if fits and settle_division(options, [opening]).unit != "text" else path
+
+
+def settle_field(options: DataOptions) -> DataOptions:
+    """Fill in the column and the key where they say `auto`: the evident field of a single file.
+
+    Raises:
+        UserError: the file cannot be found or read.
+    """
+    auto = [name for name in ("column", "key") if getattr(options, name) == AUTO]
+    found: dict[str, str | None] = dict.fromkeys(auto)
+    if len(auto) == 2 and _is_single(options):
+        opening = read_opening(options)
+        field = suggest_field(opening, recognise_format(opening) or "")
+        if field is not None and field.is_evident:
+            found[field.option] = field.name
+    return options.model_copy(update=found)
+
+
+def _is_single(options: DataOptions) -> bool:
+    """Whether a text is a single file that is small enough for the memory."""
+    files = list(islice(chain.from_iterable(map(open_archive, find_files(options, {}))), 2))
+    with suppress(OSError):  # reading the file explains it
+        return len(files) == 1 and files[0].size <= (options.max_bytes or DEFAULT_MAX_BYTES)
+    return True
 
 
 class _PartReader:

@@ -27,8 +27,9 @@ from typing import Any
 import torch
 from pytorch_lightning import seed_everything
 
-from lyricgen.data.build import find_corpus, log_notices, settle_field
+from lyricgen.data.build import find_corpus, log_notices
 from lyricgen.data.corpus import EncodedCorpus, recode
+from lyricgen.data.sources import settle_field
 from lyricgen.errors import UserError
 from lyricgen.models.hybrid_building import find_network
 from lyricgen.models.trained_model import TrainedModel
