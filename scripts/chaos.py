@@ -49,6 +49,9 @@ SAMPLERS = {
     "random, random offset": ("data.max_chars=900", "sampler=random", "sampler.random_offset=true"),
     "lines": ("data=dino", "data.max_chars=700"),
     "lines, carried": ("data=dino", "data.max_chars=120", "sampler=lines_carried"),
+    "documents": ("data.path=poems.txt", "data.unit=document", "data.max_chars=700"),
+    "documents, carried": ("data.path=poems.txt", "data.unit=document", "sampler=lines_carried"),
+    "rows of a table": ("data.path=songs.csv", "data.column=text", "data.max_chars=700"),
 }
 VARIATIONS: tuple[tuple[tuple[str, ...], ...], ...] = (
     (
@@ -76,6 +79,7 @@ VARIATIONS: tuple[tuple[tuple[str, ...], ...], ...] = (
         ("model.locked_dropout=true", "model.noise=0.2", "model.noise_kind=kneser_ney"),
     ),
     ((), ("callbacks.average.enabled=true",)),
+    ((), (), ("data.min_count=4",)),
     (("scheduler=none",), ("scheduler=cosine",), ("scheduler=plateau", "scheduler.patience=0")),
     ((), (), ("trainer.precision=64-true",), ("trainer.precision=bf16-mixed",)),
     (
@@ -145,6 +149,8 @@ def main() -> None:
     wrong = 0
     with TemporaryDirectory() as name, ThreadPoolExecutor(arguments.jobs) as pool:
         os.environ["LYRICGEN_OUTPUTS"] = name
+        os.chdir(name)
+        write_texts(random.Random(arguments.seed))
         chains = [
             pool.submit(chain, Path(name) / f"歌 {number}", number, arguments.seed)
             for number in range(arguments.chains)
@@ -164,6 +170,18 @@ def main() -> None:
     print(f"deaths: {sum(deaths.values())} {dict(deaths)}")
     print(f"chains that differ from an undisturbed run: {wrong} of {arguments.chains}")
     sys.exit(wrong > 0)
+
+
+def write_texts(drawn: random.Random) -> None:
+    """Write a file of poems, between empty lines, and a table of songs."""
+
+    def verse(characters: str) -> str:
+        return "".join(drawn.choices(characters, k=5))
+
+    poems = ["\n".join(verse("春夏秋冬山水风月花雪") for _ in range(2)) for _ in range(30)]
+    Path("poems.txt").write_text("\n\n".join(poems), "utf-8")
+    rows = [f'{number},"{verse("abcde ")}, {verse("fghij")}"' for number in range(90)]
+    Path("songs.csv").write_text("\n".join(["number,text", *rows]), "utf-8")
 
 
 def sampler_of(number: int) -> str:

@@ -8,8 +8,9 @@ The older model learns the bundled lyrics without their last songs. Three seeds 
 - poems: lines of the last songs that the older text lacks, in poems of four lines;
 - names: bundled names of dinosaurs, which have another script.
 
-Each text is learnt from scratch and with init_from. The table has the validation perplexities of
-the best epochs and of the best n-gram model of the text alone. Only the characters of the text are
+Each text is learnt from scratch and with init_from, poems as running text and names as lines. The
+table has the validation perplexities of the best epochs and of the best n-gram model of the text
+alone. Only the characters of the text are
 charged: the probabilities of all other characters are shared out among them. `whole` charges all
 characters of both texts. The targets: the median of the ratios is at most 0.95 for poems, against
 the better of scratch and n-gram, and at most 1.02 for names, against scratch.
@@ -26,7 +27,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lyricgen.data.splits import split_text
+from lyricgen.generation.training_text import find_splits
 from lyricgen.models.checkpoint import load
 from lyricgen.models.ngram.model import NgramCounts, smooth_counts
 
@@ -72,26 +73,27 @@ def train(text: Path, run: Path, *settings: str) -> None:
 def validation_perplexities(run: Path, text: str) -> tuple[float, float]:
     """Compute the perplexity with the characters of the text alone, and with all characters."""
     model = load(run)
-    _, (start, stop), _ = split_text(len(text), 0.1, 0.1)
-    ids = model.vocabulary.encode(text[start:stop]).long()
-    own = model.vocabulary.encode("".join(sorted(set(text)))).long()
-    with torch.no_grad():
-        logits = model.next_model(ids[None, :-1])[0][0].double().log_softmax(-1)
-    nats = -logits.gather(1, ids[1:, None])[:, 0]
-    of_text = (nats + logits[:, own].logsumexp(-1)).mean()
-    return float(of_text.exp()), float(nats.mean().exp())
+    split = find_splits(model, "the comparison", "text")["val"]
+    own = model.vocabulary.encode("".join(sorted({*text, *(model.end or "")}))).long()
+    nats, of_text = [], []
+    for ids in torch.tensor_split(split.ids.long(), split.line_starts[1:] if model.end else []):
+        with torch.no_grad():
+            logits = model.next_model(ids[None, :-1])[0][0].double().log_softmax(-1)
+        nats.append(-logits.gather(1, ids[1:, None])[:, 0])
+        of_text.append(nats[-1] + logits[:, own].logsumexp(-1))
+    return tuple(float(torch.cat(each).mean().exp()) for each in (of_text, nats))
 
 
-def ngram_perplexity(text: str) -> float:
-    """Compute the perplexity of the best Kneser-Ney model of the training split."""
-    characters = sorted(set(text))
-    ids = np.array([characters.index(one) for one in text])
-    (_, stop), (begin, end), _ = split_text(len(text), 0.1, 0.1)
-    counts = NgramCounts(ids[:stop], len(characters), 6)
-    read, targets = ids[begin : end - 1], ids[begin + 1 : end]
+def ngram_perplexity(run: Path) -> float:
+    """Compute the perplexity of the best Kneser-Ney model of the training split of a run."""
+    model = load(run)
+    splits = find_splits(model, "the comparison", "text")
+    train, ids = (splits[name].sound_ids.numpy() for name in ("train", "val"))
+    size = len(model.vocabulary)
+    counts = NgramCounts(train, size, 6)
     models = (smooth_counts(counts, order, "kneser_ney") for order in range(1, 7))
-    losses = [model.nats(model.contexts(read), targets).mean() for model in models]
-    return float(np.exp(min(losses)))
+    nats = (one.nats(one.contexts(ids[:-1]), ids[1:])[ids[1:] < size] for one in models)
+    return float(np.exp(min(each.mean() for each in nats)))
 
 
 def main() -> None:
@@ -120,7 +122,7 @@ def main() -> None:
             text = path.read_text("utf-8")
             scratch, _ = validation_perplexities(runs[0], text)
             tuned, whole = validation_perplexities(runs[1], text)
-            ngram = ngram_perplexity(text)
+            ngram = ngram_perplexity(runs[0])
             ratios.append(tuned / (min(scratch, ngram) if kind == "poems" else scratch))
             print(
                 f"{path.stem:7}{scratch:7.2f}{ngram:9.2f}{tuned:11.2f} ({whole:7.2f})"

@@ -59,7 +59,7 @@ def _evaluate(options: Namespace) -> None:
             if name in tasks and len(options.checkpoints) > 1:
                 raise UserError(f"--{name} shows one model: name one checkpoint")
     # torch and matplotlib take seconds, which --help need not wait for
-    from lyricgen.evaluation.own_text import read_text_argument
+    from lyricgen.cli.text_arguments import read_text_argument
     from lyricgen.files import to_json
     from lyricgen.runs.newest import newest_checkpoint
 
@@ -121,13 +121,13 @@ def _score_text(options: Namespace, paths: list[Path], text: "TextArgument") -> 
 
 
 def _score_lines(options: Namespace, paths: list[Path], _: object) -> str | None:
+    from lyricgen.cli.text_arguments import read_lines
     from lyricgen.evaluation.line_scores import (
         lines_as_csv,
         lines_as_json,
         print_lines,
         score_lines,
     )
-    from lyricgen.evaluation.own_text import read_lines
     from lyricgen.evaluation.scores import load_checkpoints
 
     lines = read_lines(options.lines, options.encoding)

@@ -32,7 +32,7 @@ SPLITTING = (
 # Settings of data= that decide the text and which characters are held out.
 DECIDING = (
     *("kind", "path", "column", "key", "timestamps", "max_chars", "lowercase", "distinct"),
-    *("newline", "encoding", "control_characters", *SPLITTING),
+    *("min_count", "newline", "encoding", "control_characters", *SPLITTING),
 )
 # Settings that older runs do not record, with their values in those runs.
 OLDER: dict[str, Any] = {"recipe": "none", "effort": "normal", "memory": {"kind": "none"}}
@@ -40,7 +40,7 @@ OLDER: dict[str, Any] = {"recipe": "none", "effort": "normal", "memory": {"kind"
 ADDED: tuple[tuple[str, str | None, dict[str, Any]], ...] = (
     ("callbacks", None, {"average": {"enabled": False, "decay": 0.98}}),
     ("data", None, {"control_characters": "refuse", "separator": None, "verse": False}),
-    ("data", None, {"column": None, "key": None, "timestamps": "drop"}),
+    ("data", None, {"column": None, "key": None, "timestamps": "drop", "min_count": None}),
     ("sampler", "random", {"drop_last": True}),
     ("model", "recurrent", {"weight_drop": 0.0, "noise": 0.0, "noise_kind": "unigram"}),
     ("model", "recurrent", {"locked_dropout": False, "embedding_dropout": 0.0}),
@@ -49,7 +49,7 @@ ADDED: tuple[tuple[str, str | None, dict[str, Any]], ...] = (
     ("cell", None, {"kernel": "torch"}),
 )
 # Settings that are filled by the text, whatever the recipe, and those of the sampler, which follow.
-OF_TEXT = ("data.unit", "data.separator", "data.verse")
+OF_TEXT = ("data.unit", "data.separator", "data.verse", "data.column", "data.key")
 OF_SAMPLER = ("sampler", "sampler.drop_last", "sampler.carry_state")
 # Groups and settings that an n-gram model does not read.
 NETWORKS = (

@@ -135,13 +135,13 @@ def train(values: dict[str, Any], run: Run) -> float:
             from lyricgen.training.older_model import prepare_values
             from lyricgen.training.results import show_end
 
-            values = prepare_values(values, run)
+            values, older = prepare_values(values, run)
             checkpoint = None if values["resume"] is None else newest_sound(run.checkpoints)
             point = find_resume_point(run.directory, values, checkpoint)
             if point.summary is not None and point.finished_because:
                 log.info("%s is finished: %s", run.directory, point.finished_because)
                 return score(point.summary)
-            training = prepare(values, run, point, interruption, trial)
+            training = prepare(values, run, point, interruption, trial, older=older)
             interruption.raise_if_requested()
         except BaseException as error:
             _record_unbegun(error, run, values, interruption)

@@ -495,7 +495,7 @@ def test_every_reader_of_a_split_reads_sound_ids(
     size = len(expected.vocabulary)
     fractions: dict[str, Any] = {"val_fraction": 0.2, "test_fraction": 0.1, "split_seed": 0}
     readers: list[Callable[[EncodedCorpus], object]] = [
-        lambda corpus: corpus.opening,
+        lambda corpus: corpus.decode_opening(1000),
         lambda corpus: Split(corpus.ids, None, mapping=corpus.mapping).text(corpus.vocabulary),
         lambda corpus: Split(corpus.ids, None, mapping=corpus.mapping).last(50).tolist(),
         lambda corpus: Split(corpus.ids, None, mapping=corpus.mapping).sound_ids.tolist(),

@@ -19,12 +19,13 @@ def test_encoding_keeps_the_text_and_counts_its_characters(text: str) -> None:
     assert encoded.vocabulary.decode(encoded.ids) == text
     counted = [text.count(character) for character in encoded.vocabulary.characters]
     assert encoded.counts.tolist() == counted
-    assert text.lstrip().startswith(encoded.opening)
-    assert bool(encoded.opening) == bool(text.strip())
+    assert text.lstrip().startswith(encoded.decode_opening(1000))
+    assert bool(encoded.decode_opening(1000)) == bool(text.strip())
 
 
 def test_opening_skips_leading_white_space() -> None:
-    assert encode(Corpus("songs", "text", " \n" * 2000 + "分开")).opening == "分开"
+    encoded = encode(Corpus("songs", "text", " \n" * 2000 + "分开"))
+    assert encoded.decode_opening(1000) == "分开"
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32])

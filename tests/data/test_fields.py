@@ -9,8 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lyricgen.data.fields import read_column, read_key, suggest_setting
-from lyricgen.data.formats import LRC, SUBTITLES, drop_timestamps, recognise_format
+from lyricgen.data.fields import read_column, read_key
+from lyricgen.data.formats import (
+    LRC,
+    SUBTITLES,
+    drop_timestamps,
+    recognise_format,
+    suggest_field,
+)
 from lyricgen.errors import UserError
 
 VERSES = ["想要有直升机\n想要和你", 'say "hi", she said;\tand |', "one"]
@@ -163,13 +169,37 @@ def test_the_likeliest_field_is_suggested(setting: str, length: int) -> None:
     opening = SUGGESTED[setting][:length]
     kind = recognise_format(opening)
     assert kind is not None
-    assert suggest_setting(opening, kind) == setting
+    found = suggest_field(opening, kind)
+    assert found is not None
+    assert f"data.{found.option}={found.name}" == setting
+
+
+COUPLETS = [["床前明月光", "疑是地上霜"], ["举头望明月", "低头思故乡"]] * 5
+TITLED = [["静夜思", "床前明月光，疑是地上霜。"], ["相思", "红豆生南国，春来发几枝。"]] * 5
+EVIDENT = {
+    "a usual name": (table([["id", "Lyrics", "url"], *URL_ROWS], ","), True),
+    "most characters": (table([["id", "verse", "by"], *VERSE_ROWS], ","), True),
+    "two long columns": (table([["id", "verse", "url"], *URL_ROWS], ","), False),
+    "couplets": (table(COUPLETS, ","), False),
+    "no first row of names": (table(TITLED, ","), False),
+    "records": ("\n".join(json.dumps({"id": "a", "words": "la " * 9}) for _ in range(3)), True),
+    "records of names": ("\n".join(json.dumps({"name": "x", "by": "me"}) for _ in range(3)), False),
+    "a single record": (json.dumps({"a": "long enough for a text", "b": "c"}), False),
+}
+
+
+@pytest.mark.parametrize("name", EVIDENT)
+def test_an_evident_field_is_told_from_a_likely_one(name: str) -> None:
+    opening, is_evident = EVIDENT[name]
+    found = suggest_field(opening, recognise_format(opening) or "JSON")
+    assert found is not None
+    assert found.is_evident == is_evident
 
 
 def test_nothing_is_suggested_without_names() -> None:
-    assert suggest_setting("1,a\n2,b\n3,c\n", "CSV") is None
-    assert suggest_setting("<?xml ?>", "XML") is None
-    assert suggest_setting("[1, 2, 3]", "JSON") is None
+    assert suggest_field("1,a\n2,b\n3,c\n", "CSV") is None
+    assert suggest_field("<?xml ?>", "XML") is None
+    assert suggest_field("[1, 2, 3]", "JSON") is None
 
 
 LYRICS = """[ti:Song]

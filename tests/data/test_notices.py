@@ -100,7 +100,7 @@ def test_repeated_lines_are_counted() -> None:
 def test_a_run_logs_each_notice_in_one_line_before_it_trains(train: Train, tmp_path: Path) -> None:
     content = table(",").encode() + "\ue5e5\n".encode()
     (tmp_path / "table.csv").write_bytes(gzip.compress(content))
-    done = train(*SMALL, "data=text", "data.path=table.csv")
+    done = train(*SMALL, "data=text", "data.path=table.csv", "data.column=null")
     assert done.status == 0, done.err
     assert done.out.count("looks like CSV") == 1
     assert "for the text alone, type data.column=text" in done.out

@@ -20,6 +20,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lyricgen.data import reading
+from lyricgen.data.file_kinds import TextFile
 from lyricgen.data.reading import read_text, text_pieces
 from lyricgen.errors import UserError
 
@@ -127,7 +128,7 @@ def test_no_encoding_is_looked_for_in_a_large_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(tmp_path, "床前明月光，疑是地上霜。".encode("gb18030"))
-    monkeypatch.setattr("lyricgen.data.reading.MOST", 20)
+    monkeypatch.setattr("lyricgen.data.reading.MOST_SEARCHED", 20)
     refusal(path, "is not in the encoding 'utf-8'", "data.encoding=gb18030")
 
 
@@ -422,7 +423,7 @@ def small_pieces(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32", "utf-7", "gb18030"])
 def test_pieces_join_to_the_text(small_pieces: int, tmp_path: Path, encoding: str, pack) -> None:  # type: ignore[no-untyped-def]
     content = NASTY.encode(encoding)
-    pieces = list(text_pieces(write(tmp_path, pack(content)), encoding))
+    pieces = list(text_pieces(TextFile(write(tmp_path, pack(content))), encoding))
     assert "".join(pieces) == content.decode(encoding).removeprefix("\ufeff")
     assert (
         all(0 < len(piece) <= max(4, small_pieces + 1) for piece in pieces) or encoding == "utf-7"
@@ -495,6 +496,6 @@ def test_progress_counts_the_bytes_of_the_file(small_pieces: int, tmp_path: Path
     content = "想要有直升机\n".encode() * 100
     for packed in (content, gzip.compress(content)):
         passed: list[int] = []
-        list(text_pieces(write(tmp_path, packed), passed=passed.append))
+        list(text_pieces(TextFile(write(tmp_path, packed)), passed=passed.append))
         assert passed == sorted(passed)
         assert passed[-1] == len(packed)

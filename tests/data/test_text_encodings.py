@@ -38,7 +38,7 @@ CZECH = "Příliš žluťoučký kůň úpěl ďábelské ódy\n"
 @pytest.fixture(autouse=True)
 def advice(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no encoding be sure, so that the error names all of them."""
-    monkeypatch.setattr(reading, "SURE", -1.0)
+    monkeypatch.setattr(reading, "MOST_ODDITY", -1.0)
 
 
 def refusal(path: Path, encoding: str = "utf-8", **options: object) -> str:

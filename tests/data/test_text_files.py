@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from lyricgen.data import cache as text_cache
 from lyricgen.data import sources
-from lyricgen.data.build import build_corpus, find_corpus
+from lyricgen.data.build import build_corpus, find_corpus, settle_field
 from lyricgen.data.options import DataOptions
 from lyricgen.data.sources import read_parts
 from lyricgen.errors import UserError
@@ -26,7 +26,7 @@ BINARY = bytes(range(256)) * 20
 
 
 def parts_of(path: str | Path | list[Any], **changed: Any) -> list[str]:
-    return read_parts(options_of(path, **changed))
+    return read_parts(settle_field(options_of(path, **changed)))
 
 
 def refusal(path: str | Path | list[Any], **changed: Any) -> str:
@@ -318,3 +318,25 @@ def test_a_text_whose_timestamps_an_earlier_version_has_learnt_is_found() -> Non
     for known, found in ((before.digest, before), (now.digest, now), (None, now), ("0" * 64, None)):
         corpus = find_corpus(options_of("a.lrc"), known, None)
         assert found is None or corpus.digest == found.digest
+
+
+def test_the_evident_field_of_a_single_file_is_read() -> None:
+    def found(*paths: str, **changed: Any) -> tuple[str | None, str | None]:
+        settled = settle_field(options_of(list(paths), **changed))
+        return settled.column, settled.key
+
+    write("a.csv", "lyrics,n\n" + "la la,1\n" * 9)
+    write("b.jsonl", '{"song": {"words": "some more words than in the name"}}\n' * 3)
+    write("c.txt", "plain\n" * 9)
+    write("d.csv", "first,last\nAda,Byron\nEmmy,Noether\nJane,Austen\n")
+    assert found("a.csv") == ("lyrics", None)
+    assert found("b.jsonl") == (None, "song.words")
+    assert found("c.txt") == found("d.csv") == (None, None)
+    assert found("a.csv", "c.txt") == (None, None)
+    assert found("a.csv", column=None) == found("a.csv", key=None) == (None, None)
+    assert found("a.csv", column="n") == ("n", None)
+    assert found("a.csv", max_bytes=9) == (None, None)
+    assert build_corpus(options_of("a.csv", unit="line")).lines == ["la la"] * 9
+    assert (
+        build_corpus(options_of("b.jsonl", key=None, unit="line")).lines[0].startswith('{"song": ')
+    )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lyricgen.data.splits import Split
+from lyricgen.data.vocabulary import UNKNOWN, Vocabulary
 from lyricgen.evaluation import curves
 from lyricgen.evaluation.curves import (
     context_begins,
@@ -75,7 +76,7 @@ def test_windows_against_a_loop(monkeypatch: pytest.MonkeyPatch, kind: str) -> N
     monkeypatch.setattr(curves, "EVALUATION_LOGITS", 3 * 7 * V)  # three windows at once
     network, ids = network_of(kind), text_of(60)
     starts = torch.tensor([0, 1, 5, 6, 30, 52, 12])
-    found = nats_in_windows(network, ids, starts, num_steps=7)
+    found = nats_in_windows(network, VOCABULARY, ids, starts, num_steps=7)
     for start, row in zip(starts.tolist(), found, strict=True):
         window = ids[start : start + 8].tolist()
         assert row == pytest.approx(nats_one_by_one(network, window[:-1], window[1:]), rel=1e-9)
@@ -89,11 +90,27 @@ def test_contexts_against_a_loop(monkeypatch: pytest.MonkeyPatch, kind: str, len
     places = target_positions(Split(ids, None), V, longest=16)
     assert places.tolist() == list(range(16, 60))
     begins = context_begins(Split(ids, None), places, length)
-    found = nats_after(network, ids, begins, places)
+    found = nats_after(network, VOCABULARY, ids, begins, places)
     for place, nats in zip(places.tolist(), found, strict=True):
         read = ids[place - length : place].tolist()
         expected = nats_one_by_one(network, read, ids[place - length + 1 : place + 1].tolist())
         assert nats == pytest.approx(expected[-1], rel=1e-9)
+
+
+def test_rare_characters_are_charged() -> None:
+    characters = sorted(VOCABULARY.characters[: V - 1] + UNKNOWN)
+    vocabulary = Vocabulary("".join(characters), "xyz")
+    network, ids = network_of("lstm"), text_of(60)
+    starts, places = torch.arange(20), torch.arange(20, 40)
+    windows, contexts = (
+        nats_in_windows(network, vocabulary, ids, starts, num_steps=7),
+        nats_after(network, vocabulary, ids, starts, places),
+    )
+    targets = ids[starts[:, None] + torch.arange(1, 8)]
+    windows -= math.log(3) * (targets == characters.index(UNKNOWN)).numpy()
+    contexts -= math.log(3) * (ids[places] == characters.index(UNKNOWN)).numpy()
+    assert windows == pytest.approx(nats_in_windows(network, VOCABULARY, ids, starts, num_steps=7))
+    assert contexts == pytest.approx(nats_after(network, VOCABULARY, ids, starts, places))
 
 
 @pytest.mark.parametrize("kind", MODELS)
@@ -103,7 +120,9 @@ def test_contexts_end_where_a_line_begins(kind: str, length: int) -> None:
     places = target_positions(split, V, longest=3)
     ids = split.ids.tolist()
     assert places.tolist() == [place for place, one in enumerate(ids) if one != V][3:]
-    found = nats_after(network, split.ids, context_begins(split, places, length), places)
+    found = nats_after(
+        network, VOCABULARY, split.ids, context_begins(split, places, length), places
+    )
     for place, nats in zip(places.tolist(), found, strict=True):
         start = max(at for at in range(place) if ids[at] == V)
         begin = max(start, place - length)

@@ -1,11 +1,14 @@
 """Commands, links, headings and tables of README, CONTRIBUTING and docs/."""
 
 import re
+import subprocess
+from pathlib import Path
 
 from tests.conftest import ROOT
 
 README = "README.md"
 CONTRIBUTING = "CONTRIBUTING.md"
+OWN_TEXTS = "docs/own_texts.md"  # a test of its own makes its texts
 DOCS = sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
 PAGES = [README, CONTRIBUTING, *DOCS]
 
@@ -23,6 +26,14 @@ def commands(page: str) -> list[str]:
     """Command lines in the shell blocks of a page."""
     lines = "".join(blocks(page, "sh")).replace("\\\n", " ").splitlines()
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+def shell_words(command: str, directory: Path) -> list[str]:
+    """Words of a command, with patterns and quotes as bash reads them in a directory."""
+    found = subprocess.run(
+        ["bash", "-c", f"printf '%s\\0' {command}"], cwd=directory, capture_output=True, check=True
+    )
+    return found.stdout.decode("utf-8").split("\0")[:-1]
 
 
 def links(page: str) -> list[str]:

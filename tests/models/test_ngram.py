@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lyricgen.models.ngram.language_model import nats_by_order
 from lyricgen.models.ngram.model import (
     NOTHING,
     Floats,
     Ids,
     NgramCounts,
     NgramModel,
-    nats_by_order,
     smooth_counts,
 )
 from lyricgen.models.options import Interpolated, Smoothing

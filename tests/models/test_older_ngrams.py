@@ -10,7 +10,7 @@ import torch
 from lyricgen.models.ngram.language_model import NgramLanguageModel
 from lyricgen.models.ngram.left_out import fit_weight, leave_out
 from lyricgen.models.ngram.model import Floats, NgramCounts, Numbers, smooth_counts
-from lyricgen.models.ngram.older import ELSEWHERE, WEIGHTS, JoinedCounts
+from lyricgen.models.ngram.older import ELSEWHERE, WEIGHTS, JoinedCounts, drop_symbols
 from lyricgen.models.options import NgramArchitecture
 
 V = 6
@@ -120,6 +120,35 @@ def test_the_weight_has_the_least_nats_of_left_out_blocks() -> None:
     fit_weight(counts, 2, new, blocks)
     assert counts.weight == WEIGHTS[int(np.argmin(nats))]
     assert min(nats) < max(nats)
+
+
+def test_symbols_are_dropped_and_their_shares_passed_on() -> None:
+    """The terms of each gram, on a dictionary of grams, without the grams that have a 2."""
+    text = np.append(4, np.random.default_rng(5).integers(0, 4, 150))  # 4 is START
+    text[[40, 90]] = 4
+    older = smooth_counts(NgramCounts(text, 4, 3), 3, "kneser_ney")
+    grams: list[tuple[int, ...]] = [()]
+    direct: dict[tuple[int, ...], float] = {}
+    passed: dict[tuple[int, ...], float] = {}
+    for keys, (each, given) in zip(older.grams.keys, older.terms, strict=True):
+        passed |= zip(grams, given[:-1].tolist(), strict=True)
+        grams = [(*grams[key // 5], key % 5) for key in keys.tolist()]
+        direct |= zip(grams, each[:-1].tolist(), strict=True)
+
+    def probability(gram: tuple[int, ...]) -> float:
+        if not gram:
+            return 1 / 3
+        share = passed.get(gram[:-1], 1.0) + direct.get((*gram[:-1], 2), 0.0)
+        return direct.get(gram, 0.0) + share * probability(gram[1:])
+
+    dropped = drop_symbols(older, np.array([False, False, True, False, False]))
+    new = {0: 0, 1: 1, 3: 2, 4: 3}
+    for context in ((0, 1), (3, 3), (4, 1), (1, 0)):
+        read = np.array([[new[one] for one in context]])
+        found = dropped.distributions(dropped.contexts(read))[0, -1]
+        expected = [probability((*context, symbol)) for symbol in (0, 1, 3)]
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+        assert found.sum() == pytest.approx(1)
 
 
 @pytest.mark.parametrize("order", [1, 2, 4])

@@ -95,6 +95,14 @@ def test_the_same_vocabulary_gives_the_same_network() -> None:
         assert torch.equal(value, source.network.state_dict()[name])
 
 
+def test_a_start_symbol_gets_the_weights_of_a_newline_of_running_text() -> None:
+    source = source_model(NEW)
+    model = network(OLD, start=True)
+    copy_weights(source, model, OLD)
+    newline = source.network.state_dict()["embedding.weight"][NEW.characters.index("\n")]
+    assert torch.equal(model.state_dict()["embedding.weight"][len(OLD)], newline)
+
+
 def test_without_a_shared_character_only_the_rest_is_copied() -> None:
     other = Vocabulary("xyz")
     source = source_model(OLD, start=True)

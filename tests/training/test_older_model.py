@@ -1,17 +1,22 @@
 """Runs that start from an older model: `init_from`."""
 
+import csv
+import random
 from pathlib import Path
 
 import pytest
 import torch
 
+from lyricgen.data.splits import split_text
 from lyricgen.evaluate import main as evaluate
 from lyricgen.generate import main as generate
 from lyricgen.models.checkpoint import load
 from lyricgen.models.hybrid import HybridModel
-from lyricgen.models.model import cross_entropy
+from lyricgen.models.model import Model, cross_entropy
+from lyricgen.models.trained_model import TrainedModel
 from lyricgen.runs.record_files import read_yaml
 from lyricgen.settings import flatten
+from lyricgen.training import older_model
 from tests.conftest import TINY, Train, run_main, sweep_of
 from tests.helpers.resuming import same_weights, send, stop_at, weights
 
@@ -29,6 +34,18 @@ def second(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     path = tmp_path / "second.txt"
     path.write_text(TEXT, encoding="utf-8")
     return path
+
+
+def count_loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Paths of the models that a run loads to start from, in the order of their loading."""
+    paths: list[str] = []
+
+    def count(path: str | Path) -> TrainedModel:
+        paths.append(str(path))
+        return load(path)
+
+    monkeypatch.setattr(older_model, "load", count)
+    return paths
 
 
 @pytest.mark.usefixtures("second")
@@ -60,6 +77,9 @@ def test_the_architecture_comes_from_the_older_model(train: Train, shape: tuple[
     assert here == there
     assert done.summary["options"]["cell"]["kind"] == here.get("network", here)["cell"]["kind"]
     assert done.summary["options"]["hidden_size"] == 16
+    # the directory is named before the older model is read
+    assert done.directory.name.endswith("_second_init_from")
+    assert done.summary["options"]["name"] == "second_init_from"
 
 
 @pytest.mark.usefixtures("second")
@@ -79,11 +99,14 @@ def test_a_typed_setting_wins_and_another_kind_of_model_is_allowed(train: Train)
 def test_a_stopped_run_continues_exactly(
     train: Train, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
-    first = train(*TINY, "model=hybrid", "cell=gru", "trainer.max_epochs=1")
+    first = train(*TINY, "model=hybrid", "model.order=2", "cell=gru", "optimizer.lr=0.05")
     assert first.directory is not None
-    options = (*SECOND, f"init_from={first.directory}")
+    options = (*SECOND, f"init_from={first.directory}", "model=hybrid", "model.order=2")
+    loaded = count_loads(monkeypatch)
     whole = train(*options)
     assert whole.status == 0, whole.err
+    assert "the layers that weigh n-grams start anew" in whole.err + whole.out
+    assert loaded == [str(first.directory)]
     with monkeypatch.context() as patch:
         stop_at(patch, step, send(15))
         stopped = train(*options)
@@ -93,8 +116,11 @@ def test_a_stopped_run_continues_exactly(
     assert refused.status == 2
     assert "the run joins the n-grams of init_from=" in refused.err
     hidden.rename(first.directory)
+    loaded.clear()
     done = train(f"resume={stopped.directory}")
     assert done.status == 0, done.err
+    assert len(loaded) == len(set(loaded))
+    assert loaded[-1] == str(first.directory)
     for name in ("last.ckpt", "best.ckpt"):
         assert same_weights(weights(whole.directory, name), weights(stopped.directory, name))
 
@@ -131,6 +157,47 @@ def test_the_same_text_keeps_the_order_and_the_layers_that_weigh_the_n_grams(tra
     assert bool(model.on_hidden.weight.any())
 
 
+def validation_loss(model: Model, ids: torch.Tensor) -> float:
+    with torch.no_grad():
+        logits, _ = model(ids[None, :-1])
+    return float(-logits[0].double().log_softmax(-1).gather(1, ids[1:, None]).mean())
+
+
+@pytest.mark.parametrize("combination", ["mixture", "product"])
+@pytest.mark.parametrize("processes", [1, 2])
+def test_copied_layers_that_do_worse_than_the_n_grams_start_anew(
+    train: Train, second: Path, combination: str, processes: int
+) -> None:
+    draw = random.Random(3)
+    # whose characters only 1-grams predict, and a text that 3-grams predict
+    second.write_text("".join(draw.choices("abcdef", [6, 5, 4, 3, 2, 1], k=2000)), "utf-8")
+    shape = ("model=hybrid", "model.order=3", f"model.combination={combination}")
+    together = ("trainer=ddp", "trainer.accelerator=cpu", f"trainer.devices={processes}")
+    first = train(*SECOND, *shape, "hidden_size=16", "optimizer.lr=0.05", "trainer.max_epochs=4")
+    text = "acebdfabcfed" * 60
+    second.write_text(text, "utf-8")
+    further = (*SECOND, *shape[:2], f"init_from={first.directory}", "optimizer.lr=1e-12")
+    done = train(*further, *(together if processes > 1 else ()))
+    assert done.directory is not None, done.err
+    assert first.directory is not None
+    model, older = load(done.directory), load(first.directory).network
+    assert isinstance(model.network, HybridModel)
+    assert isinstance(older, HybridModel)
+    assert bool(older.on_hidden.weight.any())
+    assert not bool(model.network.on_hidden.weight.any())
+    assert not bool(model.network.on_passed.weight.any())
+    _, (start, stop), _ = split_text(len(text), 0.1, 0.1)
+    ids = model.vocabulary.encode(text[start:stop]).long()
+    losses = [validation_loss(one, ids) for one in (model.network, model.member("ngram").network)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+    with (done.directory / "metrics.csv").open(encoding="utf-8") as file:
+        [before, *_] = csv.DictReader(file)
+    assert float(before["val/loss"]) == pytest.approx(losses[1], abs=1e-5)
+    model.network.on_hidden.load_state_dict(older.on_hidden.state_dict())
+    model.network.on_passed.load_state_dict(older.on_passed.state_dict())
+    assert validation_loss(model.network.eval(), ids) > losses[1] + 0.01
+
+
 @pytest.mark.usefixtures("second")
 def test_an_older_weight_of_zero_leaves_the_older_n_grams_out(train: Train) -> None:
     first = train(*TINY, "model=hybrid", "model.order=2", "trainer.max_epochs=1")
@@ -147,18 +214,30 @@ def test_an_older_weight_of_zero_leaves_the_older_n_grams_out(train: Train) -> N
 
 
 @pytest.mark.usefixtures("second")
-def test_documents_need_documents(train: Train) -> None:
-    typed = (*TINY, "data.unit=document", "model=hybrid", "trainer.max_epochs=1")
-    first = train(*typed, "data.max_chars=3000")
-    assert first.status == 0, first.err
-    done = train(*SECOND, f"init_from={first.directory}")
-    assert done.status == 2
-    [line] = [each for each in done.err.splitlines() if each.startswith("error: ")]
-    assert "that model writes documents, and second.txt is read with data.unit=text" in line
-    texts = [f"{TEXT[: 20 + number]}\n{TEXT[:60]}" for number in range(20)]
+@pytest.mark.parametrize("there", ["text", "line", "document"])
+def test_a_model_of_any_unit_goes_on_with_a_text_of_any_unit(
+    train: Train, capfd: pytest.CaptureFixture[str], there: str
+) -> None:
+    texts = [f"{TEXT[: 20 + number]}\n{TEXT[number:60]}" for number in range(20)]
     Path("second.txt").write_text("\n\n".join(texts), "utf-8")
-    further = train(*SECOND, f"init_from={first.directory}", "data.unit=document")
-    assert further.status == 0, further.err
+    first = train(
+        *(*TINY, f"data.unit={there}", "data.max_chars=3000"),
+        *("model=hybrid", "trainer.max_epochs=1", "callbacks.samples.every_n_epochs=0"),
+    )
+    assert first.directory is not None, first.err
+    older = load(first.directory)
+    assert ("\x03" in older.vocabulary.characters) == (there == "document")
+    for here in ("text", "line", "document"):
+        done = train(*SECOND, "model=hybrid", f"init_from={first.directory}", f"data.unit={here}")
+        assert done.directory is not None, done.err
+        model = load(done.directory)
+        both = {*older.vocabulary.characters, *TEXT} - {"\x03"}
+        end = "\x03" * (here == "document")
+        assert model.vocabulary.characters == "".join(sorted(both | set(end)))
+        written = run_main(generate, capfd, str(done.directory), "--length", "5")
+        assert written.status == 0, written.err
+        shown = run_main(evaluate, capfd, str(done.directory), "--split", "val")
+        assert shown.status == 0, shown.err
 
 
 @pytest.mark.usefixtures("second")

@@ -119,18 +119,21 @@ class WritingModel(TrainedModel):
 
         Returns:
             The `count` most probable characters with their probabilities, the most probable first;
-            all characters if the model knows no more.
+            all characters if the model knows no more. Rare characters are never among them.
 
         Raises:
             UserError: the prefix is no text or has an unknown character, `count` is no whole number
                 from 1, or the model fills gaps.
         """
         check_texts("prefix", [prefix])
-        number = min(check_number("count", count), len(self.vocabulary))
+        number, unknown = check_number("count", count), self.vocabulary.unknown
+        number = min(number, len(self.vocabulary) - (unknown is not None))
         model = self.next_model
         with torch.inference_mode():
             logits, _ = model(self.encode_prefix(prefix)[None].to(model.device))
         probabilities = at_least_float32(logits[0, -1]).cpu().double().softmax(-1)  # (V,)
+        if unknown is not None:
+            probabilities[unknown] = -1.0  # last, beyond the count
         best = probabilities.sort(descending=True, stable=True)
         return [
             (self.vocabulary.characters[index], probability)

@@ -59,7 +59,7 @@ def register_resolvers() -> None:
         "lyricgen.job_directory": job_directory,
         NEW: str,
         "lyricgen.sweep_name": _sweep_name,
-        "lyricgen.units": _units,
+        "lyricgen.network": _network,
         "lyricgen.text": _text,
     }
     for name, resolver in resolvers.items():
@@ -72,11 +72,17 @@ def _sweep_name(sweep: str | None, name: str, *, _root_: DictConfig) -> str:
     return name if typed or sweep is None else sweep
 
 
-def _units(hidden_size: Any, *, _root_: DictConfig) -> str:
-    """Write the hidden size for the name of a run: x256; nothing if the recipe decides it."""
-    if hidden_size == AUTO and _root_.recipe != AUTO:
-        hidden_size = plain_settings()["hidden_size"]
-    return "" if hidden_size == AUTO else f"x{hidden_size}"
+def _network(*, _root_: DictConfig) -> str:
+    """Write the network for the name of a run, as lstm_1x256; init_from if an older model has it.
+
+    A hidden size that the recipe decides is left out.
+    """
+    if _root_.init_from is not None:
+        return "init_from"
+    size = _root_.hidden_size
+    if size == AUTO and _root_.recipe != AUTO:
+        size = plain_settings()["hidden_size"]
+    return f"{_root_.cell.kind}_{_root_.layers}{'' if size == AUTO else f'x{size}'}"
 
 
 def _text(kind: str, typed: Any) -> str:
@@ -140,10 +146,6 @@ def _ignored_of_sampler(values: dict[str, Any], overrides: Sequence[str]) -> dic
     """Find the settings of the default sampler that a resumed run had, but sampler=lines lacks.
 
     Earlier versions left them out, so they become `auto`, unless they are typed anew.
-
-    Args:
-        values: values of the whole configuration.
-        overrides: overrides of the run.
     """
     sampler, unit = values["sampler"], values["data"]["unit"]
     if sampler["kind"] != AUTO or unit in ("text", AUTO) or not values["resume"]:

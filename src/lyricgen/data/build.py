@@ -2,27 +2,30 @@
 
 import logging
 import os
+import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
+from itertools import chain, islice
 from pathlib import Path
 
 from lyricgen.data.batch import TrainingSampler
 from lyricgen.data.cache import LargeText, encode_large, find_encoded
 from lyricgen.data.cached_files import MAX_BYTES, cache_directory
 from lyricgen.data.corpus import EncodedCorpus, encode
-from lyricgen.data.fields import suggest_setting
-from lyricgen.data.formats import TIMED, recognise_format
+from lyricgen.data.formats import OPENING, TIMED, recognise_format, suggest_field
 from lyricgen.data.options import ENDS, DataOptions, Unit
 from lyricgen.data.preparation import prepare
 from lyricgen.data.reading import DEFAULT_MAX_BYTES
 from lyricgen.data.samplers import ConsecutiveSampler, RandomSampler
-from lyricgen.data.sources import find_large, read_opening, read_parts
+from lyricgen.data.sources import find_running_text, read_opening, read_parts
 from lyricgen.data.splits import Layout, Split, make_splits
+from lyricgen.data.text_files import find_files, open_archive
 from lyricgen.data.units import Division, describe_unit, settle_division
 from lyricgen.errors import UserError
 from lyricgen.files import is_there
 from lyricgen.runs.newest import starting_directories
+from lyricgen.settings import AUTO
 
 log = logging.getLogger(__name__)
 
@@ -63,19 +66,45 @@ def repeated_lines_notice(corpus: EncodedCorpus) -> str | None:
     )
 
 
-def format_notice(options: DataOptions, opening: str) -> str | None:
+def format_notice(options: DataOptions, corpus: EncodedCorpus) -> str | None:
     """Describe the format of a text by its first characters; None for plain text."""
+    opening = corpus.decode_opening(OPENING).replace(ENDS["document"], "\n")
     kind = recognise_format(opening)
     if kind is None or (kind in TIMED and options.timestamps == "drop"):
         return None
-    setting = suggest_setting(opening, kind)
+    field = suggest_field(opening, kind)
     if kind in TIMED:
-        setting = "data.timestamps=drop"
-    how = "save that as plain text" if setting is None else f"type {setting}"
+        how = "type data.timestamps=drop"
+    else:
+        how = f"type data.{field.option}={field.name}" if field else "save that as plain text"
     return (
         f"looks like {kind}: the model learns its punctuation, names and numbers, too; for the "
         f"text alone, {how}"
     )
+
+
+def settle_field(options: DataOptions) -> DataOptions:
+    """Fill in the column and the key where they say `auto`: the evident field of a single file.
+
+    Raises:
+        UserError: the file cannot be found or read.
+    """
+    auto = [name for name in ("column", "key") if getattr(options, name) == AUTO]
+    found: dict[str, str | None] = dict.fromkeys(auto)
+    if len(auto) == 2 and _fits_in_memory(options):
+        opening = read_opening(options)
+        field = suggest_field(opening, recognise_format(opening) or "")
+        if field is not None and field.is_evident:
+            found[field.option] = field.name
+    return options.model_copy(update=found)
+
+
+def _fits_in_memory(options: DataOptions) -> bool:
+    """Whether a text is a single file that is small enough for the memory."""
+    files = list(islice(chain.from_iterable(map(open_archive, find_files(options, {}))), 2))
+    with suppress(OSError):  # reading the file explains it
+        return len(files) == 1 and files[0].size <= (options.max_bytes or DEFAULT_MAX_BYTES)
+    return True
 
 
 def build_corpus(options: DataOptions) -> EncodedCorpus:
@@ -85,9 +114,10 @@ def build_corpus(options: DataOptions) -> EncodedCorpus:
         UserError: the options are wrong or contradict each other; the text cannot be fetched, read
             or kept in the cache; or it has nothing to learn from.
     """
-    path = find_large(options) if options.unit in ("text", "auto") else None
-    if path is not None and _is_running_text(options, path):
-        names = {"encoding", "control_characters", "newline", "lowercase", "max_chars"}
+    options = settle_field(options)
+    path = find_running_text(options)
+    if path is not None:
+        names = {"encoding", "control_characters", "newline", "lowercase", "min_count", "max_chars"}
         chosen = options.model_dump(include=names)
         large = LargeText(path, **chosen, max_bytes=options.max_bytes or MAX_BYTES)
         return encode_large(large, options.name)
@@ -95,7 +125,7 @@ def build_corpus(options: DataOptions) -> EncodedCorpus:
     settled = settle_division(options, parts)
     unit: Unit = settled.unit  # type: ignore[assignment]  # settled
     if unit == "line" and (options.column is not None or options.key is not None):
-        parts = [" ".join(part.split("\n")) for part in map(_end_lines, parts)]
+        parts = [re.sub(r"\r\n?|\n", " ", part.strip()) for part in parts]
     corpus = prepare(
         parts,
         name=options.name,
@@ -106,23 +136,7 @@ def build_corpus(options: DataOptions) -> EncodedCorpus:
         distinct_lines=options.distinct,
         max_chars=options.max_chars,
     )
-    return encode(corpus)
-
-
-def _is_running_text(options: DataOptions, path: Path) -> bool:
-    """Whether a large file is running text, by its options or else by its opening.
-
-    A file that is too large for a list in memory is running text, unless an option says otherwise.
-    """
-    if options.unit != "auto":
-        return options.unit == "text"
-    if path.stat().st_size > (options.max_bytes or DEFAULT_MAX_BYTES):
-        return True
-    return settle_division(options, [read_opening(options)]).unit == "text"
-
-
-def _end_lines(text: str) -> str:
-    return text.strip().replace("\r\n", "\n").replace("\r", "\n")
+    return encode(corpus, options.min_count)
 
 
 def find_corpus(options: DataOptions, digest: str | None, checkpoint: Path | None) -> EncodedCorpus:
@@ -206,19 +220,23 @@ def _check_named(options: DataOptions, checkpoint: Path | None) -> None:
         )
 
 
-def log_notices(options: DataOptions, corpus: EncodedCorpus, *, guessed: bool = False) -> None:
-    """Log notices about a text: its unit if `guessed`, unusual characters, repeats, its format.
+def log_notices(
+    options: DataOptions, corpus: EncodedCorpus, *, filled: Collection[str] = ()
+) -> None:
+    """Log notices about a text: unit and field that are `filled`, odd characters, repeats, format.
 
-    The format is checked only for a user's own text that can be read.
+    The format is checked only for a user's own text.
     """
-    if guessed:
-        parts = {"row": options.column, "record": options.key}
-        part = next((name for name, field in parts.items() if field is not None), "file")
-        log.info("%s", describe_unit(corpus.name, corpus.unit, corpus.division, part))
+    if "data.unit" in filled:
+        fields = {"column": "row", "key": "record"}
+        option = next((one for one in fields if getattr(options, one) is not None), "path")
+        part = fields.get(option, "file")
+        whole = f", data.{option}=null the whole file" if f"data.{option}" in filled else ""
+        described = describe_unit(corpus.name, corpus.unit, corpus.division, part)
+        log.info("%s%s", described, whole)
     found = [private_use_notice(corpus, options.encoding)]
     if options.kind == "text" and options.column is None and options.key is None:
-        with suppress(UserError):  # a resumed run may have found its text elsewhere
-            found.append(format_notice(options, read_opening(options)))
+        found.append(format_notice(options, corpus))
     for notice in found:
         if notice is not None:
             log.warning("%s %s", corpus.name, notice)

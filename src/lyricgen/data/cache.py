@@ -20,10 +20,11 @@ from filelock import FileLock, Timeout
 from lyricgen.console import progress
 from lyricgen.data.cached_files import cache_directory
 from lyricgen.data.corpus import FORMAT, EncodedCorpus, open_entry, open_own, write_entry
+from lyricgen.data.file_kinds import TextFile, size_error
 from lyricgen.data.options import ControlCharacters, Newline
 from lyricgen.data.preparation import check_symbols, prepare_pieces
-from lyricgen.data.reading import file_kind, reading_error, size_error, text_pieces
-from lyricgen.data.vocabulary import Distinct, Vocabulary
+from lyricgen.data.reading import file_kind, reading_error, text_pieces
+from lyricgen.data.vocabulary import CharacterCounts
 from lyricgen.errors import UserError
 from lyricgen.files import replace_file, to_disk, write_atomically
 
@@ -55,7 +56,10 @@ def is_large(path: str | os.PathLike[str]) -> bool:
 
 @dataclass(frozen=True)
 class LargeText:
-    """A large file of running text, and how to read it; see `text_pieces` and `prepare`."""
+    """A large file of running text, and how to read it.
+
+    `text_pieces`, `prepare` and `CharacterCounts.vocabulary` explain the options.
+    """
 
     path: str | os.PathLike[str]
     encoding: str
@@ -64,6 +68,7 @@ class LargeText:
     lowercase: bool
     max_chars: int | None
     max_bytes: int
+    min_count: int | None = None
 
     def stamp(self) -> tuple[int, ...]:
         """Return the file's size, times, inode and device, which show whether it has changed.
@@ -89,7 +94,8 @@ class LargeText:
                 another user.
         """
         options = [self.encoding, self.control_characters, self.newline, self.lowercase]
-        described = json.dumps([FORMAT, unicodedata.unidata_version, *options, self.max_chars])
+        options += [self.max_chars] if self.min_count is None else [self.max_chars, self.min_count]
+        described = json.dumps([FORMAT, unicodedata.unidata_version, *options])
         return hashlib.sha256(
             f"{described} {self._content(directory, passed)}".encode()
         ).hexdigest()
@@ -140,7 +146,10 @@ class LargeText:
         `text_pieces` and `prepare_pieces` explain the errors.
         """
         return prepare_pieces(
-            text_pieces(self.path, self.encoding, self.max_bytes, passed, self.control_characters),
+            text_pieces(
+                TextFile(self.path),
+                *(self.encoding, self.max_bytes, passed, self.control_characters),
+            ),
             newline=self.newline,
             lowercase=self.lowercase,
             max_chars=self.max_chars,
@@ -276,13 +285,13 @@ def _encode(text: LargeText, name: str, stream: BinaryIO, stamp: tuple[int, ...]
     problem: UserError | None = None
     try:
         with progress(f"encoding {name}", 2 * stamp[0]) as moved:
-            found, length = Distinct(), 0
+            found, length = CharacterCounts(), 0
             for piece in text.pieces(moved):
                 found.add(piece)
                 length += len(piece)
             check_symbols(found.characters, length, name)
             again = text.pieces(lambda position: moved(stamp[0] + position))
-            write_entry(stream, Vocabulary(found.characters), again)
+            write_entry(stream, found.vocabulary(text.min_count), again)
     except UserError as error:
         problem = error
     if text.stamp() != stamp:  # the change may have caused the problem

@@ -4,11 +4,13 @@ import hashlib
 import os
 import secrets
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 import pooch
 
+from lyricgen.data.file_kinds import size_error
 from lyricgen.data.options import PublishedText
 from lyricgen.errors import UserError, reason
 from lyricgen.files import expand_home, to_disk
@@ -35,8 +37,7 @@ def fetch_published(published: PublishedText) -> Path:
     if not os.path.lexists(path):
         _fetch(published, path)
     try:
-        with path.open("rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
+        found = _digest(path)
     except OSError as error:
         raise UserError(
             f"cannot read {str(path)!r}: {error.strerror}; make it readable, or set LYRICGEN_DATA "
@@ -96,9 +97,11 @@ def keep_standard_input(max_bytes: int = MAX_BYTES) -> Path:
                 digest = _copy(sys.stdin.buffer, stream, max_bytes)
                 to_disk(stream)
             path = directory / digest / "stdin.txt"
-            if not _has_digest(path, digest):
-                path.parent.mkdir(exist_ok=True)
-                temporary.replace(path)
+            with suppress(OSError):  # missing
+                if _digest(path) == digest:
+                    return path
+            path.parent.mkdir(exist_ok=True)
+            temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
@@ -115,10 +118,7 @@ def _copy(source: BinaryIO, target: BinaryIO, max_bytes: int) -> str:
     while block := source.read(_CHUNK):
         left -= len(block)
         if left < 0:
-            raise UserError(
-                f"-: standard input has more than the {max_bytes} bytes allowed; raise the limit, "
-                f"for example data.max_bytes={2 * max_bytes}"
-            )
+            raise size_error("-: standard input", max_bytes)
         digest.update(block)
         target.write(block)
     if left == max_bytes:
@@ -126,9 +126,6 @@ def _copy(source: BinaryIO, target: BinaryIO, max_bytes: int) -> str:
     return digest.hexdigest()
 
 
-def _has_digest(path: Path, digest: str) -> bool:
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest() == digest
-    except OSError:  # missing
-        return False
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -24,7 +24,7 @@ from torch import Tensor
 from lyricgen.data.options import ENDS, Unit
 from lyricgen.data.preparation import Corpus
 from lyricgen.data.units import UNDIVIDED, Division
-from lyricgen.data.vocabulary import Vocabulary
+from lyricgen.data.vocabulary import CharacterCounts, Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.files import open_ordinary
 
@@ -127,7 +127,8 @@ class EncodedCorpus:
         vocabulary: Its distinct characters.
         ids: (N,) its characters, of the type `Vocabulary.dtype`.
         counts: (V,) int64, how often each character occurs.
-        digest: SHA-256 of the ids and the characters, in hexadecimal; it identifies the text.
+        digest: SHA-256 of the ids, the characters and the rare ones, in hexadecimal; it identifies
+            the text.
         mapping: The mapped file of the ids; None for ids in memory.
         division: See `preparation.Corpus`.
     """
@@ -144,14 +145,13 @@ class EncodedCorpus:
     def __len__(self) -> int:
         return len(self.ids)
 
-    @property
-    def opening(self) -> str:
-        """Up to 1000 characters from the beginning of the text, without leading white space.
+    def decode_opening(self, length: int) -> str:
+        """Decode up to `length` characters of the beginning, without leading white space.
 
         Raises:
             UserError: The mapped ids are damaged and cannot be restored.
         """
-        for ids in torch.split(self.ids, 1000):
+        for ids in torch.split(self.ids, length):
             if self.mapping is not None:
                 self.mapping.check(ids)
             text = self.vocabulary.decode(ids).lstrip()
@@ -190,12 +190,17 @@ def recode(corpus: EncodedCorpus, vocabulary: Vocabulary) -> EncodedCorpus:
     return replace(corpus, vocabulary=vocabulary, ids=ids, counts=counts, mapping=None)
 
 
-def encode(corpus: Corpus) -> EncodedCorpus:
-    """Encode a prepared corpus as ids in memory."""
-    vocabulary = Vocabulary.of(corpus.text)
+def encode(corpus: Corpus, min_count: int | None = None) -> EncodedCorpus:
+    """Encode a prepared corpus as ids in memory.
+
+    `CharacterCounts.vocabulary` explains `min_count` and the errors.
+    """
+    found = CharacterCounts()
+    found.add(corpus.text)
+    vocabulary = found.vocabulary(min_count, ENDS.get(corpus.unit, ""))
     ids = vocabulary.encode(corpus.text)
     digest = hashlib.sha256(ids.numpy().data)
-    digest.update(vocabulary.characters.encode())
+    digest.update((vocabulary.characters + vocabulary.rare).encode())
     counts = count_ids(ids, len(vocabulary))
     return EncodedCorpus(
         *(corpus.name, corpus.unit, vocabulary, ids, counts, digest.hexdigest()),
@@ -233,9 +238,10 @@ def write_entry(stream: BinaryIO, vocabulary: Vocabulary, pieces: Iterable[str])
             sums[-1] = zlib.crc32(data[:room], sums[-1])
             length += len(data[:room])
             data = data[room:]
-    digest.update(vocabulary.characters.encode())
+    digest.update((vocabulary.characters + vocabulary.rare).encode())
     described = {
         "characters": vocabulary.characters,
+        "rare": vocabulary.rare,
         "counts": counts.tolist(),
         "digest": digest.hexdigest(),
         "sums": sums,
@@ -272,7 +278,7 @@ def open_entry(path: Path, name: str, restore: Restore) -> EncodedCorpus | None:
         if hashlib.sha256(description).digest() != expected:
             return None
         described: dict[str, Any] = json.loads(description)
-        vocabulary = Vocabulary(described["characters"])
+        vocabulary = Vocabulary(described["characters"], described.get("rare", ""))
         counts = torch.tensor(described["counts"])
         number, digest = int(counts.sum()), str(described["digest"])
         sums: list[int] = described["sums"]

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
 from typing_extensions import override
 
 from lyricgen.data.batch import BatchLoader, Sampler, rank, world_size
@@ -48,6 +49,12 @@ class CharacterDataModule(pl.LightningDataModule):
                     f"the {name} split has {len(split.ids)} character, at least 2 are needed: "
                     f"raise data.{name}_fraction, or set it to 0 for none"
                 )
+
+    @property
+    def present(self) -> Tensor:
+        """Whether the text has each character, (V,)."""
+        counts = [split.character_counts(len(self.vocabulary)) for split in self.splits.values()]
+        return torch.stack(counts).sum(0) > 0
 
     @override
     def train_dataloader(self) -> BatchLoader:

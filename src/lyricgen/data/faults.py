@@ -212,7 +212,10 @@ def possible_readings(pieces: Iterable[bytes], tried: str) -> list[Reading]:
             samples[name] = _from_first_beyond_ascii(sample.decode(name, "replace"))
     different = {text: name for name, text in reversed(samples.items()) if text}
     readings = [
-        Reading(name, oddity(text), " ".join(text[:_EXCERPT].split()), _count_beyond_ascii(text))
+        Reading(
+            *(name, oddity(text), " ".join(text[:_EXCERPT].split())),
+            beyond=sum(character > "\x7f" for character in text),
+        )
         for text, name in different.items()
     ]
     order = list(samples)
@@ -252,10 +255,6 @@ def _from_first_beyond_ascii(text: str) -> str:
         return ""
     first = next(index for index, character in enumerate(text) if character > "\x7f")
     return text[max(0, first - _BEFORE) :][:_SAMPLE]
-
-
-def _count_beyond_ascii(text: str) -> int:
-    return sum(character > "\x7f" for character in text)
 
 
 def _is_same_codec(name: str, tried: str) -> bool:

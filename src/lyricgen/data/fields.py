@@ -13,11 +13,8 @@ from lyricgen.errors import UserError, did_you_mean
 
 SEPARATORS = {",": "CSV", ";": "CSV", "\t": "TSV", "|": "a table"}
 _END = "\x03"  # row after the last one; no text has this character
-# Names of fields that hold texts, the likeliest first.
-_USUAL = ("lyrics", "lyric", "text", "content", "body", "poem", "song", "歌词", "正文", "内容")
 _LISTED = 12  # most names of fields in a message
-_RECORDS = 50  # records or rows that decide which field is suggested
-_LONGEST_NAME = 60  # characters of a name in a table's first row
+MOST_RECORDS = 50  # records or rows that decide which field is suggested
 
 
 class Fields(NamedTuple):
@@ -54,7 +51,7 @@ def read_column(text: str, column: str, shown: str) -> Fields:
     Raises:
         UserError: the table has no such column, or a quotation mark in it is never closed.
     """
-    headers = {separator: _header(text, separator) for separator in SEPARATORS}
+    headers = {separator: read_header(text, separator) for separator in SEPARATORS}
     separator = max(headers, key=lambda one: (column in headers[one], len(headers[one])))
     names = headers[separator]
     if column not in names:
@@ -73,7 +70,8 @@ def read_column(text: str, column: str, shown: str) -> Fields:
     return Fields(texts, empty, broken, first)
 
 
-def _header(text: str, separator: str) -> list[str]:
+def read_header(text: str, separator: str) -> list[str]:
+    """Read the first row of a table; nothing if it is broken."""
     try:
         row = next(csv.reader(io.StringIO(text, newline=""), delimiter=separator), [])
     except csv.Error:
@@ -157,7 +155,7 @@ def read_key(
             else:
                 empty += 1
     if missing and not texts and not empty:
-        names = _field_lengths([record for _, record in records[:_RECORDS]])
+        names = field_lengths([record for _, record in records[:MOST_RECORDS]])
         raise UserError(f"data.key={key}: {shown} has no such field{_offer(key, list(names))}")
     return Fields(texts, empty, broken, first)
 
@@ -165,7 +163,7 @@ def read_key(
 def _describe_broken(key: str, value: Any, record: Any) -> str:
     if isinstance(value, _Missing):
         return "is no JSON" if value is record else "has no such field"
-    names = list(_field_lengths([record]))
+    names = list(field_lengths([record]))
     return f"has no text there{_offer(key, names) if names else ''}"
 
 
@@ -175,7 +173,7 @@ def _records(text: str, key: str, shown: str) -> list[tuple[str, Any]]:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
         lines = [
-            (f"line {number}", _load(line))
+            (f"line {number}", load_json(line))
             for number, line in enumerate(text.split("\n"), 1)
             if line.strip()
         ]
@@ -189,7 +187,8 @@ def _records(text: str, key: str, shown: str) -> list[tuple[str, Any]]:
     return [(f"record {number}", record) for number, record in enumerate(records, 1)]
 
 
-def _load(line: str) -> Any:
+def load_json(line: str) -> Any:
+    """Read a value of JSON; `_Missing` if the line is no JSON."""
     try:
         return json.loads(line)
     except (ValueError, RecursionError):
@@ -249,59 +248,7 @@ def _offer(name: str, names: Sequence[str]) -> str:
     return f"; it has {', '.join(names[:_LISTED])}{more}{meant}"
 
 
-def suggest_setting(opening: str, kind: str) -> str | None:
-    """Suggest the setting that reads the likeliest field of a table or of JSON; None for none.
-
-    Args:
-        opening: the first characters of the text; the last line may be incomplete.
-        kind: its format, as `recognise_format` names it.
-    """
-    if kind.startswith("JSON"):
-        setting, lengths = "data.key", _field_lengths(_first_records(opening))
-    elif kind in SEPARATORS.values():
-        setting, lengths = "data.column", _column_lengths(opening, kind)
-    else:
-        return None
-    usual = [name for name in _USUAL for known in lengths if known.lower() == name]
-    found = [known for known in lengths if usual and known.lower() == usual[0]]
-    name = next(iter(found or sorted(lengths, key=lambda one: -lengths[one])), None)
-    return None if name is None else f"{setting}={name}"
-
-
-def _column_lengths(opening: str, kind: str) -> dict[str, int]:
-    """Sum up the characters in each column of a table; nothing if it has no first row of names."""
-    candidates = [one for one, name in SEPARATORS.items() if name == kind]
-    separator = max(candidates, key=lambda one: len(_header(opening, one)))
-    names = _header(opening, separator)
-    named = all(0 < len(name) <= _LONGEST_NAME and not name.isdecimal() for name in names)
-    if not named or len(set(names)) < len(names):
-        return {}
-    reader = csv.reader(io.StringIO(opening, newline=""), delimiter=separator)
-    rows = [row for _, row in zip(range(_RECORDS), reader, strict=False) if len(row) == len(names)]
-    columns = zip(*rows[1:], strict=True)
-    return {
-        name: sum(len(field) for field in column if not field.isdecimal())
-        for name, column in zip(names, columns, strict=False)
-    }
-
-
-def _first_records(opening: str) -> list[Any]:
-    """Read the first whole records of JSON or of JSON lines."""
-    found: list[Any] = []
-    decoder = json.JSONDecoder()
-    begin = opening.find("[")
-    at = begin + 1 if not isinstance(_load(opening.split("\n", 1)[0]), dict) and begin >= 0 else 0
-    while len(found) < _RECORDS:
-        at += len(opening[at:]) - len(opening[at:].lstrip(" \t\r\n,"))
-        try:
-            record, at = decoder.raw_decode(opening, at)
-        except (ValueError, RecursionError):
-            break
-        found.append(record)
-    return found
-
-
-def _field_lengths(records: Sequence[Any]) -> dict[str, int]:
+def field_lengths(records: Sequence[Any]) -> dict[str, int]:
     """Sum up the characters of each field of records that holds texts, by its dotted name."""
     lengths: dict[str, int] = {}
     waiting = [("", record) for record in reversed(records)]

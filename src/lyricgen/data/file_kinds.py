@@ -3,13 +3,17 @@
 import bz2
 import gzip
 import lzma
+import os
 import re
 import stat
 import zipfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from io import BufferedReader
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from lyricgen.data.options import KEPT_INPUT
 from lyricgen.errors import UserError
 
 HEAD = 1100  # first bytes of a file, which tell its kind
@@ -71,11 +75,58 @@ class NoTextError(UserError):
         self.kind = kind
 
 
+class TooLargeError(UserError):
+    """Error for texts with more bytes than data.max_bytes allows."""
+
+
+def size_error(shown: str, max_bytes: int) -> TooLargeError:
+    """Make the error for a text of more than `max_bytes` bytes, packed or unpacked.
+
+    `shown` is the quoted path of the text.
+    """
+    return TooLargeError(
+        f"{shown} holds more than the {max_bytes} bytes allowed; "
+        f"raise the limit, for example data.max_bytes={2 * max_bytes}"
+    )
+
+
 class Member(NamedTuple):
     """A file in an open zip archive."""
 
     archive: zipfile.ZipFile
     info: zipfile.ZipInfo
+
+
+@dataclass(frozen=True)
+class TextFile:
+    """A file that may hold a text.
+
+    Attributes:
+        path: of the file, or of the zip archive that holds it.
+        member: its place in the archive; None for another file.
+        named: whether the user named the file itself, and no folder, pattern or archive.
+    """
+
+    path: str | os.PathLike[str]
+    member: Member | None = None
+    named: bool = True
+
+    @property
+    def shown(self) -> str:
+        """The quoted path, for messages."""
+        path = os.fspath(self.path)
+        inner = "" if self.member is None else f"/{self.member.info.filename}"
+        return repr(("standard input" if KEPT_INPUT.search(path) else path) + inner)
+
+    @property
+    def size(self) -> int:
+        """Number of bytes, packed as they are.
+
+        Raises:
+            OSError: the file is gone.
+        """
+        member = self.member
+        return Path(self.path).stat().st_size if member is None else member.info.compress_size
 
 
 def packed_kind(file: BufferedReader) -> str:

@@ -91,6 +91,7 @@ class DataOptions(Options):
     unit: Unit | Auto
     separator: str | None
     verse: Switch
+    min_count: PositiveInt | None
     max_chars: PositiveInt | None
     lowercase: bool
     distinct: bool
@@ -119,7 +120,8 @@ class DataOptions(Options):
 
     @model_validator(mode="after")
     def _check_fields(self) -> Self:
-        chosen = [f"data.{name}" for name in ("column", "key") if getattr(self, name) is not None]
+        fields = {"data.column": self.column, "data.key": self.key}
+        chosen = [name for name, field in fields.items() if field not in (None, "auto")]
         if len(chosen) > 1:
             raise ValueError("data.column is for tables, data.key for JSON: leave one of them out")
         if chosen and self.kind != "text":

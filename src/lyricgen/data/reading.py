@@ -10,8 +10,7 @@ import zipfile
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, suppress
-from functools import partial
+from contextlib import ExitStack
 from io import BufferedReader
 from itertools import chain
 from pathlib import Path
@@ -29,14 +28,15 @@ from lyricgen.data.file_kinds import (
     HEAD,
     PACKED,
     ZIP,
-    Member,
     NoTextError,
+    TextFile,
     check_member,
     only_member,
     packed_kind,
     refuse_kind,
+    size_error,
 )
-from lyricgen.data.options import KEPT_INPUT, ControlCharacters
+from lyricgen.data.options import ControlCharacters
 from lyricgen.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 DEFAULT_MAX_BYTES = 256_000_000
 # Of a text whose encoding is found: largest oddity, fewest characters beyond ASCII, and most bytes,
 # since it is read some more times.
-SURE, FEWEST, MOST = 0.02, 10, 1 << 26
+MOST_ODDITY, FEWEST_BEYOND, MOST_SEARCHED = 0.02, 10, 1 << 26
 # encodings that were found, by the path, inode, size and time of change; None: as chosen
 _FOUND: dict[tuple[str, int, int, int], str | None] = {}
 _CHUNK = 1 << 20  # bytes read at a time
@@ -64,16 +64,16 @@ def read_text(
     control_characters: ControlCharacters | None = "refuse",
 ) -> str:
     """Read a whole text file; `text_pieces` explains the arguments and errors."""
-    return "".join(text_pieces(path, encoding, max_bytes, control_characters=control_characters))
+    file = TextFile(path)
+    return "".join(text_pieces(file, encoding, max_bytes, control_characters=control_characters))
 
 
 def text_pieces(
-    path: str | os.PathLike[str],
+    file: TextFile,
     encoding: str = "utf-8",
     max_bytes: int = DEFAULT_MAX_BYTES,
     passed: Callable[[int], object] = lambda _: None,
     control_characters: ControlCharacters | None = "refuse",
-    member: Member | None = None,
 ) -> Iterator[str]:
     """Read a text from a plain file, a gzip, bzip2 or xz file, or a zip archive of one text file.
 
@@ -81,12 +81,11 @@ def text_pieces(
     encoding and is dropped.
 
     Args:
-        path: The file.
+        file: The file; a zip archive itself must hold a single text.
         encoding: Of a file without a byte-order mark; `_find_encoding` may replace "utf-8".
         max_bytes: Most bytes of the file, and of its text when unpacked.
         passed: Called often with the number of bytes of the file read so far.
         control_characters: See `ControlCharacterFilter`; None keeps all control characters.
-        member: The file of the zip archive at `path` to read; None for its only text.
 
     Yields:
         Pieces of the text, none of them empty.
@@ -97,11 +96,10 @@ def text_pieces(
             hold exactly one text file; or the content is no plain text in its encoding, or has
             refused characters. Some pieces may come before the error.
     """
-    shown = quote_path(path, member)
+    shown = file.shown
     controls = ControlCharacterFilter(shown, control_characters or "refuse")
-    unpack = partial(unpack_file, path, max_bytes, member=member)
-    data, empty = unpack(passed), True
-    head, encoding, codec = _choose_codec(_find_encoding(unpack, shown, encoding), data)
+    data, empty = unpack_file(file, max_bytes, passed), True
+    head, encoding, codec = _choose_codec(_find_encoding(file, max_bytes, encoding), data)
     try:
         for decoded in _decode_blocks(chain([head], data), shown, encoding, codec):
             piece = decoded if control_characters is None else controls.feed(decoded)
@@ -110,9 +108,9 @@ def text_pieces(
                 yield piece
     except _UndecodableError as error:
         deque(data, maxlen=0)  # an archive that turns out to be damaged is the deeper cause
-        raise UserError(f"{error}{_other_encodings(unpack, codec)}") from error
+        raise UserError(f"{error}{_other_encodings(file, max_bytes, codec)}") from error
     if controls.error is not None and controls.misread and not codec.startswith("utf"):
-        raise UserError(f"{controls.message}{_other_encodings(unpack, codec)}")
+        raise UserError(f"{controls.message}{_other_encodings(file, max_bytes, codec)}")
     if controls.error is not None:
         raise controls.error
     if empty:
@@ -129,21 +127,6 @@ def file_kind(path: str | os.PathLike[str]) -> str:
     """
     with _open(path) as file:
         return packed_kind(file)
-
-
-class TooLargeError(UserError):
-    """Error for texts with more bytes than data.max_bytes allows."""
-
-
-def size_error(shown: str, max_bytes: int) -> TooLargeError:
-    """Make the error for a text of more than `max_bytes` bytes, packed or unpacked.
-
-    `shown` is the quoted path of the text.
-    """
-    return TooLargeError(
-        f"{shown} holds more than the {max_bytes} bytes allowed; "
-        f"raise the limit, for example data.max_bytes={2 * max_bytes}"
-    )
 
 
 def reading_error(error: Exception, shown: str, kind: str = "") -> UserError:
@@ -164,36 +147,28 @@ def reading_error(error: Exception, shown: str, kind: str = "") -> UserError:
     return UserError(f"cannot read {shown}: {why}; name a readable text file (data.path=FILE)")
 
 
-def quote_path(path: str | os.PathLike[str], member: Member | None = None) -> str:
-    """Quote the path of a file, or of a file in a zip archive, for messages."""
-    named = "standard input" if KEPT_INPUT.search(os.fspath(path)) else os.fspath(path)
-    return repr(named + ("" if member is None else f"/{member.info.filename}"))
-
-
 def unpack_file(
-    path: str | os.PathLike[str],
-    max_bytes: int,
-    passed: Callable[[int], object] = lambda _: None,
-    member: Member | None = None,
+    file: TextFile, max_bytes: int, passed: Callable[[int], object] = lambda _: None
 ) -> Iterator[bytes]:
     """Read a file's unpacked bytes in pieces; `text_pieces` explains the arguments and errors."""
     if max_bytes < 1:
         raise UserError(f"data.max_bytes={max_bytes}: it must be at least 1")
-    shown, kind = quote_path(path, member), "" if member is None else ZIP
+    shown, member, kind, start = file.shown, file.member, "", 0
     try:
         with ExitStack() as opened:
-            file: Any
+            source: Any
             stream: Any
             if member is not None:
                 check_member(member.info, shown)
-                stream = file = opened.enter_context(member.archive.open(member.info))
+                kind, source, start = ZIP, member.archive.fp, member.info.header_offset
+                stream = opened.enter_context(member.archive.open(member.info))
             else:
-                stream = file = opened.enter_context(_open(path))
-                if os.fstat(file.fileno()).st_size > max_bytes:
+                stream = source = opened.enter_context(_open(file.path))
+                if os.fstat(source.fileno()).st_size > max_bytes:
                     raise size_error(shown, max_bytes)
-                kind = packed_kind(file)
+                kind = packed_kind(source)
                 if kind:
-                    stream = opened.enter_context(PACKED[kind][1](file))
+                    stream = opened.enter_context(PACKED[kind][1](source))
                 if kind == ZIP:
                     info = check_member(only_member(stream, shown), shown)
                     stream = opened.enter_context(stream.open(info))
@@ -206,7 +181,7 @@ def unpack_file(
                 if len(head) < HEAD:
                     head += piece[:HEAD]
                     refuse_kind(shown, head)
-                passed(file.tell() if file.seekable() else 0)
+                passed(source.tell() - start if source.seekable() else 0)
                 yield piece
     except DAMAGE as error:
         raise reading_error(error, shown, kind) from error
@@ -275,47 +250,48 @@ def _choose_codec(encoding: str, data: Iterator[bytes]) -> tuple[bytes, str, str
     return head, encoding, name
 
 
-def _find_encoding(unpack: partial[Iterator[bytes]], shown: str, encoding: str) -> str:
+def _find_encoding(file: TextFile, max_bytes: int, encoding: str) -> str:
     """Find the encoding of a file: one that reads well, if the file is not in a chosen UTF-8.
 
-    `unpack` is a call of `unpack_file`. The result is the chosen encoding also for a file that has
-    a byte-order mark, that UTF-8 cannot decode at few places, that no encoding reads well, or that
-    has more than `MOST` bytes. The log names another encoding. An unchanged file is searched once.
+    The result is the chosen encoding also for a file that has a byte-order mark, that UTF-8 cannot
+    decode at few places, that no encoding reads well, or that is longer than `MOST_SEARCHED`. The
+    log names another encoding. An unchanged file is searched once.
     """
     if encoding.lower().replace("_", "-") not in ("utf-8", "utf8"):
         return encoding
-    key = None
-    with suppress(OSError, ValueError):  # reading the file explains it
-        found = os.stat(unpack.args[0])  # noqa: PTH116
-        key = shown, found.st_ino, found.st_size, found.st_mtime_ns
-    if key is None or key not in _FOUND:
-        other = _guess_encoding(unpack)
+    try:
+        found = Path(file.path).stat()
+    except (OSError, ValueError):  # reading the file explains it
+        return encoding
+    key = file.shown, found.st_ino, found.st_size, found.st_mtime_ns
+    if key not in _FOUND:
+        other = _FOUND[key] = _guess_encoding(file, max_bytes)
         if other is not None:
-            log.info("%s: read in the encoding %s (data.encoding=%s)", shown, other, other)
-        if key is None:
-            return other or encoding
-        _FOUND[key] = other
+            log.info("%s: read in the encoding %s (data.encoding=%s)", file.shown, other, other)
     return _FOUND[key] or encoding
 
 
-def _guess_encoding(unpack: partial[Iterator[bytes]]) -> str | None:
+def _guess_encoding(file: TextFile, max_bytes: int) -> str | None:
     """Guess the encoding of a file that is not in UTF-8; None if it is, or if no guess is sure."""
     decoder, head, size = codecs.getincrementaldecoder("utf-8")(), b"", 0
     try:
-        for block in chain(unpack(), [b""]):
+        for block in chain(unpack_file(file, max_bytes), [b""]):
             head, size = head or block, size + len(block)
-            if size > MOST:
+            if size > MOST_SEARCHED:
                 return None
             decoder.decode(block, not block)
         return None
     except UnicodeDecodeError:
-        if any(map(head.startswith, MARKS)) or sum(map(len, unpack())) > MOST:
+        if (
+            any(map(head.startswith, MARKS))
+            or sum(map(len, unpack_file(file, max_bytes))) > MOST_SEARCHED
+        ):
             return None
-    if count_damage(unpack(), "utf-8"):
+    if count_damage(unpack_file(file, max_bytes), "utf-8"):
         return None
-    for one in possible_readings(unpack(), "utf-8")[:1]:
+    for one in possible_readings(unpack_file(file, max_bytes), "utf-8")[:1]:
         # any bytes of an even number are UTF-16 of some kind
-        if one.oddity <= SURE and one.beyond >= FEWEST and "utf" not in one.encoding:
+        if one.oddity <= MOST_ODDITY and one.beyond >= FEWEST_BEYOND and "utf" not in one.encoding:
             return one.encoding
     return None
 
@@ -327,18 +303,15 @@ def _no_encoding(encoding: str) -> UserError:
     )
 
 
-def _other_encodings(unpack: partial[Iterator[bytes]], tried: str) -> str:
+def _other_encodings(file: TextFile, max_bytes: int, tried: str) -> str:
     """Advise to mend the places of a file that the encoding `tried` cannot decode, if they are few.
 
-    Otherwise tell which other encodings decode the file, if any does. `unpack` is a call of
-    `unpack_file`.
+    Otherwise tell which other encodings decode the file, if any does.
     """
-    member: Member | None = unpack.keywords["member"]
-    size = member.info.file_size if member else os.stat(unpack.args[0]).st_size  # noqa: PTH116
-    with progress("looking for the encoding", 2 * size) as moved:
-        damaged = count_damage(unpack(moved), tried)
+    with progress("looking for the encoding", 2 * file.size) as moved:
+        damaged = count_damage(unpack_file(file, max_bytes, moved), tried)
         if damaged:
             places = "this place" if damaged == 1 else f"the {damaged:,} such places"
             return f"; the rest of the file is in it: mend {places}"
-        readings = possible_readings(unpack(moved), tried)
+        readings = possible_readings(unpack_file(file, max_bytes, moved), tried)
     return f"; {encoding_advice(readings)}"

@@ -2,24 +2,20 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 
 from lyricgen.console import progress
 from lyricgen.data.cache import is_large
-from lyricgen.data.fields import Fields, read_column, read_key
-from lyricgen.data.file_kinds import NoTextError
+from lyricgen.data.fields import read_column, read_key
+from lyricgen.data.file_kinds import NoTextError, TextFile, TooLargeError, size_error
 from lyricgen.data.formats import OPENING, TIMED, drop_timestamps, recognise_format
 from lyricgen.data.options import DataOptions
-from lyricgen.data.reading import (
-    DEFAULT_MAX_BYTES,
-    TooLargeError,
-    size_error,
-    text_pieces,
-    unpack_file,
-)
-from lyricgen.data.text_files import TextFile, corpus_path, find_files
+from lyricgen.data.reading import DEFAULT_MAX_BYTES, text_pieces, unpack_file
+from lyricgen.data.text_files import corpus_path, find_files, open_archive
+from lyricgen.data.units import settle_division
 from lyricgen.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -27,8 +23,10 @@ log = logging.getLogger(__name__)
 _LISTED = 3  # most files in a message
 
 
-def find_large(options: DataOptions) -> Path | None:
+def find_running_text(options: DataOptions) -> Path | None:
     """Return the path of a large file of running text, whose ids are mapped from the cache.
+
+    A file that is too large for memory is running text, unless an option says otherwise.
 
     Returns:
         The path; None for a text that is held in memory.
@@ -39,12 +37,16 @@ def find_large(options: DataOptions) -> Path | None:
     if options.column is not None or options.key is not None or len(options.paths) > 1:
         return None
     path = corpus_path(options.kind, *options.paths)
-    if not is_large(path) or next(find_files(options)).member is not None:
+    if options.unit not in ("text", "auto") or not is_large(path):
         return None
-    if options.kind == "text" and options.timestamps == "drop":
-        opening = read_opening(options)
-        return None if recognise_format(opening) in TIMED else path
-    return path
+    if next(open_archive(TextFile(path))).member is not None:
+        return None
+    opening = read_opening(options)
+    drops = options.kind == "text" and options.timestamps == "drop"
+    if drops and recognise_format(opening) in TIMED:
+        return None
+    fits = path.stat().st_size <= (options.max_bytes or DEFAULT_MAX_BYTES)
+    return None if fits and settle_division(options, [opening]).unit != "text" else path
 
 
 class _PartReader:
@@ -52,23 +54,28 @@ class _PartReader:
 
     Args:
         options: the options of the text.
+        left_out: the reason for each file that was left out; gets more.
         passed: called with the number of bytes of files read so far.
     """
 
-    def __init__(self, options: DataOptions, passed: Callable[[int], object]) -> None:
-        self.options = options
+    def __init__(
+        self,
+        options: DataOptions,
+        left_out: dict[str, str],
+        passed: Callable[[int], object],
+    ) -> None:
+        self.options, self.left_out = options, left_out
         self.parts: list[str] = []
-        self.left_out: dict[str, str] = {}  # reason by file
         self.counts: Counter[str] = Counter()
         self.first_broken = ""
         self._passed = passed
-        self._bytes = 0
+        self._bytes = 0  # of the files before the one being read
         self._most = options.max_bytes or DEFAULT_MAX_BYTES
         self._left = self._most
 
-    def read(self) -> list[str]:
+    def read(self, files: Iterable[TextFile]) -> list[str]:
         problem: UserError | None = None
-        for file in find_files(self.options, self.left_out):
+        for file in chain.from_iterable(map(open_archive, files)):
             try:
                 text = self._read_file(file)
             except TooLargeError as error:
@@ -93,10 +100,10 @@ class _PartReader:
     def _read_file(self, file: TextFile) -> str:
         options = self.options
         pieces = text_pieces(
-            *(file.path, options.encoding, max(1, self._left)),
+            file,
+            *(options.encoding, max(1, self._left)),
             lambda position: self._passed(self._bytes + position),
             options.control_characters,
-            file.member,
         )
         return "".join(pieces)
 
@@ -105,7 +112,7 @@ class _PartReader:
         if self.options.encoding.lower().replace("_", "-").startswith(("utf-16", "utf-32")):
             return False
         try:
-            return b"\0" in next(unpack_file(file.path, self._most, member=file.member), b"")
+            return b"\0" in next(unpack_file(file, self._most), b"")
         except UserError:
             return False
 
@@ -122,10 +129,7 @@ class _PartReader:
                 self.counts["stamped"] += 1
         if fields is None:
             self.parts.append(text)
-        else:
-            self._add_fields(fields, file)
-
-    def _add_fields(self, fields: Fields, file: TextFile) -> None:
+            return
         self.parts += fields.texts
         self.counts.update(rows=len(fields.texts), empty=fields.empty, broken=fields.broken)
         if fields.broken and not self.first_broken:
@@ -196,13 +200,14 @@ def read_parts(options: DataOptions) -> list[str]:
         UserError: a source is missing or cannot be read, is too large together with the others, has
             no such column or field, or holds no text.
     """
-    size = 0
-    for file in find_files(options):
+    left_out: dict[str, str] = {}  # reason by file
+    files, size = list(find_files(options, left_out)), 0
+    for file in files:
         with suppress(OSError):  # reading the file explains it
             size += file.size
     with progress(f"reading {options.name}", size) as moved:
-        reader = _PartReader(options, moved)
-        parts = reader.read()
+        reader = _PartReader(options, left_out, moved)
+        parts = reader.read(files)
     described = reader.describe()
     if described is not None:
         log.info("%s", described)
@@ -215,10 +220,9 @@ def read_opening(options: DataOptions) -> str:
     Raises:
         UserError: the file cannot be read.
     """
-    for file in find_files(options):
+    for file in chain.from_iterable(map(open_archive, find_files(options, {}))):
         pieces = text_pieces(
-            *(file.path, options.encoding, 2**62, lambda _: None),
-            *(options.control_characters, file.member),
+            file, options.encoding, 2**62, control_characters=options.control_characters
         )
         try:
             return next(pieces, "")[:OPENING]

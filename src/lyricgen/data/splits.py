@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 Range = tuple[int, int]  # the first position, and the position after the last
 Layout = Literal["stream", "lines", "documents"]
-END: dict[Layout, str] = {"lines": ENDS["line"], "documents": ENDS["document"]}
+LAYOUT_ENDS: dict[Layout, str] = {"lines": ENDS["line"], "documents": ENDS["document"]}
 SPLITS = ("train", "val", "test")
 
 
@@ -133,10 +133,7 @@ def _held_out_sizes(
 def _at_most(lengths: NDArray[np.intp], characters: int, purpose: str) -> int:
     """Count the first lines that fit into a number of characters; count at least one line, if any.
 
-    Args:
-        lengths: Characters of each line.
-        characters: The limit.
-        purpose: "validate" or "test", for the log.
+    `purpose` is "validate" or "test", for the log.
     """
     total = int(lengths.sum())
     if total <= characters:
@@ -262,7 +259,7 @@ def line_split(ids: Tensor, vocabulary: Vocabulary, layout: Layout) -> Split:
     """
     if layout == "stream":
         return Split(ids, None)
-    stops = torch.nonzero(ids == vocabulary.encode(END[layout])).flatten()  # (lines,)
+    stops = torch.nonzero(ids == vocabulary.encode(LAYOUT_ENDS[layout])).flatten()  # (lines,)
     count = torch.arange(len(stops))
     line_starts = torch.cat([torch.zeros(1, dtype=torch.int64), stops + 1])[: len(stops)] + count
     with_starts = torch.full((len(ids) + len(stops),), len(vocabulary), dtype=ids.dtype)

@@ -4,48 +4,19 @@ import glob
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from zipfile import ZipFile
 
 from lyricgen.data.cached_files import fetch_published
-from lyricgen.data.file_kinds import ZIP, Member, NoTextError, text_members
+from lyricgen.data.file_kinds import ZIP, Member, NoTextError, TextFile, text_members
 from lyricgen.data.options import BUNDLED, PUBLISHED, DataOptions, check_kind
-from lyricgen.data.reading import DAMAGE, file_kind, quote_path, reading_error
+from lyricgen.data.reading import DAMAGE, file_kind, reading_error
 from lyricgen.errors import UserError
 from lyricgen.files import list_matches
 from lyricgen.runs.directories import outputs_directory
 from lyricgen.runs.newest import LATEST
-
-
-@dataclass(frozen=True)
-class TextFile:
-    """A file that may hold a text.
-
-    Attributes:
-        path: of the file, or of the zip archive that holds it.
-        member: its place in the archive; None for another file.
-        named: whether the user named the file itself, and no folder, pattern or archive.
-    """
-
-    path: Path
-    member: Member | None
-    named: bool
-
-    @property
-    def shown(self) -> str:
-        """The quoted path."""
-        return quote_path(self.path, self.member)
-
-    @property
-    def size(self) -> int:
-        """Number of bytes; in an archive, after it is unpacked.
-
-        Raises:
-            OSError: the file is gone.
-        """
-        return self.path.stat().st_size if self.member is None else self.member.info.file_size
 
 
 def corpus_path(kind: str, path: str | os.PathLike[str] | None = None) -> Path:
@@ -68,7 +39,7 @@ def corpus_path(kind: str, path: str | os.PathLike[str] | None = None) -> Path:
         return Path(path)
     if path:
         raise UserError(
-            f"data={kind} has its own file and takes no data.path ({quote_path(path)}); "
+            f"data={kind} has its own file and takes no data.path ({TextFile(path).shown}); "
             "leave data.path out, or choose data=text"
         )
     if kind in BUNDLED:
@@ -76,10 +47,10 @@ def corpus_path(kind: str, path: str | os.PathLike[str] | None = None) -> Path:
     return fetch_published(PUBLISHED[kind])
 
 
-def find_files(options: DataOptions, left_out: dict[str, str] | None = None) -> Iterator[TextFile]:
-    """Find the files of a text, in sorted order in each folder or archive; each file comes once.
+def find_files(options: DataOptions, left_out: dict[str, str]) -> Iterator[TextFile]:
+    """Find the files of a text, in sorted order in each folder; each file comes once.
 
-    Hidden files and folders are passed over, also in archives, and so is the directory of outputs.
+    Hidden files and folders are passed over, and so is the directory of outputs.
 
     Args:
         options: the options of the text.
@@ -87,19 +58,17 @@ def find_files(options: DataOptions, left_out: dict[str, str] | None = None) -> 
             or a device in a folder.
 
     Raises:
-        UserError: as for `corpus_path`; a pattern matches no file; or a folder or an archive cannot
-            be read.
+        UserError: as for `corpus_path`; a pattern matches no file; or a folder cannot be read.
     """
     seen: set[str] = set()
-    reasons: dict[str, str] = {} if left_out is None else left_out
     for path in [corpus_path(options.kind, each) for each in options.paths or ("",)]:
         for found in _resolve(path) if options.kind == "text" else [path]:
             is_folder = os.path.isdir(found)  # noqa: PTH112  reading a closed one explains it
-            for file in _walk(found, reasons) if is_folder else [found]:
+            for file in _walk(found, left_out) if is_folder else [found]:
                 real = os.path.realpath(file)
                 if real not in seen:
                     seen.add(real)
-                    yield from _open_archive(file, named=not is_folder and found == path)
+                    yield TextFile(file, named=not is_folder and found == path)
 
 
 def _resolve(path: Path) -> list[Path]:
@@ -143,22 +112,22 @@ def _walk(folder: Path, left_out: dict[str, str]) -> Iterator[Path]:
             yield path
 
 
-def _open_archive(path: Path, *, named: bool) -> Iterator[TextFile]:
-    """Yield the texts of a zip archive with several; any other file as it is."""
+def open_archive(file: TextFile) -> Iterator[TextFile]:
+    """Yield the texts of a zip archive with several in sorted order; any other file as it is.
+
+    Raises:
+        UserError: the archive cannot be read.
+    """
     kind = ""
     try:
-        kind = file_kind(path)
-        if kind != ZIP:
-            yield TextFile(path, None, named)
-            return
-        with ZipFile(path) as archive:
-            members = text_members(archive, quote_path(path))
-            if len(members) == 1:
-                yield TextFile(path, None, named)
-                return
-            for info in members:
-                yield TextFile(path, Member(archive, info), named=False)
-    except NoTextError:
-        yield TextFile(path, None, named)  # whose reading explains the error
+        kind = file_kind(file.path)
+        if kind == ZIP:
+            with ZipFile(file.path) as archive, suppress(NoTextError):  # reading explains it
+                members = text_members(archive, file.shown)
+                if len(members) > 1:
+                    for info in members:
+                        yield TextFile(file.path, Member(archive, info), named=False)
+                    return
     except DAMAGE as error:
-        raise reading_error(error, quote_path(path), kind) from error
+        raise reading_error(error, file.shown, kind) from error
+    yield file

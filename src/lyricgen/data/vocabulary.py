@@ -1,5 +1,6 @@
 """Vocabularies, which number the characters of a text."""
 
+import math
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from lyricgen.errors import UserError
 # Characters encoded at a time; the code points of a whole text would take four bytes for each.
 _CHUNK = 1 << 18
 CODE_POINTS = 0x110000
+UNKNOWN = "\N{REPLACEMENT CHARACTER}"  # the symbol that stands for all rare characters
 
 
 def code_points(text: str) -> NDArray[np.uint32]:
@@ -34,26 +36,52 @@ def chunks(text: str) -> Iterator[tuple[int, NDArray[np.uint32]]]:
         yield start, code_points(text[start : start + _CHUNK])
 
 
-class Distinct:
-    """Collector of the distinct characters of texts."""
+class CharacterCounts:
+    """Counts of the characters of texts."""
 
     def __init__(self) -> None:
-        self._present = np.zeros(CODE_POINTS, np.bool_)
+        self._counts = np.zeros(0, np.int64)  # by code point
 
     def add(self, text: str) -> None:
-        """Add the characters of a text."""
+        """Count the characters of a text."""
         for _, codes in chunks(text):
-            self._present[codes] = True
+            found = np.bincount(codes, minlength=len(self._counts))
+            found[: len(self._counts)] += self._counts
+            self._counts = found
 
     @property
     def characters(self) -> str:
         """Distinct characters so far, by rising code point."""
-        return decode_codes(np.flatnonzero(self._present).astype("<u4"))
+        return decode_codes(np.flatnonzero(self._counts).astype("<u4"))
+
+    def vocabulary(self, min_count: int | None, end: str = "") -> "Vocabulary":
+        """Make the vocabulary of the texts.
+
+        Args:
+            min_count: a character that occurs less often is rare; None for no rare characters.
+            end: a character that is never rare; "" for none.
+
+        Raises:
+            UserError: the texts have no characters, or all but one are rare.
+        """
+        if min_count is None:
+            return Vocabulary(self.characters)
+        codes = code_points(self.characters)
+        # a replacement character of the text cannot be told from the symbol of rare characters
+        is_rare = (self._counts[codes] < min_count) | (codes == ord(UNKNOWN))
+        is_rare &= ~np.isin(codes, code_points(end))
+        frequent, rare = decode_codes(codes[~is_rare]), decode_codes(codes[is_rare])
+        if len(frequent) < 2:
+            raise UserError(
+                f"data.min_count={min_count}: only {len(frequent)} of {len(frequent + rare)} "
+                "characters occur so often; give a smaller number"
+            )
+        return Vocabulary("".join(sorted(frequent + UNKNOWN * bool(rare))), rare)
 
 
 def find_characters(text: str) -> str:
     """Find the distinct characters of a text, by rising code point."""
-    found = Distinct()
+    found = CharacterCounts()
     found.add(text)
     return found.characters
 
@@ -96,12 +124,14 @@ class Vocabulary:
 
     Attributes:
         characters: The V characters; the index of a character is its id.
+        rare: The rare characters, which are all encoded as `UNKNOWN`, sorted; "" for none.
 
     Raises:
         UserError: There are no characters, or they are not sorted and distinct.
     """
 
     characters: str
+    rare: str = ""
 
     def __post_init__(self) -> None:
         codes = code_points(self.characters)
@@ -121,8 +151,35 @@ class Vocabulary:
         return cls(find_characters(text))
 
     def union(self, other: "Vocabulary") -> "Vocabulary":
-        """Make the vocabulary of the characters of both."""
-        return Vocabulary.of(self.characters + other.characters)
+        """Make the vocabulary of the characters of both; this one's rare characters stay rare."""
+        characters = find_characters(self.characters + other.characters)
+        rare = find_characters(self.rare + "".join(set(other.rare) - set(characters)))
+        is_needed = bool(self.rare or other.rare)  # a model never writes UNKNOWN
+        return Vocabulary(characters, rare or UNKNOWN * is_needed)
+
+    @cached_property
+    def unknown(self) -> int | None:
+        """The id of `UNKNOWN`; None without rare characters."""
+        return self.characters.index(UNKNOWN) if self.rare else None
+
+    @property
+    def num_kinds(self) -> int:
+        """Number of distinct characters, each rare one counted."""
+        return len(self) - 1 + len(self.rare) if self.rare else len(self)
+
+    @property
+    def charge(self) -> float:
+        """Nats of a rare character besides those of `UNKNOWN`: ln of the number of rare characters.
+
+        They share the probability of `UNKNOWN` equally.
+        """
+        return math.log(max(1, len(self.rare)))
+
+    def charge_rare(self, nats: Tensor, ids: Tensor) -> Tensor:
+        """Add `charge` to the nats of rare characters; `ids` has the shape of `nats`."""
+        if self.unknown is None:
+            return nats
+        return torch.where(ids.eq(self.unknown), nats + self.charge, nats)
 
     def __len__(self) -> int:
         return len(self.characters)
@@ -161,7 +218,10 @@ class Vocabulary:
 
     def list_unknown(self, text: str) -> str:
         """List up to ten unknown characters of a text with their known twins; count the rest."""
-        unknown = [one for one in find_characters(text) if one not in self.characters]
+        distinct = find_characters(text)
+        unknown = [
+            one for one, known in zip(distinct, self.knows(distinct), strict=True) if not known
+        ]
         listed = []
         for one in unknown[:LISTED]:
             known = " or ".join(map(repr, find_twins(one, self.characters)))
@@ -187,5 +247,7 @@ class Vocabulary:
     def _ids(self) -> NDArray[np.integer]:
         """Id of each code point; V for an unknown character."""
         table = torch.full((CODE_POINTS,), len(self), dtype=self.dtype).numpy()
+        if self.unknown is not None:
+            table[code_points(self.rare)] = self.unknown
         table[code_points(self.characters)] = np.arange(len(self))
         return table

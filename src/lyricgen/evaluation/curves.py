@@ -15,6 +15,7 @@ from lyricgen.console import progress
 from lyricgen.data.batch import Windows, cut
 from lyricgen.data.samplers import EVALUATION_LOGITS
 from lyricgen.data.splits import Split
+from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.evaluation.intervals import Floats, Integers, SplitText
 from lyricgen.evaluation.scores import CheckpointWithText, Scores
 from lyricgen.models.metrics import perplexity
@@ -42,11 +43,14 @@ def window_starts(length: int, num_steps: int) -> Tensor:
     return (begins[:, None] + torch.arange(run)).flatten()
 
 
-def nats_in_windows(network: Model, ids: Tensor, starts: Tensor, num_steps: int) -> Floats:
+def nats_in_windows(
+    network: Model, vocabulary: Vocabulary, ids: Tensor, starts: Tensor, num_steps: int
+) -> Floats:
     """Score the characters in windows of a text; each window begins with state zero.
 
     Args:
         network: network that predicts the characters.
+        vocabulary: the characters, of which it charges the rare ones.
         ids: (N,) symbols of the text.
         starts: (W,) place of the first symbol of each window.
         num_steps: T, the length of a window.
@@ -57,18 +61,22 @@ def nats_in_windows(network: Model, ids: Tensor, starts: Tensor, num_steps: int)
 
     def score(chosen: Tensor, _: Tensor) -> Tensor:
         windows = Windows(chosen, num_steps, None, True, len(chosen) * num_steps)
-        return network.score(cut(ids, windows), None)[0]
+        batch = cut(ids, windows)
+        return vocabulary.charge_rare(network.score(batch, None)[0], batch.targets)
 
     rows = EVALUATION_LOGITS // (num_steps * network.vocabulary_size)
     with progress("perplexity by position", len(starts)) as moved:
         return _score_rows(network, starts, starts, rows, score, moved)
 
 
-def nats_after(network: NextModel, ids: Tensor, starts: Tensor, targets: Tensor) -> Floats:
+def nats_after(
+    network: NextModel, vocabulary: Vocabulary, ids: Tensor, starts: Tensor, targets: Tensor
+) -> Floats:
     """Score single characters of a text, given only their contexts.
 
     Args:
         network: network that predicts the characters.
+        vocabulary: the characters, of which it charges the rare ones.
         ids: (N,) symbols of the text.
         starts: (M,) place of the first symbol of each context.
         targets: (M,) place of each character; its context ends just before it.
@@ -80,7 +88,8 @@ def nats_after(network: NextModel, ids: Tensor, starts: Tensor, targets: Tensor)
 
     def score(begin: Tensor, end: Tensor) -> Tensor:
         windows = Windows(begin, longest, end - begin, True, len(end))
-        return network.score_next(cut(ids, windows).inputs, end - begin, ids[end])
+        nats = network.score_next(cut(ids, windows).inputs, end - begin, ids[end])
+        return vocabulary.charge_rare(nats, ids[end])
 
     return _score_rows(network, starts, targets, _STEPS // longest, score)
 
@@ -221,7 +230,8 @@ def _window_positions(evaluated: Sequence[CheckpointWithText], split: str) -> Cu
     starts = window_starts(len(ids), steps)
     perplexities: dict[str, list[float | None]] = {}
     for each in evaluated:
-        nats = nats_in_windows(each.model.network, ids, starts, steps)  # (W, T)
+        model = each.model
+        nats = nats_in_windows(model.network, model.vocabulary, ids, starts, steps)  # (W, T)
         perplexities[each.label] = [perplexity(loss) for loss in nats.mean(axis=0).tolist()]
     labels = [str(position) for position in range(1, steps + 1)]
     return Curve("position", labels, [len(starts)] * steps, perplexities)
@@ -257,7 +267,8 @@ def _contexts(evaluated: Sequence[CheckpointWithText], split: str) -> Curve:
             positions = target_positions(chosen, len(each.corpus.vocabulary), lengths[-1])
             for length in lengths:
                 begins = context_begins(chosen, positions, length)
-                nats = nats_after(each.model.next_model, chosen.sound_ids, begins, positions)
+                read = each.model.vocabulary, chosen.sound_ids, begins, positions
+                nats = nats_after(each.model.next_model, *read)
                 perplexities[each.label].append(perplexity(float(nats.mean())))
                 done += length
                 moved(done)

@@ -20,7 +20,7 @@ from lyricgen.evaluation.scores import CheckpointWithText, check_left_to_right
 from lyricgen.evaluation.with_memory import row_with_memory
 from lyricgen.models.memory import Memory
 from lyricgen.models.memory_model import is_memory, without_memory
-from lyricgen.models.scoring import drop_starts
+from lyricgen.models.scoring import charge_characters
 
 RATES = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016)  # sizes of steps, rising
 READ = {"lines": "line", "documents": "document"}  # by layout, what a network learns at a time
@@ -66,7 +66,7 @@ def score_dynamically(
             ) + "; the memory is fitted on val" * (one is not each)
             kind: KindWithMemory = "dynamic" if one is each else "dynamic_memory"
             for name, of_split in found.items():
-                of_text = drop_starts(nats[name], one.splits[name], len(one.model.vocabulary))
+                of_text = charge_characters(nats[name], one.splits[name], one.model.vocabulary)
                 series = Series(f"{one.label}, dynamic", "checkpoint", of_text)
                 numbers = {"resamples": resamples, "seed": seed}
                 of_split.append(row_with_memory(one, name, series, kind, note, **numbers))

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from lyricgen.console import format_figure
 from lyricgen.data.batch import IGNORED, Batch
-from lyricgen.data.splits import END, Layout, Split
+from lyricgen.data.splits import LAYOUT_ENDS, Layout, Split
 from lyricgen.data.vocabulary import code_points
 from lyricgen.errors import UserError, escape_line
 from lyricgen.evaluation.intervals import Floats, Integers
@@ -99,7 +99,7 @@ def _cut(text: str, most: int, layout: Layout, name: str, total: int) -> tuple[s
     names the source, which has `total` characters.
     """
     if len(text) > most:
-        end = text.rfind(END[layout], 0, most) + 1 if layout in END else most
+        end = text.rfind(LAYOUT_ENDS[layout], 0, most) + 1 if layout in LAYOUT_ENDS else most
         text = text[: end or most]
     part = "" if len(text) >= total else f"the first {len(text):,} of "
     return text, f"{name}, {part}{total:,} characters"
@@ -125,10 +125,11 @@ def alternatives(model: TrainedModel, split: Split, what: str) -> Alternatives:
         counted = batch.targets != IGNORED  # (B, T)
         positions = (batch.starts[:, None] + torch.arange(1, 1 + counted.shape[1]))[counted]
         certain = at_least_float32(logits[counted]).log_softmax(dim=-1)  # (M, V)
-        own = certain.gather(1, batch.targets[counted][:, None])  # (M, 1)
+        targets = batch.targets[counted]  # (M,)
+        own = certain.gather(1, targets[:, None])  # (M, 1)
         top = certain.topk(most)
         check_finite(own, what)
-        found.nats[positions] = -own[:, 0].double()
+        found.nats[positions] = model.vocabulary.charge_rare(-own[:, 0].double(), targets)
         found.ranks[positions] = 1 + (certain > own).sum(dim=1)
         found.ids[positions] = top.indices
         found.probabilities[positions] = top.values.exp()
@@ -160,7 +161,7 @@ def heat_page(model: TrainedModel, text: OwnText, checkpoint: str, source: str) 
         )
     found = alternatives(model, text.split, f"scoring {text.name}")
     bits = text.spread(found.nats / math.log(2))  # (N,)
-    guess = math.log2(len(model.vocabulary))
+    guess = math.log2(model.vocabulary.num_kinds)
     most = max(4, math.ceil(1.5 * guess))
     ticks, marks = _scale(float(np.nanmean(bits)), guess, most)
     environment = Environment(

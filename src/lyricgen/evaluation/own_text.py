@@ -3,8 +3,6 @@
 Shapes: N characters of the text, C known characters.
 """
 
-import errno
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +15,6 @@ import numpy.typing as npt
 from lyricgen.data.faults import FORBIDDEN, ControlCharacterFilter
 from lyricgen.data.options import ENDS, ControlCharacters, Newline, Unit
 from lyricgen.data.preparation import divide_parts, prepare_pieces
-from lyricgen.data.reading import read_text
 from lyricgen.data.splits import Split, line_split
 from lyricgen.data.units import Division
 from lyricgen.data.vocabulary import code_points, decode_codes, find_characters
@@ -36,7 +33,6 @@ WORDS = {
     r"data\.path=FILE": "{option} FILE",
     r"raise the limit, for example data\.max_bytes=\d+": "score it in parts",
 }
-MAX_BYTES = 10_000_000  # largest file; scoring takes about 130 bytes of memory for each byte
 LONGEST_LINE = 10_000  # characters; a model of lines reads a line as a whole
 Unknown = Literal["refuse", "skip"]
 
@@ -54,54 +50,7 @@ class TextArgument:
         return repr(str(self.file)) if self.file is not None else "the text given"
 
 
-def read_text_argument(argument: str, encoding: str | None = None) -> TextArgument:
-    """Read the text of `--text`: a file's content, or the argument itself if no file has this name.
-
-    `encoding` is the encoding of the file; None means UTF-8.
-
-    Raises:
-        UserError: the argument names a directory or looks like the name of a missing file; the file
-            cannot be read as a text of up to `MAX_BYTES`; or an encoding is given without a file.
-        OSError: the existence of the file cannot be checked, for example for lack of permission.
-    """
-    shown = repr(argument)
-    if os.path.isdir(argument):  # noqa: PTH112
-        raise UserError(f"--text {shown} is a directory: name a file in it")
-    if _is_there(argument):
-        return TextArgument(read_file(argument, "--text", encoding), Path(argument))
-    if looks_like_path(argument):
-        raise UserError(
-            f"--text {shown} is not there; a text that looks like a file's name has to be in a file"
-        )
-    if encoding is not None:
-        raise UserError(
-            "--encoding is a file's, and --text is no file's name: leave --encoding out"
-        )
-    return TextArgument(argument, None)
-
-
-def read_file(path: str | Path, option: str, encoding: str | None = None) -> str:
-    """Read the file of an option of evaluate, such as "--text".
-
-    Control characters stay until `replace_controls`, which needs a model. `read_text_argument`
-    explains the encoding and the errors.
-    """
-    try:
-        return read_text(path, encoding or "utf-8", MAX_BYTES, control_characters=None)
-    except UserError as error:
-        raise _translate_options(error, option) from error
-
-
-def read_lines(path: str | Path, encoding: str | None = None) -> list[str]:
-    r"""Read the lines of the file of --lines, which end with "\n", "\r\n" or "\r".
-
-    Lines of white space are lines, too. `read_file` explains the encoding and the errors.
-    """
-    text = read_file(path, "--lines", encoding)
-    return text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")
-
-
-def _translate_options(error: UserError, option: str = "--text") -> UserError:
+def translate_options(error: UserError, option: str = "--text") -> UserError:
     """Replace the options of training in an error message by the options of evaluate.
 
     `option` is the option that names the text.
@@ -110,34 +59,6 @@ def _translate_options(error: UserError, option: str = "--text") -> UserError:
     for theirs, ours in WORDS.items():
         message = re.sub(theirs, ours.format(option=option), message)
     return UserError(message)
-
-
-def _is_there(argument: str) -> bool:
-    """Whether a file has this name.
-
-    Raises:
-        OSError: the existence of the file cannot be checked, for example for lack of permission.
-    """
-    try:
-        os.stat(argument)  # noqa: PTH116
-    except ValueError:  # the argument has the character NUL
-        return False
-    except OSError as error:
-        # a text may be longer than a path can be
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
-            return False
-        raise
-    return True
-
-
-def looks_like_path(argument: str) -> bool:
-    """Whether an argument looks like a file's name, by its ending or its directory."""
-    if "\n" in argument:
-        return False
-    directory = os.path.dirname(argument)  # noqa: PTH120
-    named = directory.startswith((os.sep, f"~{os.sep}")) or directory in (".", "..", "~")
-    ending = argument.lower().endswith((".txt", ".md", ".gz", ".bz2", ".xz", ".zip"))
-    return ending or named or (directory != "" and os.path.isdir(directory))  # noqa: PTH112
 
 
 @dataclass(frozen=True)
@@ -262,7 +183,7 @@ def replace_controls(text: str, name: str, model: TrainedModel) -> tuple[str, Us
     )
     controls = ControlCharacterFilter(name, choice, "take them out, or say --unknown skip")
     text = controls.feed(text)
-    return text, None if controls.error is None else _translate_options(controls.error)
+    return text, None if controls.error is None else translate_options(controls.error)
 
 
 def _prepare(text: str, model: TrainedModel, unit: Unit, *, prepared: bool) -> str:

@@ -26,7 +26,7 @@ from lyricgen.models.checkpoint import load
 from lyricgen.models.memory_model import is_memory
 from lyricgen.models.metrics import best_mixture_weight, mixture_nats
 from lyricgen.models.ngram.language_model import NgramBaseline
-from lyricgen.models.scoring import drop_starts, split_nats
+from lyricgen.models.scoring import charge_characters, split_nats
 from lyricgen.models.trained_model import TrainedModel
 from lyricgen.options import validate
 from lyricgen.runs.newest import checkpoint_in
@@ -261,7 +261,7 @@ def score_splits(
             ngrams = count_ngrams(first)
             weights = mixture_weights(evaluated, series.get("val", []), ngrams)
         for split, of_split in series.items():
-            of_split.extend(baselines(split, of_split, ngrams, weights, len(vocabulary)))
+            of_split.extend(baselines(split, of_split, ngrams, weights, vocabulary.num_kinds))
     texts = {split: SplitText.of(first.splits[split], vocabulary, unit) for split in splits}
     rows: dict[str, list[Row]] = {split: [] for split in splits}
     with progress("resampling", sum(len(series[split]) for split in splits)) as moved:
@@ -278,13 +278,13 @@ def count_ngrams(evaluated: CheckpointWithText) -> Ngrams:
 
     At most the last `callbacks.baseline.max_chars` characters are counted, as in training.
     """
-    splits, size = evaluated.splits, len(evaluated.corpus.vocabulary)
+    splits, vocabulary = evaluated.splits, evaluated.corpus.vocabulary
     max_chars = evaluated.model.options["callbacks"]["baseline"]["max_chars"]
-    baseline = NgramBaseline(splits, size, ORDERS, max_chars)
+    baseline = NgramBaseline(splits, len(vocabulary), ORDERS, max_chars)
     nats: dict[str, list[Floats]] = {split: [] for split in splits if split != "train"}
     for scored in baseline.nats_by_order("kneser_ney"):
         for split, of_split in scored.items():
-            nats[split].append(drop_starts(of_split, splits[split], size))
+            nats[split].append(charge_characters(of_split, splits[split], vocabulary))
     best = None
     if "val" in nats:
         best = int(np.argmin([np.nanmean(each) for each in nats["val"]])) + 1

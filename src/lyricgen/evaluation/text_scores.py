@@ -17,7 +17,7 @@ from lyricgen.data.vocabulary import code_points, decode_codes
 from lyricgen.errors import UserError
 from lyricgen.evaluation.intervals import Floats, Integers
 from lyricgen.evaluation.own_text import prepare_characters
-from lyricgen.models.scoring import drop_starts, position_nats
+from lyricgen.models.scoring import charge_characters, position_nats
 from lyricgen.models.trained_model import TrainedModel
 
 
@@ -149,4 +149,4 @@ def _score_known(model: TrainedModel, text: str, owners: Integers, what: str) ->
         *(starts[read] + passed, lengths[read], size), FOLLOWING if model.fills_gaps else 0
     )
     split = Split(ids, starts)
-    return drop_starts(position_nats(model, split, what, sampler), split, size)
+    return charge_characters(position_nats(model, split, what, sampler), split, model.vocabulary)

@@ -248,7 +248,10 @@ class _Batch(PartialBatch):
         """
         since = self.text[:, self.start + self._settled : self.start + self.step]  # (B, S)
         stops = (since == self.stop).cumsum(dim=1)
-        ended = (stops >= self._left[:, None]) | self._find_ending(since.shape[1])
+        earlier = 0 if self._ending is None else len(self._ending) - 1
+        recent = self.text[:, self.start + max(0, self._settled - earlier) : self.start + self.step]
+        endings = self._find_endings(recent)[:, -since.shape[1] :]
+        ended = (stops >= self._left[:, None]) | (endings.cumsum(dim=1) > 0)
         # V: no character was possible; after the end of a text it does not count
         missing = (since == self.model.logits.shape[1]) & ~ended
         wrong, over = torch.stack([missing.any(), ended[:, -1].any()]).tolist()
@@ -265,26 +268,19 @@ class _Batch(PartialBatch):
                 self._uniforms = self._uniforms[:, running]
             self.model.select(running)
 
-    def _find_ending(self, steps: int) -> Tensor:
-        """Mark the newest steps, (B, steps), that stand at or behind the whole ending."""
-        new = self.text[:, self.start : self.start + self.step]
-        if self._ending is None or len(self._ending) > self.step:
-            return torch.zeros_like(new[:, self.step - steps :], dtype=torch.bool)
-        size = len(self._ending)
-        recent = new[:, max(0, self.step - steps - size + 1) :]
-        found = (recent.unfold(1, size, 1) == self._ending).all(dim=-1)  # by its last character
-        found = torch.nn.functional.pad(found, (max(0, steps - found.shape[1]), 0))
-        return found.cumsum(dim=1) > 0
+    def _find_endings(self, texts: Tensor) -> Tensor:
+        """Mark the last character of each whole ending in texts, (B, N)."""
+        found = torch.zeros_like(texts, dtype=torch.bool)
+        if self._ending is not None and len(self._ending) <= texts.shape[1]:
+            size = len(self._ending)
+            found[:, size - 1 :] = (texts.unfold(1, size, 1) == self._ending).all(dim=-1)
+        return found
 
     def texts(self) -> list[list[int]]:
         """Return the ids of the new characters of all texts, up to the stop or the ending."""
         self._new[self.rows] = self.text[:, self.start :]
-        lengths = [self._new.shape[1]] * len(self._new)
-        if self._ending is not None and len(self._ending) <= lengths[0]:
-            size = len(self._ending)
-            found = (self._new.unfold(1, size, 1) == self._ending).all(dim=-1)
-            first = found.byte().argmax(dim=1) + size
-            lengths = first.where(found.any(dim=1), lengths[0]).tolist()
+        endings = self._find_endings(self._new)
+        lengths = (endings.cumsum(dim=1) == endings).sum(dim=1).tolist()  # up to the first ending
         return [
             self.cut_at_stop(new[:length], text)
             for text, (new, length) in enumerate(zip(self._new.tolist(), lengths, strict=True))

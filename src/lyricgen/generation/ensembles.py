@@ -14,7 +14,7 @@ from torch import Tensor
 from lyricgen.console import progress
 from lyricgen.data.batch import IGNORED, Batch
 from lyricgen.data.splits import Split
-from lyricgen.data.vocabulary import Vocabulary
+from lyricgen.data.vocabulary import UNKNOWN, Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.generation.training_text import find_splits
 from lyricgen.models.architectures import MOST_MEMBERS, Averaging, EnsembleArchitecture
@@ -57,14 +57,14 @@ def join_models(
             in all vocabularies, there are too many models, or a model predicts no probabilities.
     """
     _check_kinds(models)
-    first, characters = models[0], _share_characters(models)
-    network = _build_network(models, characters)
+    first, vocabulary = models[0], _share_vocabulary(models)
+    network = _build_network(models, vocabulary.characters)
     why = None if splits is not None else _find_difference(models)
     same, lengths = why is None, [one.longest_line for one in models]
     joined = replace(
         first,
         network=network,
-        vocabulary=Vocabulary(characters),
+        vocabulary=vocabulary,
         lowercase=any(one.lowercase for one in models),
         options={key: first.options[key] for key in KEPT_OPTIONS if same and key in first.options},
         corpus_digest=first.corpus_digest if same else None,
@@ -72,7 +72,7 @@ def join_models(
     )
     if same and splits is None:
         try:
-            reader = replace(first, vocabulary=joined.vocabulary)
+            reader = replace(first, vocabulary=vocabulary)
             splits = find_splits(reader, "a fit of the weights", "text")
         except UserError as error:
             why = str(error)
@@ -113,10 +113,15 @@ def _check_kinds(models: Sequence[TrainedModel]) -> None:
             )
 
 
-def _share_characters(models: Sequence[TrainedModel]) -> str:
-    """Find the characters that all models know, in their order; tell if some know more."""
+def _share_vocabulary(models: Sequence[TrainedModel]) -> Vocabulary:
+    """Make the vocabulary of the characters that all models know; tell if some know more.
+
+    Rare characters are left out unless they are the same in all models.
+    """
     known = [one.vocabulary.characters for one in models]
     in_all = set(known[0]).intersection(*known[1:])
+    rare = {one.vocabulary.rare for one in models}
+    in_all -= set(UNKNOWN * (len(rare) > 1))
     shared = "".join(character for character in known[0] if character in in_all)
     if len(shared) < 2:
         raise UserError(
@@ -126,7 +131,7 @@ def _share_characters(models: Sequence[TrainedModel]) -> str:
     if any(each != shared for each in known):
         sizes = ", ".join(f"{len(each):,}" for each in known)
         log.info("the ensemble knows %s characters, those of all models (%s)", len(shared), sizes)
-    return shared
+    return Vocabulary(shared, rare.pop() if len(rare) == 1 else "")
 
 
 def _find_difference(models: Sequence[TrainedModel]) -> str | None:

@@ -9,6 +9,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from lyricgen.console import progress
 from lyricgen.data.options import ENDS
+from lyricgen.data.vocabulary import UNKNOWN
 from lyricgen.errors import UserError
 from lyricgen.generation.continuing import (
     below_one,
@@ -132,22 +133,22 @@ def fill_texts(
     check_number("count", count)
     check_number("sweeps", sweeps)
     validate(Strategy, {"temperature": temperature})
-    network = model.fill_model
+    network, vocabulary = model.fill_model, model.vocabulary
+    unwritten = {*ENDS.values(), UNKNOWN if vocabulary.rare else ""}
     each = [model.normalise(text) for text in texts for _ in range(count)]
     if not each:
         return []
     ids, gaps = zip(*(encode_gaps(model, text, gap) for text in each), strict=True)
     filled = fill_gaps(
-        network,
-        list(ids),
-        list(gaps),
+        *(network, list(ids), list(gaps)),
         seeds=[text_seed(seed, text, row % count) for row, text in enumerate(each)],
         temperature=temperature,
         sweeps=sweeps,
-        forbidden=[i for i, one in enumerate(model.vocabulary.characters) if one in ENDS.values()],
+        forbidden=[i for i, one in enumerate(vocabulary.characters) if one in unwritten],
     )
-    decode = model.vocabulary.decode
-    return [decode(row[1 : len(text) + 1]) for row, text in zip(filled, each, strict=True)]
+    return [
+        vocabulary.decode(row[1 : len(text) + 1]) for row, text in zip(filled, each, strict=True)
+    ]
 
 
 def encode_gaps(model: TrainedModel, text: str, gap: str | None = None) -> tuple[Tensor, Tensor]:

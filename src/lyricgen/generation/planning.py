@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lyricgen.data.splits import END
+from lyricgen.data.splits import LAYOUT_ENDS
 from lyricgen.errors import UserError, as_option
 from lyricgen.generation.options import Control
 from lyricgen.generation.rules import Rule, allow_only, allow_planned
@@ -96,7 +96,9 @@ def request_texts(
     if control.ban is not None:
         allowed &= ~members("--ban", control.ban, known, ignore_case=small)
     if model.layout == "documents":  # the end of a document is no character of a text
-        allowed[int(model.vocabulary.encode(END["documents"]))] = False
+        allowed[int(model.vocabulary.encode(LAYOUT_ENDS["documents"]))] = False
+    if model.vocabulary.unknown is not None:
+        allowed[model.vocabulary.unknown] = False
     return Request(model, control, prefixes, length, allowed.to(model.network.device))
 
 
@@ -151,7 +153,7 @@ def constrain_names(request: Request) -> Constraints:
     """
     control, allowed, prefixes = request.control, request.allowed, request.prefixes
     vocabulary = request.model.vocabulary
-    stop = int(vocabulary.encode(END[request.model.layout]))
+    stop = int(vocabulary.encode(LAYOUT_ENDS[request.model.layout]))
     begun = torch.tensor([len(prefix) for prefix in prefixes])  # (R,)
     steps = _longest_name(request) or request.model.default_length
     ending = torch.zeros_like(allowed)
@@ -168,7 +170,8 @@ def constrain_names(request: Request) -> Constraints:
     plan = torch.where(position < len(starts), 3 + position, plan)
     if control.max_length is not None:
         plan = torch.where(position >= control.max_length, 0, plan)
-    rules = [] if control == Control() else [allow_planned(sets, plan.to(allowed.device))]
+    is_free = control == Control() and bool(sets[1].all())
+    rules = [] if is_free else [allow_planned(sets, plan.to(allowed.device))]
     return Constraints(rules, [steps] * len(prefixes), stop, [1] * len(prefixes))
 
 

@@ -143,9 +143,11 @@ def _check_stop(model: TrainedModel, stop: str, strategy: Strategy, control: Con
     stop = model.normalise(stop)
     try:
         model.refuse_end(stop)
-        model.vocabulary.encode(stop)
+        ids = model.vocabulary.encode(stop)
     except UserError as error:
         raise UserError(f"{given}: {error}") from error
+    if bool((ids == (model.vocabulary.unknown or -1)).any()):
+        raise UserError(f"{given}: it has a rare character, which the model never writes")
     return stop
 
 

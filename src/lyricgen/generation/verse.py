@@ -8,7 +8,7 @@ import re
 import torch
 from torch import Tensor
 
-from lyricgen.data.splits import END
+from lyricgen.data.splits import LAYOUT_ENDS
 from lyricgen.data.units import CHINESE
 from lyricgen.errors import UserError
 from lyricgen.generation.options import Control
@@ -180,7 +180,7 @@ def _plan_any_length(request: Request, sets: Tensor, begun: list[list[str]]) -> 
 
 
 def _document_end(request: Request) -> int:
-    return int(request.model.vocabulary.encode(END["documents"]))
+    return int(request.model.vocabulary.encode(LAYOUT_ENDS["documents"]))
 
 
 def _plan_same_length(request: Request, sets: Tensor, visible: Tensor) -> Constraints:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from lyricgen.data.faults import FORBIDDEN
-from lyricgen.data.splits import END, Layout
-from lyricgen.data.vocabulary import Vocabulary
+from lyricgen.data.splits import LAYOUT_ENDS, Layout
+from lyricgen.data.vocabulary import UNKNOWN, Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.models.architectures import Architecture, EnsembleArchitecture, MemoryArchitecture
 from lyricgen.models.ensemble import EnsembleModel
@@ -72,6 +72,7 @@ class Card(Options):
     format: Literal[2]
     architecture: Architecture
     vocabulary: str  # the sorted characters
+    rare: str = ""  # the sorted rare characters
     layout: Layout
     lowercase: bool  # whether the corpus was lower-cased
     options: Annotated[dict[str, Any], AfterValidator(_plain)]  # all options of the run
@@ -87,7 +88,9 @@ class Card(Options):
             raise ValueError(
                 f"the vocabulary has {len(self.vocabulary)} characters, the network {size}"
             )
-        end = END.get(self.layout)
+        if self.rare and UNKNOWN not in self.vocabulary:
+            raise ValueError(f"a vocabulary with rare characters needs the character {UNKNOWN!r}")
+        end = LAYOUT_ENDS.get(self.layout)
         if FORBIDDEN.search(self.vocabulary.replace(end or "", "")):
             raise ValueError("the vocabulary has control characters")
         if end is not None and not (self.architecture.start_symbol and end in self.vocabulary):
@@ -108,6 +111,7 @@ def card(model: TrainedModel) -> dict[str, Any]:
         format=FORMAT,
         architecture=model.network.architecture,
         vocabulary=model.vocabulary.characters,
+        rare=model.vocabulary.rare,
         layout=model.layout,
         lowercase=model.lowercase,
         options=model.options,
@@ -151,7 +155,7 @@ def rebuild(
         raise UserError(f"its tensors would have {total} bytes, more than the file")
     return TrainedModel(
         _rebuild_model(described.architecture, tensors, device).eval(),
-        Vocabulary(described.vocabulary),
+        Vocabulary(described.vocabulary, described.rare),
         described.layout,
         described.lowercase,
         complete(described.options),

@@ -17,7 +17,7 @@ With a short list, p_k and q are distributions of the most frequent characters a
 the rest. The mixture of the n-grams, or in a product p_K, divides the rest.
 
 In training, the p_k of a position come from counts without its block (`ngram.left_out`). Before the
-first step the whole is p_K, unless `init_from` has copied the layers that compute the weights.
+first step the whole is p_K, unless `init_from` has copied layers with better weights.
 
 Sources: Neubig and Dyer, EMNLP 2016, "Generalizing and Hybridizing Count-based and Neural Language
 Models"; for the product, Li et al., EMNLP Findings 2022, "Residual Learning of Neural Text
@@ -245,7 +245,7 @@ class HybridModel(NextModel):
         counted = targets != IGNORED
         if short is not None:
             targets = short.classes.take(targets * counted).masked_fill(~counted, IGNORED)
-        smoothed = self.find_smoothed(logits)
+        smoothed = self.smoothed
         if smoothed is not None and short is not None:
             smoothed = short.fold(smoothed).clamp(max=1)
         own_loss, _ = cross_entropy(log_probabilities, targets, label_smoothing, smoothed)

@@ -6,6 +6,8 @@ from functools import partial
 from typing import TypeAlias
 
 import numpy as np
+import torch
+from torch import nn
 from typing_extensions import TypeIs
 
 from lyricgen.data.splits import Split
@@ -156,6 +158,34 @@ def join_ngrams(
     )
     model.ngram.set_counts(counts)
     return model
+
+
+@torch.no_grad()
+def reset_poor_weighing(model: Model, measure: Callable[[], float]) -> None:
+    """Zero the layers that weigh the n-grams of a hybrid model, if that lowers its loss.
+
+    Without these layers a hybrid model is its n-gram model alone. Other models do not change.
+
+    Args:
+        model: a model before its first step; changed in place.
+        measure: function that computes the loss of the model on the validation split.
+    """
+    whole = without_memory(model)
+    if not isinstance(whole, HybridModel):
+        return
+    parameters = [*whole.on_hidden.parameters(), *whole.on_passed.parameters()]
+    copied = [parameter.clone() for parameter in parameters]
+    if not any(bool(each.any()) for each in copied):
+        return
+    loss = measure()
+    for parameter in parameters:
+        nn.init.zeros_(parameter)
+    if measure() < loss:
+        log.info("the layers that weigh n-grams start anew: the n-grams alone predict better")
+        return
+    for parameter, values in zip(parameters, copied, strict=True):
+        parameter.copy_(values)
+    whole.train(whole.training)  # reads the layers anew
 
 
 def is_hybrid(model: Model) -> TypeIs[HybridModel]:

@@ -38,10 +38,14 @@ class Model(nn.Module):
     # prefix in the names of its perplexity and bits per character
     metric_prefix: ClassVar[str] = ""
     # (V,) 1 for a character that gets a part of label smoothing, else 0; None: all get a part
-    smoothed: Tensor | None = None
+    smoothed: Tensor | None
 
     architecture: Architecture
     vocabulary_size: int
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("smoothed", None, persistent=False)
 
     @property
     def device(self) -> torch.device:
@@ -86,17 +90,10 @@ class Model(nn.Module):
         log_probabilities = F.log_softmax(
             at_least_float32(logits).flatten(0, 1), dim=-1
         )  # (B·T, V)
-        smoothed = self.find_smoothed(log_probabilities)
         loss, nats = cross_entropy(
-            log_probabilities, batch.targets.flatten(), label_smoothing, smoothed
+            log_probabilities, batch.targets.flatten(), label_smoothing, self.smoothed
         )
         return loss, nats, state
-
-    def find_smoothed(self, like: Tensor) -> Tensor | None:
-        """Return `smoothed` with the type and the device of another tensor."""
-        if self.smoothed is not None:
-            self.smoothed = self.smoothed.to(like)  # copied in the first step only
-        return self.smoothed
 
     def score(self, batch: Batch, state: State | None) -> tuple[Tensor, State]:
         """Compute the nats of a batch's targets, (B, T), and the next state.
@@ -212,7 +209,7 @@ def cross_entropy(
     if smoothed is None:
         means = log_probabilities.mean(-1)
     else:
-        means = log_probabilities @ (smoothed / smoothed.sum())
+        means = log_probabilities @ (smoothed / smoothed.sum()).to(log_probabilities.dtype)
     spread = -(means * counted).sum()
     return (1 - label_smoothing) * nats + label_smoothing * spread, nats
 

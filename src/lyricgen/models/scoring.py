@@ -15,6 +15,7 @@ from lyricgen.console import progress
 from lyricgen.data.batch import Batch, BatchLoader, Sampler
 from lyricgen.data.samplers import FOLLOWING, evaluation_sampler
 from lyricgen.data.splits import Split
+from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.models.cells.cell import State
 from lyricgen.models.model import eval_mode, write_to_positions
@@ -36,15 +37,15 @@ def split_nats(model: TrainedModel, split: Split, what: str) -> Floats:
         UserError: the model gives a character the probability 0 or nan, or the ids of the split are
             damaged and cannot be restored.
     """
-    return drop_starts(position_nats(model, split, what), split, len(model.vocabulary))
+    return charge_characters(position_nats(model, split, what), split, model.vocabulary)
 
 
 def position_nats(
     model: TrainedModel, split: Split, what: str, sampler: Sampler | None = None
 ) -> Tensor:
-    """Compute the same as `split_nats` with a place, nan, for the start of each line, (N,).
+    """Compute the model's own nats, (N,), nan where it predicts nothing, as at starts of lines.
 
-    `read_split` explains the sampler.
+    Rare characters have the nats of `UNKNOWN`. `read_split` explains the sampler.
     """
     found = torch.full((len(split.ids),), torch.nan, dtype=torch.float64)
     for batch, nats in read_split(model, split, what, model.network.score, sampler):
@@ -93,9 +94,10 @@ def read_split(
             moved(done)
 
 
-def drop_starts(nats: Tensor, split: Split, vocabulary_size: int) -> Floats:
-    """Remove the values at the start symbols of lines: (N,) -> (C,)."""
+def charge_characters(nats: Tensor, split: Split, vocabulary: Vocabulary) -> Floats:
+    """Remove the values at the start symbols of lines, and charge rare characters: (N,) -> (C,)."""
+    nats = vocabulary.charge_rare(nats, split.ids)
     if split.line_starts is not None:
-        nats = nats[split.ids < vocabulary_size]
+        nats = nats[split.ids < len(vocabulary)]
     scored: Floats = nats.numpy()
     return scored

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, Self, get_args
 import numpy as np
 import torch
 
-from lyricgen.data.splits import END, Layout
+from lyricgen.data.splits import LAYOUT_ENDS, Layout
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.models.ensemble import is_ensemble
@@ -22,7 +22,7 @@ from lyricgen.models.memory_model import is_memory, without_memory
 from lyricgen.models.model import Model, NextModel, eval_mode
 from lyricgen.models.network import FillModel, LanguageModel
 from lyricgen.models.ngram.language_model import NgramLanguageModel
-from lyricgen.models.ngram.older import ELSEWHERE
+from lyricgen.models.ngram.older import ELSEWHERE, drop_symbols
 from lyricgen.models.options import RecurrentArchitecture
 from lyricgen.settings import Value, flatten
 
@@ -63,7 +63,7 @@ class TrainedModel:
     @property
     def end(self) -> str | None:
         """Character that ends each line or document; None for running text."""
-        return END.get(self.layout)
+        return LAYOUT_ENDS.get(self.layout)
 
     @property
     def default_length(self) -> int:
@@ -218,9 +218,10 @@ def copy_weights(source: TrainedModel, model: Model, vocabulary: Vocabulary) -> 
     """Copy the weights of a trained network into a new network, character by character.
 
     The weights of a character that the trained network does not know become the mean of those of
-    its characters. Either network may be that of a hybrid model. The n-grams are not copied. The
-    layers that weigh them are copied if both models are hybrid, with the same order and
-    combination.
+    its characters. The start symbol of a line or document gets the weights of a newline, if the
+    trained network has read running text. Either network may be that of a hybrid model. The n-grams
+    are not copied. The layers that weigh them are copied if both models are hybrid, with the same
+    order and combination.
 
     Args:
         source: the trained model and its characters.
@@ -239,6 +240,7 @@ def copy_weights(source: TrainedModel, model: Model, vocabulary: Vocabulary) -> 
     known = torch.from_numpy(source.vocabulary.knows(vocabulary.characters))
     ids = source.vocabulary.encode(vocabulary.decode(torch.nonzero(known).flatten())).long()
     old, dimensions = trained.state_dict(), network.character_dimensions()
+    start = source.vocabulary.characters.find("\n") if source.layout == "stream" else size
     for name, tensor in network.state_dict().items():
         if name not in dimensions:
             tensor.copy_(old[name])
@@ -246,8 +248,8 @@ def copy_weights(source: TrainedModel, model: Model, vocabulary: Vocabulary) -> 
         rows, given = (one.movedim(dimensions[name], 0) for one in (tensor, old[name]))
         rows[: len(known)] = given[:size].mean(0)
         rows[: len(known)][known] = given[ids]
-        if len(rows) > len(known) and len(given) > size:  # an embedding of the start of a line
-            rows[-1] = given[-1]
+        if len(rows) > len(known) and start >= 0:  # an embedding of the start of a line
+            rows[-1] = given[start]
     _copy_weighing(source.network, model)
     return CopiedWeights(len(ids), len(vocabulary) - len(ids))
 
@@ -284,12 +286,19 @@ def check_older(source: TrainedModel) -> None:
 
 
 def find_ngrams(older: TrainedModel, vocabulary: Vocabulary) -> OlderNgrams | None:
-    """Find the n-grams of a hybrid model, and the ids of its symbols in a larger vocabulary."""
+    """Find the n-grams of a hybrid model, and the ids of its symbols in another vocabulary.
+
+    Grams with a character that the other vocabulary lacks are left out.
+    """
     whole = without_memory(older.network)
     if not isinstance(whole, HybridModel):
         return None
-    ids = vocabulary.encode(older.vocabulary.characters).numpy().astype(np.int64)
-    return whole.ngram.model, np.append(ids, len(vocabulary))
+    known = vocabulary.knows(older.vocabulary.characters)
+    model = whole.ngram.model
+    if not known.all():
+        model = drop_symbols(model, np.append(~known, False))
+    ids = vocabulary.encode(older.vocabulary.decode(torch.from_numpy(known.nonzero()[0])))
+    return model, np.append(ids.numpy().astype(np.int64), len(vocabulary))
 
 
 def _copy_weighing(source: Model, model: Model) -> None:

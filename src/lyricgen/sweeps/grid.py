@@ -152,7 +152,7 @@ def _parse_values(planned: PlannedJob) -> dict[str, Any]:
     from lyricgen.training.options import normalise  # noqa: PLC0415
 
     try:
-        return take_architecture(normalise(planned.values), planned.overrides)
+        return take_architecture(normalise(planned.values), planned.overrides)[0]
     except UserError:
         return planned.values
 
@@ -164,11 +164,7 @@ def _match(
 
     Equal configurations are matched first. Then come configurations that differ only in the kernel,
     which a begun job has chosen, and last those that differ only in settings that a resumed run may
-    change, such as the number of epochs.
-
-    Args:
-        configurations: configurations to match.
-        there: configuration of each job that has begun, by its number.
+    change, such as the number of epochs. `there` has those of the begun jobs by their numbers.
 
     Returns:
         The number of the matched job, by the index of the configuration.
@@ -188,15 +184,7 @@ def _match(
 def _check_epochs(directory: Path, summary: RunSummary, values: dict[str, Any]) -> None:
     """Refuse fewer epochs than before, unless the job starts anew or counts n-grams.
 
-    A job starts anew if it is unfinished and has saved nothing.
-
-    Args:
-        directory: directory of the job.
-        summary: summary of the job.
-        values: new configuration of the job.
-
-    Raises:
-        UserError: the job has trained for more epochs, or was begun for more.
+    A job starts anew if it is unfinished and has saved nothing. `values` is its new configuration.
     """
     options = flatten(summary.options or {})
     done = summary.status in DONE

@@ -17,7 +17,7 @@ from lyricgen.errors import UserError
 from lyricgen.models.card import card
 from lyricgen.models.hybrid import HybridModel
 from lyricgen.models.hybrid_building import build_hybrid, find_network
-from lyricgen.models.memory_model import MemoryModel, add_memory
+from lyricgen.models.memory_model import MemoryModel, add_memory, without_memory
 from lyricgen.models.model import Model
 from lyricgen.models.network import CharacterNetwork, recurrent
 from lyricgen.models.ngram.language_model import NgramLanguageModel
@@ -245,8 +245,12 @@ def build_module(
 ) -> RecurrentModule:
     """Build the LightningModule of a model, with its loss, optimizer and schedule.
 
-    The module adds up the nats of the training split in `total`.
+    The module adds up the nats of the training split in `total`. Characters that the text lacks get
+    no part of label smoothing.
     """
+    present = datamodule.present
+    if not bool(present.all()):
+        without_memory(model).smoothed = present.float()
     return RecurrentModule(
         model,
         optimizer=partial(
@@ -286,7 +290,9 @@ def describe(corpus: EncodedCorpus, datamodule: CharacterDataModule, model: Mode
     )
     parameters = model.num_parameters  # n-grams have none yet
     learnt = f", {parameters:,} parameters" if parameters else ""
+    rare = len(datamodule.vocabulary.rare)
+    merged = f" ({rare:,} more are rare)" if rare else ""
     return (
-        f"{corpus.name}: {len(corpus):,} characters, {size:,} distinct "
+        f"{corpus.name}: {len(corpus):,} characters, {size:,} distinct{merged} "
         f"({sizes}); {model.description}{learnt}"
     )

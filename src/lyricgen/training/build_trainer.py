@@ -86,7 +86,7 @@ def build_observers(
         baseline = Baseline(state, chosen.baseline, model.ngram_order)
     if chosen.samples.every_n_epochs or chosen.samples.steps:
         trained, path = trained_model(options, datamodule, model), run.directory / SAMPLES
-        opening, seed = corpus.opening, options.seed
+        opening, seed = corpus.decode_opening(1000), options.seed
         samples = Samples(state, trained, path, chosen.samples, opening, seed, events)
     observers: list[Observer] = [Throughput(state), *(one for one in (baseline, samples) if one)]
     if chosen.average.enabled and options.model.trains_in_steps:

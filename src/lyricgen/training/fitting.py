@@ -157,7 +157,7 @@ class Counting(Training):
             piece = ids[start : start + PIECE + 1].long()[None]  # (1, T + 1)
             nats, carried = self.model.nats(piece[:, :-1], piece[:, 1:], carried)
             predicted = piece[:, 1:] < self.model.vocabulary_size  # no start symbols
-            self.total.add(nats[predicted], int(predicted.sum()))
+            self.total.add(nats[predicted], int(predicted.sum()), piece[:, 1:][predicted])
 
     def save_checkpoint(self, path: Path) -> None:
         """Save the model and the state of the run, under the keys of a network's checkpoint."""

@@ -27,10 +27,9 @@ from typing import Any
 import torch
 from pytorch_lightning import seed_everything
 
-from lyricgen.data.build import find_corpus, log_notices
+from lyricgen.data.build import find_corpus, log_notices, settle_field
 from lyricgen.data.corpus import EncodedCorpus, recode
 from lyricgen.errors import UserError
-from lyricgen.models.checkpoint import load
 from lyricgen.models.hybrid_building import find_network
 from lyricgen.models.trained_model import TrainedModel
 from lyricgen.runs.directories import BEST, LAST
@@ -46,7 +45,7 @@ from lyricgen.training.ddp.environment import refuse_other_launchers
 from lyricgen.training.ddp.launch import worker_processes
 from lyricgen.training.fitting import Counting, NetworkTraining, Training
 from lyricgen.training.hardware import check_precision
-from lyricgen.training.older_model import check_unit, find_older, start_from
+from lyricgen.training.older_model import check_ngrams, find_models, join_characters, start_from
 from lyricgen.training.options import TrainOptions, parse
 from lyricgen.training.recipe import fill_auto, log_filled
 from lyricgen.training.totals import NatsTotal
@@ -61,11 +60,13 @@ def prepare(
     interruption: Interruption,
     trial: Trial | None = None,
     rank: int = 0,
+    older: TrainedModel | None = None,
 ) -> Training:
     """Build all objects of a run, without writing into its directory.
 
     `values` is the whole configuration; settings that say `auto` are filled after the text is read.
-    `point` tells where a resumed run continues. `trial` is None unless a search started the run.
+    `point` tells where a resumed run continues. `trial` is None unless a search started the run,
+    and `older` unless the model of `init_from` is loaded already.
 
     Raises:
         UserError: an option is wrong, the text or init_from cannot be used, or torchrun or srun has
@@ -75,14 +76,16 @@ def prepare(
     refuse_other_launchers()
     torch.set_num_threads(min(torch.get_num_threads(), cores()))
     seed_everything(values["seed"], verbose=False)
-    options, corpus, older = _read_corpus(values, run, point)
+    options, corpus, older, resumed = _read_corpus(values, run, point, older)
     datamodule = build.build_datamodule(options, corpus)
     model = build.build_model(options, datamodule, older)
     datamodule.recollections = build.find_recollections(model, datamodule.splits)
-    if options.init_from is not None:
-        start_from(older, model, datamodule, options, point)
+    if older is not None and resumed is None:
+        start_from(older, model, datamodule, options)
+    elif older is not None and resumed is not None:
+        check_ngrams(model, resumed, options)
     state = RunState(corpus.digest)  # `fit` fills it in a resumed run; point.state is for checks
-    total = NatsTotal(model.metric_prefix)
+    total = NatsTotal(model.metric_prefix, datamodule.vocabulary)
     observers = build_observers(
         options, datamodule, model, state, total, corpus, run, interruption, trial, point, rank
     )
@@ -98,17 +101,23 @@ def prepare(
             options, datamodule, model, state, observers, description, module, trainer
         )
     if rank == 0:
-        if run.sweep is None:  # jobs only record them
-            log_filled(options, run.filled)
-        log_notices(options.data, corpus, guessed="data.unit" in run.filled)
-        build.log_batches(options, datamodule)
+        _log_text(training, run, corpus)
     return training
 
 
+def _log_text(training: Training, run: Run, corpus: EncodedCorpus) -> None:
+    """Log which settings were filled by the text, notices about it, and its batches."""
+    options = training.options
+    if run.sweep is None:  # jobs only record them
+        log_filled(options, run.filled)
+    log_notices(options.data, corpus, filled=run.filled)
+    build.log_batches(options, training.datamodule)
+
+
 def _read_corpus(
-    values: dict[str, Any], run: Run, point: ResumePoint
-) -> tuple[TrainOptions, EncodedCorpus, TrainedModel | None]:
-    """Read the text and the older model, and fill in the settings that say `auto`.
+    values: dict[str, Any], run: Run, point: ResumePoint, older: TrainedModel | None
+) -> tuple[TrainOptions, EncodedCorpus, TrainedModel | None, TrainedModel | None]:
+    """Read the text and the models of `find_models`, and fill in the settings that say `auto`.
 
     A resumed run must read the text that it has read before, and gets the settings of its record.
     Jobs of a sweep with the same settings of the text must read the same text, too. The text is
@@ -120,8 +129,10 @@ def _read_corpus(
     values = replace_auto(values, complete(point.recorded))
     options = parse(values)
     run.filled = list_auto(values)
+    data = settle_field(options.data)
+    values = replace_auto(values, {"data.column": data.column, "data.key": data.key})
     checkpoint = None if options.resume is None else run.checkpoints / LAST
-    corpus = find_corpus(options.data, point.state.corpus_digest, checkpoint)
+    corpus = find_corpus(data, point.state.corpus_digest, checkpoint)
     if point.state.corpus_digest not in (None, corpus.digest):
         raise UserError(
             f"resume: data={options.data.kind} ({corpus.name}) is not the text that the run has "
@@ -130,13 +141,11 @@ def _read_corpus(
     options = fill_auto(values, corpus)
     run.check_text(options.model_dump(mode="json"), corpus.digest)
     run.corpus_digest = corpus.digest
-    older = find_older(options, run, point)
-    if options.init_from is not None:
-        before = older if point.checkpoint is None else load(point.checkpoint)
-        if before is not None:
-            check_unit(before, corpus)
-            corpus = recode(corpus, corpus.vocabulary.union(before.vocabulary))
-    return options, corpus, older
+    older, resumed = find_models(options, run, point, older)
+    before = older if resumed is None else resumed
+    if before is not None:
+        corpus = recode(corpus, join_characters(corpus, before))
+    return options, corpus, older, resumed
 
 
 def train_and_evaluate(training: Training, run: Run, point: ResumePoint) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import torch
 
 from lyricgen.data.corpus import EncodedCorpus
 from lyricgen.data.datamodule import CharacterDataModule
+from lyricgen.data.options import ENDS
+from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.models.checkpoint import load
 from lyricgen.models.hybrid_building import find_network, is_hybrid
@@ -25,8 +28,10 @@ from lyricgen.training.options import TrainOptions
 log = logging.getLogger(__name__)
 
 
-def take_architecture(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Return the values of a configuration with the architecture of the model in `init_from`.
+def take_architecture(
+    values: dict[str, Any], overrides: Sequence[str]
+) -> tuple[dict[str, Any], TrainedModel | None]:
+    """Return a configuration with the architecture of the model in `init_from`, and that model.
 
     A setting of the overrides keeps its value. Without `init_from` nothing changes.
 
@@ -38,7 +43,7 @@ def take_architecture(values: dict[str, Any], overrides: Sequence[str]) -> dict[
         UserError: the older model cannot be loaded, or has no weights to start with.
     """
     if values["init_from"] is None:
-        return values
+        return values, None
     if values["model"]["kind"] == "ngram":
         raise UserError("init_from: model=ngram has no weights to start with: leave init_from out")
     older = load(values["init_from"])
@@ -65,23 +70,23 @@ def take_architecture(values: dict[str, Any], overrides: Sequence[str]) -> dict[
             "model.combination": whole.architecture.combination,
             "model.short_list": None if listed is None else len(listed) - 1,
         }
-    return _set(values, {name: one for name, one in taken.items() if name not in typed})
+    return _set(values, {name: one for name, one in taken.items() if name not in typed}), older
 
 
-def prepare_values(values: dict[str, Any], run: Run) -> dict[str, Any]:
+def prepare_values(values: dict[str, Any], run: Run) -> tuple[dict[str, Any], TrainedModel | None]:
     """Take the architecture for a run, as `take_architecture` does, and log what it changes.
 
     A resumed single run has the settings of its record.
     """
     if values["resume"] is not None and run.sweep is None:
-        return values
-    before, values = flatten(values), take_architecture(values, run.overrides)
+        return values, None
+    before, (values, older) = flatten(values), take_architecture(values, run.overrides)
     after = flatten(values)
     changed = [name for name in after if before.get(name, AUTO) != after[name]]
     if changed:
         shown = " ".join(f"{name}={override_text(after[name])}" for name in changed)
         log.info("init_from=%s: %s", values["init_from"], shown)
-    return values
+    return values, older
 
 
 def _set(values: dict[str, Any], taken: dict[str, Any]) -> dict[str, Any]:
@@ -108,26 +113,36 @@ def _set(values: dict[str, Any], taken: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def find_older(options: TrainOptions, run: Run, point: ResumePoint) -> TrainedModel | None:
-    """Load the older model of a run, if the run needs it.
+def find_models(
+    options: TrainOptions, run: Run, point: ResumePoint, older: TrainedModel | None
+) -> tuple[TrainedModel | None, TrainedModel | None]:
+    """Load the older model of a run, if the run needs it, and the model that a resumed run has had.
 
-    A resumed run needs it only to join its n-grams. A relative path is also tried from the
-    directory in which the run was started, and from each directory around the run.
+    A resumed run needs the older model only to join its n-grams. A relative path is also tried from
+    the directory in which the run was started, and from each directory around the run. Without
+    `init_from` there are no models.
+
+    Args:
+        options: options of the run.
+        run: the run.
+        point: the state from which the run continues.
+        older: the older model, if it is loaded.
 
     Raises:
-        UserError: the model cannot be loaded.
+        UserError: a model cannot be loaded.
     """
     if options.init_from is None:
-        return None
+        return None, None
     if point.checkpoint is None:
-        return load(options.init_from)
+        return older or load(options.init_from), None
+    resumed = load(point.checkpoint)
     if options.model.kind != "hybrid" or options.model.older_weight == 0:
-        return None
+        return None, resumed
     path = Path(options.init_from)
     around = [] if path.is_absolute() else starting_directories(point.checkpoint)
     found = (one / path for one in around if (one / path).exists())
     try:
-        return load(path if path.exists() else next(found, path))
+        return older or load(path if path.exists() else next(found, path)), resumed
     except UserError as error:
         raise UserError(
             f"resume: the run joins the n-grams of init_from={options.init_from}: {error}; bring "
@@ -135,57 +150,31 @@ def find_older(options: TrainOptions, run: Run, point: ResumePoint) -> TrainedMo
         ) from error
 
 
-def check_unit(older: TrainedModel, corpus: EncodedCorpus) -> None:
-    """Raise a UserError if an older model writes documents, and the text has none.
+def join_characters(corpus: EncodedCorpus, older: TrainedModel) -> Vocabulary:
+    """Join the characters of a text with those of an older model.
 
-    The end of a document is one of its characters, which stands in no other text.
+    The end of a document stands in documents alone.
     """
-    if older.layout == "documents" and corpus.unit != "document":
-        raise UserError(
-            f"init_from: that model writes documents, and {corpus.name} is read with "
-            f"data.unit={corpus.unit}: choose data.unit=document, or another model"
-        )
+    end = "" if corpus.unit == "document" else ENDS["document"]
+    characters = older.vocabulary.characters.replace(end, "")
+    return corpus.vocabulary.union(replace(older.vocabulary, characters=characters))
 
 
 def start_from(
-    older: TrainedModel | None,
-    model: Model,
-    datamodule: CharacterDataModule,
-    options: TrainOptions,
-    point: ResumePoint,
+    older: TrainedModel, model: Model, datamodule: CharacterDataModule, options: TrainOptions
 ) -> None:
-    """Start a new model with the weights of the older one, and suit it to the characters of a text.
-
-    Characters that the text lacks get no part of label smoothing. A resumed run loads its weights
-    later; here its n-grams are compared with those of its checkpoint.
-
-    Args:
-        older: the older model; None in a resumed run that does not need it.
-        model: the new model; changed in place.
-        datamodule: the text.
-        options: options of the run.
-        point: the state from which the run continues.
+    """Start a new model, in place, with the weights of the older one, and suit it to a text.
 
     Raises:
-        UserError: the networks differ in a setting that shapes the weights, or the n-grams of a
-            resumed run have changed.
+        UserError: the networks differ in a setting that shapes the weights.
     """
-    splits, size = datamodule.splits, len(datamodule.vocabulary)
-    counts = torch.stack([split.character_counts(size) for split in splits.values()])
-    present = counts.sum(0) > 0
-    if not bool(present.all()):
-        without_memory(model).smoothed = present.float()
-    if older is None:
-        return
-    if point.checkpoint is not None:
-        _check_ngrams(model, load(point.checkpoint), options)
-        return
     copied = copy_weights(older, model, datamodule.vocabulary)
-    lower_missing(model, present, splits["train"].sound_ids)
+    lower_missing(model, datamodule.present, datamodule.splits["train"].sound_ids)
     log.info("init_from=%s: %s", options.init_from, copied)
 
 
-def _check_ngrams(model: Model, resumed: TrainedModel, options: TrainOptions) -> None:
+def check_ngrams(model: Model, resumed: TrainedModel, options: TrainOptions) -> None:
+    """Raise a UserError if a resumed run joins other n-grams than its checkpoint has."""
     new, old = without_memory(model), without_memory(resumed.network)
     if not (is_hybrid(new) and is_hybrid(old)):
         return

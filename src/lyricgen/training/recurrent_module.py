@@ -16,12 +16,13 @@ from lyricgen.data.batch import Batch, block, combine_seed, rank, world_size
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.errors import UserError
 from lyricgen.models.cells.cell import State
+from lyricgen.models.hybrid_building import reset_poor_weighing
 from lyricgen.models.model import Model
 from lyricgen.runs.state import RunState
 from lyricgen.training.ddp.group import gather_from_processes, sum_over_processes
 from lyricgen.training.lightning_hooks import is_epoch_end
 from lyricgen.training.options import Reduction
-from lyricgen.training.totals import NatsTotal, add_parts, part_perplexities
+from lyricgen.training.totals import NatsTotal, add_batch, part_perplexities, score_split
 
 # Distance between the seeds of two ranks: 2³² over the golden ratio. The seeds of a few ranks then
 # differ for millions of steps, although torch's generator on the CPU takes only the lower 32 bits.
@@ -69,7 +70,7 @@ class RecurrentModule(pl.LightningModule):
         self.model = model
         self.card = card
         self.run_state = state
-        self.totals = {"train": total, "val": NatsTotal(model.metric_prefix)}
+        self.totals = {"train": total, "val": NatsTotal(model.metric_prefix, total.vocabulary)}
         self._parts: dict[str, NatsTotal] = {}  # of the validation split, of a mixed model
         self.label_smoothing = label_smoothing
         self.reduction: Reduction = reduction
@@ -116,7 +117,7 @@ class RecurrentModule(pl.LightningModule):
         state = None if batch.starts_stream else self._training_state
         loss, nats, state = self.model.loss(batch, state, self.label_smoothing)
         self._training_state = tuple(part.detach() for part in state)
-        self.totals["train"].add(nats, batch.num_characters)
+        self.totals["train"].add(nats, batch.num_characters, batch.targets)
         if self.reduction == "mean":
             loss = loss / batch.num_characters
         self._losses.append(loss.detach())
@@ -164,14 +165,17 @@ class RecurrentModule(pl.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         state = None if batch.starts_stream else self._validation_state
         nats, parts, self._validation_state = self.model.score_parts(batch, state)
-        self.totals["val"].add(nats, batch.num_characters)
-        add_parts(self._parts, parts, batch.num_characters)
+        add_batch(self.totals["val"], self._parts, batch, nats, parts)
         return nats
 
     @override
     def on_validation_epoch_start(self) -> None:
         data: CharacterDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
         self.model.calibrate(data.evaluation_loader("val"), sum_over_processes)
+        if self.trainer.sanity_checking:  # of a new run
+            reset_poor_weighing(
+                self.model, lambda: score_split(self.model, data, "val")["val/loss"]
+            )
         self.totals["val"].reset()
         self._parts.clear()
 

@@ -6,7 +6,9 @@ Shapes: B batch, T time steps, N characters in a split.
 import torch
 from torch import Tensor
 
+from lyricgen.data.batch import Batch
 from lyricgen.data.datamodule import CharacterDataModule
+from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.models.cells.cell import State
 from lyricgen.models.metrics import loss_figures
 from lyricgen.models.model import Model, eval_mode, write_to_positions
@@ -20,10 +22,12 @@ class NatsTotal:
 
     Args:
         prefix: begins the names of perplexity and bits; "pseudo_" for models that fill gaps.
+        vocabulary: charges rare characters; None for no charge.
     """
 
-    def __init__(self, prefix: str = "") -> None:
-        self.prefix = prefix
+    def __init__(self, prefix: str = "", vocabulary: Vocabulary | None = None) -> None:
+        self.prefix, self.vocabulary = prefix, vocabulary
+        self._unknown = None if vocabulary is None else vocabulary.unknown
         self.reset()
 
     def reset(self) -> None:
@@ -31,12 +35,17 @@ class NatsTotal:
         self.nats: Tensor | None = None
         self.characters = 0
 
-    def add(self, nats: Tensor, characters: int) -> None:
-        """Add the nats of this process's rows of a batch, and the characters of the whole batch."""
+    def add(self, nats: Tensor, characters: int, targets: Tensor | None = None) -> None:
+        """Add the nats of this process's rows of a batch, and the characters of the whole batch.
+
+        `targets`, ids of any shape, are charged for rare characters; None for no charge.
+        """
         nats = nats.detach()
         if nats.device.type == "mps":  # it has no float64
             nats = nats.cpu()
         nats = nats.double().sum()
+        if targets is not None and self.vocabulary is not None and self._unknown is not None:
+            nats += (targets == self._unknown).sum().to(nats) * self.vocabulary.charge
         self.nats = nats if self.nats is None else self.nats + nats
         self.characters += characters
 
@@ -53,10 +62,18 @@ class NatsTotal:
         )
 
 
-def add_parts(totals: dict[str, NatsTotal], nats: dict[str, Tensor], characters: int) -> None:
-    """Add the nats of a mixed model's parts to their totals, by name."""
-    for name, each in nats.items():
-        totals.setdefault(name, NatsTotal()).add(each, characters)
+def add_batch(
+    total: NatsTotal,
+    parts: dict[str, NatsTotal],
+    batch: Batch,
+    nats: Tensor,
+    by_part: dict[str, Tensor],
+) -> None:
+    """Add the nats of a batch to a total, and those of a mixed model's parts to theirs, by name."""
+    total.add(nats, batch.num_characters, batch.targets)
+    for name, each in by_part.items():
+        of_part = parts.setdefault(name, NatsTotal(vocabulary=total.vocabulary))
+        of_part.add(each, batch.num_characters, batch.targets)
 
 
 def part_perplexities(totals: dict[str, NatsTotal], split: str) -> dict[str, float]:
@@ -74,14 +91,15 @@ def score_split(
 
     `nats_room`, (N,) float64, gets the nats of each predicted character at its position.
     """
-    total, parts = NatsTotal(model.metric_prefix), dict[str, NatsTotal]()
+    vocabulary, parts = datamodule.vocabulary, dict[str, NatsTotal]()
+    total = NatsTotal(model.metric_prefix, vocabulary)
     state: State | None = None
     with torch.inference_mode(), eval_mode(model):
         for batch in datamodule.evaluation_loader(split):
             before = None if batch.starts_stream else state
             nats, by_part, state = model.score_parts(batch, before)  # (B, T)
-            total.add(nats, batch.num_characters)
-            add_parts(parts, by_part, batch.num_characters)
+            add_batch(total, parts, batch, nats, by_part)
             if nats_room is not None:
-                write_to_positions(nats, batch, nats_room)
+                charged = vocabulary.charge_rare(nats, batch.targets)
+                write_to_positions(charged, batch, nats_room)
     return total.figures(split) | part_perplexities(parts, split)

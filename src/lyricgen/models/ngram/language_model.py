@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import ClassVar, Literal, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 from typing_extensions import override
@@ -19,13 +20,14 @@ from lyricgen.models.cells.cell import State
 from lyricgen.models.model import NextModel
 from lyricgen.models.ngram.model import (
     NOTHING,
+    Floats,
     Grams,
     Ids,
     NgramCounts,
     NgramModel,
     Numbers,
-    nats_by_order,
     smooth_counts,
+    take_nats,
 )
 from lyricgen.models.options import Interpolated, NgramArchitecture
 
@@ -204,6 +206,41 @@ class NgramLanguageModel(NextModel):
         text = torch.cat([before, inputs], dim=1)  # (B, C + T)
         contexts = [numbers[:, length:] for numbers in self.model.contexts(text.numpy())]
         return contexts, (text[:, steps:][None],)
+
+
+def nats_by_order(
+    counts: NgramCounts, texts: list[tuple[Ids, list[Numbers]]], smoothing: Interpolated
+) -> Iterator[list[Floats]]:
+    """Score texts with the models of every order from 1 up, which share their lower orders.
+
+    Args:
+        counts: counted grams of the training text.
+        texts: each text's ids, (T,), and the numbers of its grams from `Grams.number`.
+        smoothing: smoothing of the models.
+
+    Yields:
+        For each order, the nats of each text's symbols, (T,); nan for START.
+    """
+
+    def interpolate(k: int, lower: list[Floats], *, highest: bool) -> list[Floats]:
+        """Compute p_k of each text, (T,), from p_{k-1} in `lower`."""
+        direct, passed = counts.terms(k, smoothing, highest=highest)
+        found: list[Floats] = []
+        for (_, numbers), probability in zip(texts, lower, strict=True):
+            context = np.zeros(len(probability), dtype=np.int64)  # (T,) gram that ends at t - 1
+            if k > 1:
+                context[:1], context[1:] = -1, numbers[k - 2][:-1]
+            found.append(direct[numbers[k - 1]] + passed[context] * probability)
+        return found
+
+    lower = [np.full(len(ids), 1 / counts.vocabulary_size) for ids, _ in texts]  # (T,) each
+    for order in range(1, len(counts.keys) + 1):
+        highest = interpolate(order, lower, highest=True)
+        yield [take_nats(p, ids, counts) for p, (ids, _) in zip(highest, texts, strict=True)]
+        if smoothing == "witten_bell":
+            lower = highest
+        elif order < len(counts.keys):
+            lower = interpolate(order, lower, highest=False)
 
 
 class NgramBaseline:

@@ -19,7 +19,6 @@ of a level, E entries in all of them, and P positions with a row; W candidates f
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -29,6 +28,7 @@ from lyricgen.models.ngram.model import (
     Ids,
     NgramCounts,
     Numbers,
+    Terms,
     kneser_ney_discount,
     shares,
 )
@@ -111,9 +111,9 @@ class _OwnLevel:
         contexts: (R,) the context of each row.
         first: (R + 1,) the first entry of each row, and the number of entries.
         grams: (E,) the gram of each entry.
-        count: (R,) the counts of a row's entries, added up.
-        direct: (E,) share of the entry's symbol.
-        passed: (R,) share of the level below.
+        entry_rows: (E,) the row of each entry.
+        left: (E,) count of the entry's gram.
+        terms: (E,) share of the entry's symbol, and (R,) share of the level below.
         shorter: (R,) the row in the level below.
         rows: (N,) the row that predicts each symbol, or -1.
         entries: (N,) the entry of each symbol, or -1.
@@ -122,9 +122,9 @@ class _OwnLevel:
     contexts: Numbers
     first: Numbers
     grams: Numbers
-    count: Floats
-    direct: Floats
-    passed: Floats
+    entry_rows: Numbers
+    left: Numbers
+    terms: Terms
     shorter: Numbers
     rows: Numbers
     entries: Numbers
@@ -143,12 +143,9 @@ def leave_out(counts: NgramCounts, order: int, ids: Ids, blocks: Numbers) -> Ite
         The level of each order from 1 up.
     """
     for k, own in enumerate(_leave_out(counts, order, ids, blocks), start=1):
-        direct, passed = own.direct, own.passed
-        if isinstance(counts, JoinedCounts):
-            older, share = counts.older[k - 1], counts.new_shares(k, own.count, own.contexts)
-            spread = np.repeat(share, np.diff(own.first))
-            direct = mix(spread, direct, older.direct[own.grams])
-            passed = mix(share, passed, older.passed[own.contexts])
+        direct, passed = counts.join(
+            k, own.terms, own.left, own.entry_rows, own.grams, own.contexts
+        )
         known = direct > 0
         kept = np.append(0, np.cumsum(known))[own.first]  # (R + 1,)
         symbols = counts.keys[k - 1][own.grams][known] % (counts.vocabulary_size + 1)
@@ -169,12 +166,11 @@ def fit_weight(counts: JoinedCounts, order: int, ids: Ids, blocks: Numbers) -> N
     for k, own in enumerate(_leave_out(counts, order, ids, blocks), start=1):
         older, seen = counts.older[k - 1], own.rows[last] >= 0
         rows, entries = own.rows[last][seen], own.entries[last][seen]  # (P,)
-        contexts = own.contexts[rows]
-        share = compute_shares(
-            own.count[rows], WEIGHTS[:, None] * older.occurrences[contexts]
-        )  # (W, P)
-        direct = mix(share, own.direct[entries], older.direct[own.grams[entries]])
-        found[:, seen] *= mix(share, own.passed[rows], older.passed[contexts])
+        contexts, count = own.contexts[rows], np.bincount(own.entry_rows, own.left)[rows]
+        share = compute_shares(count, WEIGHTS[:, None] * older.occurrences[contexts])  # (W, P)
+        every = counts.spread_rest(own.terms, own.grams, own.entry_rows) if k == 1 else own.terms
+        direct = mix(share, every[0][entries], older.direct[own.grams[entries]])
+        found[:, seen] *= mix(share, every[1][rows], older.passed[contexts])
         found[:, seen] += direct
     predicted = ids[last] < counts.vocabulary_size
     counts.weight = float(WEIGHTS[np.log(found[:, predicted]).sum(1).argmax()])
@@ -205,14 +201,11 @@ def _leave_out(counts: NgramCounts, order: int, ids: Ids, blocks: Numbers) -> It
         discount = kneser_ney_discount(level)
         entry_row = np.repeat(np.arange(len(first) - 1), np.diff(first))
         distinct = np.bincount(entry_row[left > 0], minlength=len(first) - 1).astype(np.float64)
-        direct, passed = shares(np.maximum(left - discount, 0.0), discount * distinct, entry_row)
-        if k == 1 and isinstance(counts, JoinedCounts):
-            direct, passed = counts.spread_rest(direct, passed, counts.own[grams], entry_row)
+        terms = shares(np.maximum(left - discount, 0.0), discount * distinct, entry_row)
         rows, shorter = np.full(len(text), -1), np.zeros_like(first[1:])
         rows[predicted], shorter[row] = row, below[predicted]
-        count: Any = np.bincount(entry_row, left, len(passed))
         of_rows = context[grams[first[:-1]]]
-        yield _OwnLevel(of_rows, first, grams, count, direct, passed, shorter, rows, entry)
+        yield _OwnLevel(of_rows, first, grams, entry_row, left, terms, shorter, rows, entry)
         below = rows
 
 

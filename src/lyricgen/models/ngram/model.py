@@ -38,13 +38,14 @@ from typing import Any, TypeAlias, get_args
 import numpy as np
 import numpy.typing as npt
 
-from lyricgen.models.options import Interpolated, Smoothing
+from lyricgen.models.options import Smoothing
 
 Ids: TypeAlias = npt.NDArray[np.integer[Any]]
 Numbers: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]
 Terms: TypeAlias = tuple[Floats, Floats]
 
+ALL = slice(None)
 NOTHING = -1  # stands for a missing symbol, as before the first symbol of a stream
 
 
@@ -170,8 +171,15 @@ class NgramCounts(Grams):
             kept, reserved = np.maximum(level - discount, 0.0), discount * distinct
         elif smoothing == "add_k":
             reserved = np.full(contexts, added * self.vocabulary_size)  # p_0 shares it evenly
-        direct, passed = shares(kept, reserved, prefix)
+        direct, passed = self.join(k, shares(kept, reserved, prefix), level, prefix)
         return np.append(direct, 0.0), np.append(passed, 1.0)
+
+    def join(
+        self, k: int, terms: Terms, level: Ids, rows: Numbers, grams: Any = ALL, contexts: Any = ALL
+    ) -> Terms:
+        """Join the terms of p_k with those of an older text; here there is none."""
+        del k, level, rows, grams, contexts
+        return terms
 
 
 def kneser_ney_discount(level: Numbers) -> float:
@@ -238,7 +246,7 @@ class NgramModel:
             Nats, (..., T); nan for START.
         """
         *_, (probability, _) = self.by_order(contexts, symbols)
-        return _nats(probability, symbols, self.grams)
+        return take_nats(probability, symbols, self.grams)
 
     def by_order(self, contexts: list[Numbers], symbols: Ids) -> Iterator[tuple[Floats, Floats]]:
         """Compute the probability of one symbol after each context; `nats` explains the arguments.
@@ -303,41 +311,6 @@ def smooth_counts(
     return NgramModel(counts, terms, smoothing)
 
 
-def nats_by_order(
-    counts: NgramCounts, texts: list[tuple[Ids, list[Numbers]]], smoothing: Interpolated
-) -> Iterator[list[Floats]]:
-    """Score texts with the models of every order from 1 up, which share their lower orders.
-
-    Args:
-        counts: counted grams of the training text.
-        texts: each text's ids, (T,), and the numbers of its grams from `Grams.number`.
-        smoothing: smoothing of the models.
-
-    Yields:
-        For each order, the nats of each text's symbols, (T,); nan for START.
-    """
-
-    def interpolate(k: int, lower: list[Floats], *, highest: bool) -> list[Floats]:
-        """Compute p_k of each text, (T,), from p_{k-1} in `lower`."""
-        direct, passed = counts.terms(k, smoothing, highest=highest)
-        found: list[Floats] = []
-        for (_, numbers), probability in zip(texts, lower, strict=True):
-            context = np.zeros(len(probability), dtype=np.int64)  # (T,) gram that ends at t - 1
-            if k > 1:
-                context[:1], context[1:] = -1, numbers[k - 2][:-1]
-            found.append(direct[numbers[k - 1]] + passed[context] * probability)
-        return found
-
-    lower = [np.full(len(ids), 1 / counts.vocabulary_size) for ids, _ in texts]  # (T,) each
-    for order in range(1, len(counts.keys) + 1):
-        highest = interpolate(order, lower, highest=True)
-        yield [_nats(p, ids, counts) for p, (ids, _) in zip(highest, texts, strict=True)]
-        if smoothing == "witten_bell":
-            lower = highest
-        elif order < len(counts.keys):
-            lower = interpolate(order, lower, highest=False)
-
-
 def _find(keys: Numbers, sought: Numbers) -> Numbers:
     """Find the index of each sought key in ascending keys; -1 for a missing key."""
     if not len(keys):
@@ -346,5 +319,6 @@ def _find(keys: Numbers, sought: Numbers) -> Numbers:
     return np.where(keys[np.minimum(index, len(keys) - 1)] == sought, index, -1)
 
 
-def _nats(probability: Floats, ids: Ids, grams: Grams) -> Floats:
+def take_nats(probability: Floats, ids: Ids, grams: Grams) -> Floats:
+    """Compute the nats of symbols from their probabilities; nan for START."""
     return np.where(np.asarray(ids) == grams.vocabulary_size, np.nan, -np.log(probability))

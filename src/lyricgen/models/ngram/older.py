@@ -26,8 +26,16 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import override
 
-from lyricgen.models.ngram.model import Floats, NgramCounts, NgramModel, Numbers, Terms
-from lyricgen.models.options import Smoothing
+from lyricgen.models.ngram.model import (
+    ALL,
+    Floats,
+    Grams,
+    Ids,
+    NgramCounts,
+    NgramModel,
+    Numbers,
+    Terms,
+)
 
 ELSEWHERE = 0.1  # share of p_0 that stays with all characters of both texts
 # candidates for the weight of the older text
@@ -96,47 +104,60 @@ class JoinedCounts(NgramCounts):
                     placed[-1][new_numbers] = values
 
     @override
-    def terms(self, k: int, smoothing: Smoothing, *, highest: bool, added: float = 1.0) -> Terms:
-        direct, passed = super().terms(k, smoothing, highest=highest, added=added)
-        level = (self.counts if highest else self.continuations)[k - 1]
-        context = self.keys[k - 1] // (self.vocabulary_size + 1)  # (G_k,)
-        if k == 1:
-            spread, passed[:-1] = self.spread_rest(direct[:-1], passed[:-1], self.own, context)
-            direct = np.append(spread, 0.0)
-        count: Any = np.bincount(context, level, len(passed) - 1)
-        share = self.new_shares(k, count)
-        older = self.older[k - 1]
-        direct = mix(share[context], direct[:-1], older.direct)
-        return np.append(direct, 0.0), np.append(mix(share, passed[:-1], older.passed), 1.0)
-
-    def spread_rest(
-        self, direct: Floats, passed: Floats, own: npt.NDArray[np.bool_], rows: Numbers
+    def join(
+        self, k: int, terms: Terms, level: Ids, rows: Numbers, grams: Any = ALL, contexts: Any = ALL
     ) -> Terms:
-        """Give most of what order 1 passes on to the characters of the new text alone.
-
-        A text has few of the characters of another script.
-
-        Args:
-            direct: (E,) shares of the entries.
-            passed: (R,) shares of p_0.
-            own: (E,) whether the new text has the character of the entry.
-            rows: (E,) the row of each entry.
-        """
-        given = (1 - ELSEWHERE) * passed / self.own.sum()
-        return direct + own * given[rows], ELSEWHERE * passed
-
-    def new_shares(self, k: int, count: Floats, contexts: Numbers | slice = slice(None)) -> Floats:
-        """Compute the shares s of the new text at order k.
+        """Join the terms of p_k, or of some of its contexts, with those of the older model.
 
         Args:
             k: the order.
-            count: (…,) c(h) of contexts.
-            contexts: (…,) their numbers; without it, `count` has all contexts.
+            terms: (E,) and (R,), of the new text.
+            level: (E,) counts of the entries.
+            rows: (E,) the row of each entry.
+            grams: (E,) the gram of each entry.
+            contexts: (R,) the context of each row.
         """
-        return compute_shares(count, self.weight * self.older[k - 1].occurrences[contexts])
+        direct, passed = self.spread_rest(terms, grams, rows) if k == 1 else terms
+        count: Any = np.bincount(rows, level, len(passed))
+        older = self.older[k - 1]
+        share = compute_shares(count, self.weight * older.occurrences[contexts])
+        direct = mix(share[rows], direct, older.direct[grams])
+        return direct, mix(share, passed, older.passed[contexts])
+
+    def spread_rest(self, terms: Terms, grams: Any, rows: Numbers) -> Terms:
+        """Give most of what order 1 passes on to the characters of the new text alone.
+
+        A text has few of the characters of another script. `join` explains the arguments.
+        """
+        direct, passed = terms
+        given = (1 - ELSEWHERE) * passed / self.own.sum()
+        return direct + self.own[grams] * given[rows], ELSEWHERE * passed
 
 
-def compute_shares(count: Floats, older: Floats) -> Floats:
+def drop_symbols(model: NgramModel, dropped: npt.NDArray[np.bool_]) -> NgramModel:
+    """Remove the grams that have certain symbols, and number the other symbols anew.
+
+    A context passes the shares of its removed symbols on to the shorter context.
+
+    Args:
+        model: an n-gram model that interpolates.
+        dropped: (V' + 1,) whether a symbol is removed; START, the last one, stays.
+    """
+    symbols = np.cumsum(~dropped) - 1  # (V' + 1,) new numbers
+    kept, keys, terms = np.ones(1, dtype=np.bool_), list[Numbers](), list[Terms]()
+    for old, (direct, passed) in zip(model.grams.keys, model.terms, strict=True):
+        prefix, symbol = np.divmod(old, len(dropped))  # (G_k,)
+        lost = dropped[symbol]
+        more = np.bincount(prefix[lost], direct[:-1][lost], len(kept))  # (G_{k-1},)
+        number, remaining = np.cumsum(kept) - 1, kept[prefix] & ~lost
+        keys.append((number[prefix] * (symbols[-1] + 1) + symbols[symbol])[remaining])
+        given = np.append((passed[:-1] + more)[kept], 1.0)
+        terms.append((np.append(direct[:-1][remaining], 0.0), given))
+        kept = remaining
+    return NgramModel(Grams(int(symbols[-1]), keys), terms, model.smoothing)
+
+
+def compute_shares(count: Floats | Numbers, older: Floats) -> Floats:
     """Compute count / (count + older); 1 where both are 0."""
     total = count + older
     return np.where(total > 0, count, 1.0) / np.where(total > 0, total, 1.0)

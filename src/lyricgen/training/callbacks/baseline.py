@@ -52,7 +52,11 @@ class Baseline(Observer):
         self.characters, self.sampled = ngrams.characters, ngrams.sampled
         self.perplexities = {split: {each: [] for each in SMOOTHINGS} for split in held_out}
         for smoothing in SMOOTHINGS:
-            for scored in ngrams.nats_by_order(smoothing):
+            for of_order in ngrams.nats_by_order(smoothing):
+                scored = {
+                    split: datamodule.vocabulary.charge_rare(nats, splits[split].ids)
+                    for split, nats in of_order.items()
+                }
                 for split, nats in scored.items():
                     mean = float(nats.nanmean())
                     self.perplexities[split][smoothing].append(perplexity(mean))
