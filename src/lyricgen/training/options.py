@@ -179,7 +179,7 @@ class TrainOptions(Options):
     layers: Layers
     hidden_size: Size
     name: str = Field(min_length=1)
-    init_from: Annotated[str, Field(min_length=1)] | None
+    init_from: str | None = Field(min_length=1)
     resume: str | None
     objective: Objective
     cell: CellOptions
