@@ -257,6 +257,7 @@ def test_a_typed_auto_device_wins_over_the_record(
 
 def test_a_changed_effort_is_refused_on_resume(train: Train) -> None:
     done = train(*AUTO)
+    assert done.status == 0, done.err
     refused = train(f"resume={done.directory}", "effort=high", "trainer.max_epochs=3")
     assert refused.status == 2
     assert "effort=normal (now: high)" in refused.err
