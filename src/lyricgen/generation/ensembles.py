@@ -143,7 +143,7 @@ def _find_difference(models: Sequence[TrainedModel]) -> str | None:
     names = DECIDING if None in digests else SPLITTING
     chosen = [[each.get(name) for name in names] for each in settings if isinstance(each, dict)]
     if len(digests) > 1 or any(each != chosen[0] for each in chosen):
-        return "the models have learnt different texts, or other parts of one"
+        return "the models have learnt different texts, or other parts or characters of one"
     return None
 
 
