@@ -17,7 +17,7 @@ _LISTED = 12  # most names of fields in a message
 MOST_RECORDS = 50  # records or rows that decide which field is suggested
 
 
-class Fields(NamedTuple):
+class FieldTexts(NamedTuple):
     """The texts of a table or of JSON, in order.
 
     Attributes:
@@ -37,7 +37,7 @@ class _Missing:
     """Marker for a line that is no JSON, or for a missing field."""
 
 
-def read_column(text: str, column: str, shown: str) -> Fields:
+def read_column(text: str, column: str, shown: str) -> FieldTexts:
     """Read a column of a table with a first row of names.
 
     The separator is a comma, a semicolon, a tab or a bar, whichever gives a column of this name, or
@@ -67,7 +67,7 @@ def read_column(text: str, column: str, shown: str) -> Fields:
             texts.append(row[place])
         else:
             empty += 1
-    return Fields(texts, empty, broken, first)
+    return FieldTexts(texts, empty, broken, first)
 
 
 def read_header(text: str, separator: str) -> list[str]:
@@ -124,7 +124,7 @@ def _is_closed(text: str, separator: str) -> bool:
 
 def read_key(
     text: str, key: str, shown: str, control_characters: ControlCharacters = "refuse"
-) -> Fields:
+) -> FieldTexts:
     """Read a field of the records of JSON or of JSON lines.
 
     The records are the elements of a list, which may be the only list of an object, or the lines.
@@ -157,7 +157,7 @@ def read_key(
     if missing and not texts and not empty:
         names = field_lengths([record for _, record in records[:MOST_RECORDS]])
         raise UserError(f"data.key={key}: {shown} has no such field{_offer(key, list(names))}")
-    return Fields(texts, empty, broken, first)
+    return FieldTexts(texts, empty, broken, first)
 
 
 def _describe_broken(key: str, value: Any, record: Any) -> str:
