@@ -56,9 +56,9 @@ def describe_error(error: Exception) -> str:
     launcher = re.search(r"Could not (?:load|find) 'hydra/launcher/([a-z]+)", str(error))
     if launcher and (extra := _EXTRAS.get(launcher[1])):
         return f"hydra/launcher: this engine is not installed: pip install 'lyricgen[{extra}]'"
-    if "Missing mandatory value: data.kind" in str(error):
-        return "data: this choice does not say which text (data.kind): take another, see --help"
     missing = re.search(r"Missing mandatory value: ([\w.]+)", str(error))
+    if missing and missing[1] == "data.kind":
+        return "data: this choice does not say which text (data.kind): take another, see --help"
     if missing:
         return f"{missing[1]}=???: that stands for a missing value: give one"
     text = (path_problem(error) or str(error)).split("Config search path", maxsplit=1)[0]
