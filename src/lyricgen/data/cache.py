@@ -145,11 +145,9 @@ class LargeText:
 
         `text_pieces` and `prepare_pieces` explain the errors.
         """
+        file, controls = TextFile(self.path), self.control_characters
         return prepare_pieces(
-            text_pieces(
-                TextFile(self.path),
-                *(self.encoding, self.max_bytes, passed, self.control_characters),
-            ),
+            text_pieces(file, self.encoding, self.max_bytes, passed, controls),
             newline=self.newline,
             lowercase=self.lowercase,
             max_chars=self.max_chars,

@@ -211,13 +211,11 @@ def possible_readings(pieces: Iterable[bytes], tried: str) -> list[Reading]:
         ):
             samples[name] = _from_first_beyond_ascii(sample.decode(name, "replace"))
     different = {text: name for name, text in reversed(samples.items()) if text}
-    readings = [
-        Reading(
-            *(name, oddity(text), " ".join(text[:_EXCERPT].split())),
-            beyond=sum(character > "\x7f" for character in text),
-        )
-        for text, name in different.items()
-    ]
+    readings = []
+    for text, name in different.items():
+        excerpt = " ".join(text[:_EXCERPT].split())
+        beyond = sum(character > "\x7f" for character in text)
+        readings.append(Reading(name, oddity(text), excerpt, beyond))
     order = list(samples)
     return sorted(readings, key=lambda one: (round(one.oddity, 2), order.index(one.encoding)))
 

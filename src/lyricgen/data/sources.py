@@ -129,12 +129,12 @@ class _PartReader:
         return self.parts
 
     def _read_file(self, file: TextFile) -> str:
-        options = self.options
         pieces = text_pieces(
             file,
-            *(options.encoding, max(1, self._left)),
-            lambda position: self._passed(self._bytes + position),
-            options.control_characters,
+            encoding=self.options.encoding,
+            max_bytes=max(1, self._left),
+            passed=lambda position: self._passed(self._bytes + position),
+            control_characters=self.options.control_characters,
         )
         return "".join(pieces)
 
