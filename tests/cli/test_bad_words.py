@@ -26,8 +26,8 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("~nobody/none.txt", "~nobody/none.txt: no such file; "),
         ("gone.txt", "gone.txt: a link to no file; "),
         ("loop", "loop: a link to no file; "),
-        ("-a.txt", "-a.txt: the name of a file that begins with - is typed ./-a.txt"),
-        ("--b.txt", "--b.txt: the name of a file that begins with - is typed ./--b.txt"),
+        ("-a.txt", "-a.txt: type ./-a.txt, since a name may not begin with -"),
+        ("--b.txt", "--b.txt: type ./--b.txt, since a name may not begin with -"),
     ],
 )
 def test_a_word_that_names_no_text_is_shown(word: str, shown: str) -> None:

@@ -184,7 +184,7 @@ def read_options(arguments: list[str]) -> argparse.Namespace:
     def refuse(message: str) -> NoReturn:
         for one in arguments:
             if one.startswith("-") and is_there(one):
-                raise UserError(f"{one}: the name of a file that begins with - is typed ./{one}")
+                raise UserError(f"{one}: type ./{one}, since a name may not begin with -")
         raise UserError(with_suggestions(message, [*names, *known_settings()]))
 
     parser.error = refuse  # type: ignore[method-assign]  # it would print the usage and exit
