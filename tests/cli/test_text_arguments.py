@@ -21,6 +21,7 @@ def test_a_file_or_the_text_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert read_text_argument("分" * 5000).file is None  # nor a name of this length
     assert read_text_argument("and/or").file is None  # no directory has this name
     assert read_text_argument("分/开/\0").file is None
+    assert read_text_argument("").file is None
 
 
 def test_a_packed_file_and_another_encoding(tmp_path: Path) -> None:

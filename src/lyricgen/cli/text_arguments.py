@@ -24,7 +24,13 @@ def read_text_argument(argument: str, encoding: str | None = None) -> TextArgume
     shown = repr(argument)
     if os.path.isdir(argument):  # noqa: PTH112
         raise UserError(f"--text {shown} is a directory: name a file in it")
-    if _is_there(argument):
+    try:
+        is_file = argument != "" and Path(argument).exists()
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:  # a text may be longer than a path can be
+            raise
+        is_file = False
+    if is_file:
         return TextArgument(_read_file(argument, "--text", encoding), Path(argument))
     if _looks_like_path(argument):
         raise UserError(
@@ -55,24 +61,6 @@ def read_lines(path: str | Path, encoding: str | None = None) -> list[str]:
     """
     text = _read_file(path, "--lines", encoding)
     return text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")
-
-
-def _is_there(argument: str) -> bool:
-    """Whether a file has this name.
-
-    Raises:
-        OSError: the existence of the file cannot be checked, for example for lack of permission.
-    """
-    try:
-        os.stat(argument)  # noqa: PTH116
-    except ValueError:  # the argument has the character NUL
-        return False
-    except OSError as error:
-        # a text may be longer than a path can be
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
-            return False
-        raise
-    return True
 
 
 def _looks_like_path(argument: str) -> bool:
