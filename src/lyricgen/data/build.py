@@ -96,7 +96,7 @@ def build_corpus(options: DataOptions) -> EncodedCorpus:
     parts = read_parts(options)
     settled = settle_division(options, parts)
     unit: Unit = settled.unit  # type: ignore[assignment]  # settled
-    if unit == "line" and (options.column is not None or options.key is not None):
+    if unit == "line" and options.field is not None:
         parts = [re.sub(r"\r\n?|\n", " ", part.strip()) for part in parts]
     corpus = prepare(
         parts,
@@ -200,14 +200,12 @@ def log_notices(
     The format is checked only for a user's own text.
     """
     if "data.unit" in filled:
-        fields = {"column": "row", "key": "record"}
-        option = next((one for one in fields if getattr(options, one) is not None), "path")
-        part = fields.get(option, "file")
+        option, _, part = options.field or ("path", "", "file")
         whole = f", data.{option}=null the whole file" if f"data.{option}" in filled else ""
         described = describe_unit(corpus.name, corpus.unit, corpus.division, part)
         log.info("%s%s", described, whole)
     found = [private_use_notice(corpus, options.encoding)]
-    if options.kind == "text" and options.column is None and options.key is None:
+    if options.kind == "text" and options.field is None:
         found.append(format_notice(options, corpus))
     for notice in found:
         if notice is not None:

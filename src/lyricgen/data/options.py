@@ -118,14 +118,21 @@ class DataOptions(Options):
         first, *more = paths or [self.kind]
         return f"{first} and {len(more)} more" if more else first
 
+    @property
+    def field(self) -> tuple[str, str, str] | None:
+        """The option and name of a chosen column or key, and what has it: a "row" or "record"."""
+        for option, name, part in (("column", self.column, "row"), ("key", self.key, "record")):
+            if name is not None and name != "auto":
+                return option, name, part
+        return None
+
     @model_validator(mode="after")
     def _check_fields(self) -> Self:
-        fields = {"data.column": self.column, "data.key": self.key}
-        chosen = [name for name, field in fields.items() if field not in (None, "auto")]
-        if len(chosen) > 1:
+        if {None, "auto"}.isdisjoint((self.column, self.key)):
             raise ValueError("data.column is for tables, data.key for JSON: leave one of them out")
-        if chosen and self.kind != "text":
-            raise ValueError(f"{chosen[0]} goes with a text of your own, not with data={self.kind}")
+        if self.field is not None and self.kind != "text":
+            option = f"data.{self.field[0]}"
+            raise ValueError(f"{option} goes with a text of your own, not with data={self.kind}")
         return self
 
 

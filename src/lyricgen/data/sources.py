@@ -41,7 +41,7 @@ def find_running_text(options: DataOptions) -> Path | None:
     Raises:
         UserError: as for `corpus_path`; or the file cannot be read.
     """
-    if options.column is not None or options.key is not None or len(options.paths) > 1:
+    if options.field is not None or len(options.paths) > 1:
         return None
     path = corpus_path(options.kind, *options.paths)
     if options.unit not in ("text", "auto") or not is_large(path):
@@ -173,9 +173,10 @@ class _PartReader:
         notes = []
         if counts["files"] > 1 or self.left_out:
             notes.append(f"{counts['files']:,} {'file' if counts['files'] == 1 else 'files'}")
-        if counts["rows"]:
+        if counts["rows"] and options.field is not None:
+            option, name, _ = options.field
             noun = "text" if counts["rows"] == 1 else "texts"
-            notes.append(f"{counts['rows']:,} {noun} of {self._field}")
+            notes.append(f"{counts['rows']:,} {noun} of data.{option}={name}")
         if counts["stamped"]:
             of = f" of {counts['stamped']:,} files" if counts["files"] > 1 else ""
             notes.append(f"without the timestamps{of} (data.timestamps=keep keeps them)")
@@ -185,20 +186,14 @@ class _PartReader:
         more = f"; left out {missing}" if missing else ""
         return f"{options.name}: read {', '.join(notes) or 'one text'}{more}"
 
-    @property
-    def _field(self) -> str:
-        """The setting that chooses a column or a field; "" for a whole text."""
-        chosen = {"column": self.options.column, "key": self.options.key}
-        return next((f"data.{name}={one}" for name, one in chosen.items() if one is not None), "")
-
     def _describe_missing(self) -> str:
         counts, notes = self.counts, []
-        noun = "rows" if self.options.column is not None else "records"
+        _, _, noun = self.options.field or ("", "", "")
         for name in ("empty", "broken"):
             if counts[name]:
                 first = f" (first: {self.first_broken})" if name == "broken" else ""
-                of_one = counts[name] == 1
-                notes.append(f"{counts[name]:,} {name} {noun[:-1] if of_one else noun}{first}")
+                end = "" if counts[name] == 1 else "s"
+                notes.append(f"{counts[name]:,} {name} {noun}{end}{first}")
         if self.left_out:
             listed = [f"{path} ({why})" for path, why in list(self.left_out.items())[:_LISTED]]
             more = len(self.left_out) - len(listed)
@@ -211,10 +206,10 @@ class _PartReader:
         more = f" ({missing})" if missing else ""
         if problem is not None and len(self.left_out) == 1:
             return problem
-        if self._field:
-            where, other = f" in {self._field}", "choose another field, or name another text"
-        else:
-            where, other = "", "name a text, or a folder with texts"
+        where, other = "", "name a text, or a folder with texts"
+        if self.options.field is not None:
+            option, name, _ = self.options.field
+            where, other = f" in data.{option}={name}", "choose another field, or name another text"
         return UserError(
             f"{self.options.name!r} holds no text{where}{more}: {other} (data.path=FILE)"
         )
