@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lyricgen.data import cache, sources
+from lyricgen.data import cache
 from lyricgen.data.build import build_corpus
 from lyricgen.data.options import DataOptions
 from lyricgen.data.preparation import prepare
@@ -185,7 +185,7 @@ def test_the_unit_of_a_large_file_is_guessed_from_its_opening(
         assert (corpus.mapping is not None) == (unit == "text")
     path.write_text("\n".join(names(400)), "utf-8")
     assert build_corpus(data(path=str(path), unit="text")).mapping is not None
-    monkeypatch.setattr(sources, "DEFAULT_MAX_BYTES", 2_000)  # too large for a list
+    monkeypatch.setattr("lyricgen.data.options.DEFAULT_MAX_BYTES", 2_000)  # too large for a list
     assert build_corpus(data(path=str(path))).unit == "text"
 
 

@@ -55,6 +55,7 @@ PUBLISHED = {
     ),
 }
 
+DEFAULT_MAX_BYTES = 256_000_000  # of a text that is held in memory
 # end of the path of a file of the cache that holds standard input, with the digest of its bytes
 KEPT_INPUT = re.compile(r"stdin[/\\][0-9a-f]{64}[/\\]stdin\.txt$")
 
@@ -117,6 +118,11 @@ class DataOptions(Options):
         paths = ["standard input" if KEPT_INPUT.search(path) else path for path in self.paths]
         first, *more = paths or [self.kind]
         return f"{first} and {len(more)} more" if more else first
+
+    @property
+    def most_in_memory(self) -> int:
+        """The most bytes of a text that is held in memory."""
+        return self.max_bytes or DEFAULT_MAX_BYTES
 
     @property
     def field(self) -> tuple[str, str, str] | None:

@@ -36,12 +36,11 @@ from lyricgen.data.file_kinds import (
     refuse_kind,
     size_error,
 )
-from lyricgen.data.options import ControlCharacters
+from lyricgen.data.options import DEFAULT_MAX_BYTES, ControlCharacters
 from lyricgen.errors import UserError
 
 log = logging.getLogger(__name__)
 
-DEFAULT_MAX_BYTES = 256_000_000
 # Of a text whose encoding is found: largest oddity, fewest characters beyond ASCII, and most bytes,
 # since it is read some more times.
 MOST_ODDITY, FEWEST_BEYOND, MOST_SEARCHED = 0.02, 10, 1 << 26

@@ -4,7 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 
 from lyricgen.console import progress
@@ -19,8 +19,8 @@ from lyricgen.data.formats import (
     suggest_field,
 )
 from lyricgen.data.options import DataOptions
-from lyricgen.data.reading import DEFAULT_MAX_BYTES, text_pieces, unpack_file
-from lyricgen.data.text_files import corpus_path, find_files, open_archive
+from lyricgen.data.reading import text_pieces, unpack_file
+from lyricgen.data.text_files import corpus_path, find_files, open_archives
 from lyricgen.data.units import settle_division
 from lyricgen.errors import UserError
 from lyricgen.settings import AUTO
@@ -46,13 +46,13 @@ def find_running_text(options: DataOptions) -> Path | None:
     path = corpus_path(options.kind, *options.paths)
     if options.unit not in ("text", "auto") or not is_large(path):
         return None
-    if next(open_archive(TextFile(path))).member is not None:
+    if next(open_archives([TextFile(path)])).member is not None:
         return None
     opening = read_opening(options)
     drops = options.kind == "text" and options.timestamps == "drop"
     if drops and recognise_format(opening) in TIMED:
         return None
-    fits = path.stat().st_size <= (options.max_bytes or DEFAULT_MAX_BYTES)
+    fits = path.stat().st_size <= options.most_in_memory
     return None if fits and settle_division(options, [opening]).unit != "text" else path
 
 
@@ -64,7 +64,7 @@ def settle_field(options: DataOptions) -> DataOptions:
     """
     auto = [name for name in ("column", "key") if getattr(options, name) == AUTO]
     found: dict[str, str | None] = dict.fromkeys(auto)
-    if len(auto) == 2 and _is_single(options):
+    if len(auto) == 2 and _is_small_file(options):
         opening = read_opening(options)
         field = suggest_field(opening, recognise_format(opening) or "")
         if field is not None and field.is_evident:
@@ -72,12 +72,12 @@ def settle_field(options: DataOptions) -> DataOptions:
     return options.model_copy(update=found)
 
 
-def _is_single(options: DataOptions) -> bool:
-    """Whether a text is a single file that is small enough for the memory."""
-    files = list(islice(chain.from_iterable(map(open_archive, find_files(options, {}))), 2))
+def _is_small_file(options: DataOptions) -> bool:
+    """Whether a text is a single file that can be held in memory."""
+    files = list(islice(open_archives(find_files(options)), 2))
     with suppress(OSError):  # reading the file explains it
-        return len(files) == 1 and files[0].size <= (options.max_bytes or DEFAULT_MAX_BYTES)
-    return True
+        return len(files) == 1 and files[0].size <= options.most_in_memory
+    return False
 
 
 class _PartReader:
@@ -101,12 +101,11 @@ class _PartReader:
         self.first_broken = ""
         self._passed = passed
         self._bytes = 0  # of the files before the one being read
-        self._most = options.max_bytes or DEFAULT_MAX_BYTES
-        self._left = self._most
+        self._left = self._most = options.most_in_memory
 
     def read(self, files: Iterable[TextFile]) -> list[str]:
         problem: UserError | None = None
-        for file in chain.from_iterable(map(open_archive, files)):
+        for file in open_archives(files):
             try:
                 text = self._read_file(file)
             except TooLargeError as error:
@@ -246,7 +245,7 @@ def read_opening(options: DataOptions) -> str:
     Raises:
         UserError: the file cannot be read.
     """
-    for file in chain.from_iterable(map(open_archive, find_files(options, {}))):
+    for file in open_archives(find_files(options)):
         pieces = text_pieces(
             file, options.encoding, 2**62, control_characters=options.control_characters
         )

@@ -3,7 +3,7 @@
 import glob
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
@@ -47,7 +47,7 @@ def corpus_path(kind: str, path: str | os.PathLike[str] | None = None) -> Path:
     return fetch_published(PUBLISHED[kind])
 
 
-def find_files(options: DataOptions, left_out: dict[str, str]) -> Iterator[TextFile]:
+def find_files(options: DataOptions, left_out: dict[str, str] | None = None) -> Iterator[TextFile]:
     """Find the files of a text, in sorted order in each folder; each file comes once.
 
     Hidden files and folders are passed over, and so is the directory of outputs.
@@ -60,7 +60,7 @@ def find_files(options: DataOptions, left_out: dict[str, str]) -> Iterator[TextF
     Raises:
         UserError: as for `corpus_path`; a pattern matches no file; or a folder cannot be read.
     """
-    seen: set[str] = set()
+    seen, left_out = set[str](), {} if left_out is None else left_out
     for path in [corpus_path(options.kind, each) for each in options.paths or ("",)]:
         for found in _resolve(path) if options.kind == "text" else [path]:
             is_folder = os.path.isdir(found)  # noqa: PTH112  reading a closed one explains it
@@ -112,22 +112,23 @@ def _walk(folder: Path, left_out: dict[str, str]) -> Iterator[Path]:
             yield path
 
 
-def open_archive(file: TextFile) -> Iterator[TextFile]:
+def open_archives(found: Iterable[TextFile]) -> Iterator[TextFile]:
     """Yield the texts of a zip archive with several in sorted order; any other file as it is.
 
     Raises:
-        UserError: the archive cannot be read.
+        UserError: an archive cannot be read.
     """
-    kind = ""
-    try:
-        kind = file_kind(file.path)
-        if kind == ZIP:
-            with ZipFile(file.path) as archive, suppress(NoTextError):  # reading explains it
-                members = text_members(archive, file.shown)
-                if len(members) > 1:
-                    for info in members:
-                        yield TextFile(file.path, Member(archive, info), named=False)
-                    return
-    except DAMAGE as error:
-        raise reading_error(error, file.shown, kind) from error
-    yield file
+    for file in found:
+        kind = ""
+        try:
+            kind = file_kind(file.path)
+            if kind == ZIP:
+                with ZipFile(file.path) as archive, suppress(NoTextError):  # reading explains it
+                    members = text_members(archive, file.shown)
+                    if len(members) > 1:
+                        for info in members:
+                            yield TextFile(file.path, Member(archive, info), named=False)
+                        continue
+        except DAMAGE as error:
+            raise reading_error(error, file.shown, kind) from error
+        yield file
