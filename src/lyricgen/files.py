@@ -65,11 +65,12 @@ def open_ordinary(path: Path) -> io.BufferedReader:
         OSError: the path cannot be opened, or is no ordinary file.
         ValueError: the path has the character NUL.
     """
-    if not stat.S_ISREG(path.stat().st_mode):  # opening a device may have effects
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # opening a device may have effects
         raise OSError(NOT_ORDINARY)
-    # not blocking: a pipe may have taken its place by now
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    stream = os.fdopen(os.open(path, flags), "rb")
+    # not blocking: a pipe may have taken its place by now, and /proc/kmsg waits for more
+    flag = getattr(os, "O_NONBLOCK", 0)
+    stream = open(path, "rb", opener=lambda _, flags: os.open(path, flags | flag))  # noqa: SIM115
     if stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
         return stream
     stream.close()

@@ -11,7 +11,6 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from io import BufferedReader
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -38,6 +37,7 @@ from lyricgen.data.file_kinds import (
 )
 from lyricgen.data.options import DEFAULT_MAX_BYTES, ControlCharacters
 from lyricgen.errors import UserError
+from lyricgen.files import NOT_ORDINARY, open_ordinary
 
 log = logging.getLogger(__name__)
 
@@ -120,11 +120,10 @@ def file_kind(path: str | os.PathLike[str]) -> str:
     """Return the kind of a packed file, such as "gzip file"; "" for a plain file.
 
     Raises:
-        OSError: The file cannot be read.
-        UserError: The file is a pipe, a device or a socket.
+        OSError: The file cannot be read, or is a pipe, a device or a socket.
         ValueError: The path has the character NUL.
     """
-    with _open(path) as file:
+    with open_ordinary(Path(path)) as file:
         return packed_kind(file)
 
 
@@ -136,6 +135,8 @@ def reading_error(error: Exception, shown: str, kind: str = "") -> UserError:
         shown: The quoted path of the file.
         kind: The kind of a packed file; "" for a plain file, or if the kind is unknown.
     """
+    if str(error) == NOT_ORDINARY:
+        return UserError(f"{shown} is no ordinary file: name one with a text in it")
     # EINVAL: a damaged archive points to a place that no file can have
     from_system = isinstance(error, OSError) and error.errno not in {None, errno.EINVAL}
     if kind and not from_system:
@@ -162,7 +163,7 @@ def unpack_file(
                 kind, source, start = ZIP, member.archive.fp, member.info.header_offset
                 stream = opened.enter_context(member.archive.open(member.info))
             else:
-                stream = source = opened.enter_context(_open(file.path))
+                stream = source = opened.enter_context(open_ordinary(Path(file.path)))
                 if os.fstat(source.fileno()).st_size > max_bytes:
                     raise size_error(shown, max_bytes)
                 kind = packed_kind(source)
@@ -184,15 +185,6 @@ def unpack_file(
                 yield piece
     except DAMAGE as error:
         raise reading_error(error, shown, kind) from error
-
-
-def _open(path: str | os.PathLike[str]) -> BufferedReader:
-    file = Path(path)
-    if file.exists() and not (file.is_file() or file.is_dir()):  # a pipe may never end
-        raise UserError(f"{os.fspath(path)!r} is no ordinary file: name one with a text in it")
-    # not blocking: some files of the system, such as /proc/kmsg, wait for more
-    flag = getattr(os, "O_NONBLOCK", 0)
-    return open(file, "rb", opener=lambda name, flags: os.open(name, flags | flag))
 
 
 class _UndecodableError(Exception):
