@@ -59,7 +59,7 @@ def _evaluate(options: Namespace) -> None:
             if name in tasks and len(options.checkpoints) > 1:
                 raise UserError(f"--{name} shows one model: name one checkpoint")
     # torch and matplotlib take seconds, which --help need not wait for
-    from lyricgen.cli.text_arguments import read_text_argument
+    from lyricgen.cli.text_arguments import read_text_argument, translate_options
     from lyricgen.files import to_json
     from lyricgen.runs.newest import newest_checkpoint
 
@@ -68,7 +68,8 @@ def _evaluate(options: Namespace) -> None:
     with redirect_stdout(sys.stderr) if plain else nullcontext():
         text = None if options.text is None else read_text_argument(options.text, options.encoding)
         paths = options.checkpoints or [newest_checkpoint()]
-        found = [TASKS[task](options, paths, text) for task in tasks]
+        with nullcontext() if text is None else translate_options():
+            found = [TASKS[task](options, paths, text) for task in tasks]
     if options.json:
         show_json(to_json(found[0]))
     elif plain:

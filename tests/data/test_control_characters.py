@@ -121,7 +121,7 @@ def test_own_text_gets_the_setting_of_the_models_training(
     known = refusing.vocabulary.characters[-3:]
     with pytest.raises(UserError, match=r"U\+000C .* or say --unknown skip"):
         own_text(f"{known}\x0c{known}", "it", refusing)
-    with pytest.raises(UserError, match="--encoding utf-16-le"):
+    with pytest.raises(UserError, match=r"data\.encoding=utf-16-le"):
         own_text("\0".join(" " * 99), "it", refusing)
     assert own_text(f"{known}\x0c{known}", "it", refusing, "skip").left_out == "\x0c"
 

@@ -93,6 +93,13 @@ def test_unknown_characters(evaluate: Evaluate, tmp_path: Path) -> None:
     assert "does not know 3 characters, which are left out: '[', ']', 'Ω'" in shown.out
     figures = json.loads(evaluate(path, "--text", "abΩ分", "--unknown", "skip", "--json").out)
     assert (figures["models"][0]["left_out"], figures["models"][0]["characters"]) == (1, 2)
+    Path("nuls").write_text("\0".join("ab" * 9), "utf-8")
+    for task in ((), ("--heat", "page.html")):
+        line = refusal(evaluate(path, "--text", "nuls", *task))
+        assert line.endswith(
+            "'nuls' has control characters: U+0000 (NUL) 17 times, first at line "
+            "1, column 2; NULs alternate, as in UTF-16: name it (--encoding utf-16-le)"
+        )
 
 
 def test_the_test_split_scored_as_own_text(evaluate: Evaluate, train: Train) -> None:

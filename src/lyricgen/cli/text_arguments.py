@@ -2,13 +2,37 @@
 
 import errno
 import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from lyricgen.data.reading import read_text
 from lyricgen.errors import UserError
-from lyricgen.evaluation.own_text import TextArgument, translate_options
+from lyricgen.evaluation.own_text import TextArgument
 
 MAX_BYTES = 10_000_000  # largest file; scoring takes about 130 bytes of memory for each byte
+# patterns in the messages of training, and their replacements for the command evaluate
+_WORDS = {
+    r"data\.encoding=": "--encoding ",
+    r"data\.path=FILE": "{option} FILE",
+    r"raise the limit, for example data\.max_bytes=\d+": "score it in parts",
+}
+
+
+@contextmanager
+def translate_options(option: str = "--text") -> Iterator[None]:
+    """Replace the options of training in an error of a `with` block by the options of evaluate.
+
+    `option` is the option that names the text.
+    """
+    try:
+        yield
+    except UserError as error:
+        message = str(error)
+        for theirs, ours in _WORDS.items():
+            message = re.sub(theirs, ours.format(option=option), message)
+        raise UserError(message) from error
 
 
 def read_text_argument(argument: str, encoding: str | None = None) -> TextArgument:
@@ -48,10 +72,8 @@ def _read_file(path: str | Path, option: str, encoding: str | None = None) -> st
 
     Control characters stay until `replace_controls`, which needs a model.
     """
-    try:
+    with translate_options(option):
         return read_text(path, encoding or "utf-8", MAX_BYTES, control_characters=None)
-    except UserError as error:
-        raise translate_options(error, option) from error
 
 
 def read_lines(path: str | Path, encoding: str | None = None) -> list[str]:

@@ -3,7 +3,6 @@
 Shapes: N characters of the text, C known characters.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,12 +26,6 @@ from lyricgen.models.scoring import split_nats
 from lyricgen.models.trained_model import TrainedModel
 from lyricgen.runs.summary import describe_reach
 
-# patterns in the messages of training, and their replacements for the command evaluate
-WORDS = {
-    r"data\.encoding=": "--encoding ",
-    r"data\.path=FILE": "{option} FILE",
-    r"raise the limit, for example data\.max_bytes=\d+": "score it in parts",
-}
 LONGEST_LINE = 10_000  # characters; a model of lines reads a line as a whole
 Unknown = Literal["refuse", "skip"]
 
@@ -48,17 +41,6 @@ class TextArgument:
     def name(self) -> str:
         """Name of the text in messages."""
         return repr(str(self.file)) if self.file is not None else "the text given"
-
-
-def translate_options(error: UserError, option: str = "--text") -> UserError:
-    """Replace the options of training in an error message by the options of evaluate.
-
-    `option` is the option that names the text.
-    """
-    message = str(error)
-    for theirs, ours in WORDS.items():
-        message = re.sub(theirs, ours.format(option=option), message)
-    return UserError(message)
 
 
 @dataclass(frozen=True)
@@ -182,8 +164,7 @@ def replace_controls(text: str, name: str, model: TrainedModel) -> tuple[str, Us
         (one for one in get_args(ControlCharacters) if one == trained), "refuse"
     )
     controls = ControlCharacterFilter(name, choice, "take them out, or say --unknown skip")
-    text = controls.feed(text)
-    return text, None if controls.error is None else translate_options(controls.error)
+    return controls.feed(text), controls.error
 
 
 def _prepare(text: str, model: TrainedModel, unit: Unit, *, prepared: bool) -> str:
