@@ -58,8 +58,8 @@ def validate(schema: type[T] | Any, values: Any, group: str = "") -> Any:
         raise UserError(f"{group}{_first_mistake(error, values)}") from error
 
 
-def check_texts(name: str, texts: Any) -> list[str]:
-    """Check that `texts`, the argument called `name`, are texts, and return them as a list.
+def list_texts(name: str, texts: Any) -> list[str]:
+    """List the texts of the argument called `name`.
 
     Raises:
         UserError: `texts` is a single text or cannot be iterated, or an element is no text.

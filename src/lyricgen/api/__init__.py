@@ -14,7 +14,7 @@ from lyricgen.generation.texts import generate_texts
 from lyricgen.models import checkpoint
 from lyricgen.models.model import at_least_float32
 from lyricgen.models.trained_model import TrainedModel
-from lyricgen.options import check_number, check_texts
+from lyricgen.options import check_number, list_texts
 
 
 class WritingModel(TrainedModel):
@@ -106,7 +106,7 @@ class WritingModel(TrainedModel):
             UserError: `texts` is no list of texts, a text has the end of a line (or document), or
                 the model predicts no probabilities.
         """
-        return score_texts(self, check_texts("texts", texts)).by_text
+        return score_texts(self, list_texts("texts", texts)).by_text
 
     def next_characters(self, prefix: str = "", count: int = 5) -> list[tuple[str, float]]:
         r"""Find the most probable next characters after a prefix.
@@ -125,7 +125,7 @@ class WritingModel(TrainedModel):
             UserError: the prefix is no text or has an unknown character, `count` is no whole number
                 from 1, or the model fills gaps.
         """
-        check_texts("prefix", [prefix])
+        list_texts("prefix", [prefix])
         number, unknown = check_number("count", count), self.vocabulary.rare_id
         number = min(number, len(self.vocabulary) - (unknown is not None))
         model = self.next_model

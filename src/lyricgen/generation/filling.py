@@ -23,7 +23,7 @@ from lyricgen.generation.writer import text_seed
 from lyricgen.models.model import eval_mode
 from lyricgen.models.network import FillModel
 from lyricgen.models.trained_model import TrainedModel
-from lyricgen.options import check_number, check_texts, check_whole, validate
+from lyricgen.options import check_number, check_whole, list_texts, validate
 
 
 @torch.inference_mode()
@@ -128,7 +128,7 @@ def fill_texts(
         UserError: the model fills no gaps, or its training has diverged; a number is of the wrong
             type or out of range; or `encode_gaps` refuses a text or the mark.
     """
-    texts = check_texts("texts", texts)
+    texts = list_texts("texts", texts)
     check_whole("seed", seed)
     check_number("count", count)
     check_number("sweeps", sweeps)

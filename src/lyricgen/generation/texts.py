@@ -18,7 +18,7 @@ from lyricgen.generation.writer import Continuation, Watch, Writer, draw_new_nam
 from lyricgen.models.metrics import perplexity
 from lyricgen.models.model import NextModel, eval_mode
 from lyricgen.models.trained_model import TrainedModel
-from lyricgen.options import check_number, check_texts, check_whole, validate
+from lyricgen.options import check_number, check_whole, list_texts, validate
 
 MOST_LOGITS = 2**22  # most logits at a time
 UNSCORED = -1  # target of a position that is not scored
@@ -110,7 +110,7 @@ def continue_prefixes(
         UserError: the model fills gaps, has diverged, lacks a character of a prefix or, for
             `novel`, its corpus; arguments are wrong or ask too much; or too few texts obey them.
     """
-    prefixes = check_texts("prefixes", prefixes)
+    prefixes = list_texts("prefixes", prefixes)
     check_whole("seed", seed)
     constraints = {name: value for name, value in options.items() if name in Control.model_fields}
     texts = [name for name in ("acrostic", "starts_with") if isinstance(options.get(name), str)]
