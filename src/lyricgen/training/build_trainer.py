@@ -92,8 +92,7 @@ def build_observers(
     observers: list[Observer] = [Throughput(state), *(one for one in (baseline, samples) if one)]
     if chosen.average.enabled and options.model.trains_in_steps:
         observers.insert(0, WeightAverage(state, chosen.average, model))
-    if options.init_from is not None and point.checkpoint is None and "val" in datamodule.splits:
-        observers.append(CopiedWeighing(model))
+    observers += [CopiedWeighing(model)] * (bool(options.init_from) and point.checkpoint is None)
     if chosen.smoothed_loss.enabled:
         observers.append(SmoothedLoss(state, steps_csv, chosen.smoothed_loss))
     if chosen.early_stopping.enabled:

@@ -65,13 +65,11 @@ def prepare(
 ) -> Training:
     """Build all objects of a run, without writing into its directory.
 
-    `values` is the whole configuration; settings that say `auto` are filled after the text is read.
-    `point` tells where a resumed run continues. `trial` is None unless a search started the run,
-    and `older` unless the model of `init_from` is loaded already.
+    `values` is the whole configuration; `point` tells where a resumed run continues. `trial` is
+    None unless a search started the run, and `older` unless init_from is loaded already.
 
     Raises:
-        UserError: an option is wrong, the text or init_from cannot be used, or torchrun or srun has
-            started several processes.
+        UserError: an option, the text or init_from is wrong, or torchrun or srun starts processes.
     """
     _quiet_lightning()
     refuse_other_launchers()

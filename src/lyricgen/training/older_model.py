@@ -203,7 +203,7 @@ class CopiedWeighing(Observer):
         data: CharacterDataModule = trainer.datamodule  # type: ignore[attr-defined]
         whole = without_memory(self.model)
         with eval_mode(self.model):
-            if not is_hybrid(whole) or whole.untrained:
+            if not is_hybrid(whole) or whole.untrained or "val" not in data.splits:
                 return
             self.model.calibrate(data.evaluation_loader("val"), sum_over_processes)
             loss = score_split(self.model, data, "val")["val/loss"]
