@@ -1,4 +1,4 @@
-"""The older model of `init_from`: its architecture, its weights, its characters and its n-grams."""
+"""The older model of `init_from`: its architecture, weights, characters and n-grams."""
 
 import logging
 from collections.abc import Sequence
