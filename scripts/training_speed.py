@@ -107,7 +107,7 @@ def take_turn(options: TrainOptions, directory: Path) -> dict[str, float]:
     corpus = build_corpus(options.data)
     datamodule = build.build_datamodule(options, corpus)
     network = build.build_model(options, datamodule)
-    state, total = RunState(), NatsTotal()
+    state, total = RunState(), NatsTotal(corpus.vocabulary)
     module = build.build_module(options, datamodule, network, state, total)
     module.__class__ = _TimedModule  # the very object that a user trains, with clocks
     module.seconds = seconds = Counter()

@@ -10,6 +10,7 @@ import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -83,10 +84,18 @@ def expand_home(path: str | os.PathLike[str]) -> Path:
 def list_matches(path: str | os.PathLike[str]) -> list[str]:
     """List the paths that match a pattern, such as songs/*.txt, in sorted order.
 
-    Hidden files do not match, and a path without wildcards matches nothing.
+    Hidden files do not match, `**` follows no links, and a path without wildcards matches nothing.
     """
-    pattern = os.fspath(path)
-    return sorted(glob.glob(pattern, recursive=True)) if glob.has_magic(pattern) else []  # noqa: PTH207
+    parts = Path(path).parts
+    plain = list(takewhile(lambda part: not glob.has_magic(part), parts))
+    pattern = parts[len(plain) :]
+    if not pattern:
+        return []
+    wanted = "/".join(part if part == "**" else re.sub(r"\*+", "*", part) for part in pattern)
+    found = (one.relative_to(*plain) if plain else one for one in Path(*plain).glob(wanted))
+    hidden = any(part.startswith(".") for part in pattern)
+    kept = (one for one in found if hidden or not any(part.startswith(".") for part in one.parts))
+    return sorted(str(Path(*plain, one)) for one in kept)
 
 
 def is_there(path: str | os.PathLike[str]) -> bool:

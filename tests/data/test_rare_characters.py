@@ -10,10 +10,10 @@ import torch
 from lyricgen.data.cache import LargeText, encode_large
 from lyricgen.data.corpus import EncodedCorpus, count_ids, encode, recode
 from lyricgen.data.preparation import Corpus
-from lyricgen.data.vocabulary import UNKNOWN, CharacterCounts, Vocabulary
+from lyricgen.data.vocabulary import RARE_SYMBOL, CharacterCounts, Vocabulary
 from lyricgen.errors import UserError
 
-TEXT = "aaabbbccd" + UNKNOWN * 4 + "😀雨雨雨"
+TEXT = "aaabbbccd" + RARE_SYMBOL * 4 + "😀雨雨雨"
 
 
 def vocabulary_of(text: str, min_count: int | None, end: str = "") -> Vocabulary:
@@ -26,14 +26,14 @@ def vocabulary_of(text: str, min_count: int | None, end: str = "") -> Vocabulary
 def test_characters_that_occur_less_often_are_rare(min_count: int) -> None:
     counts = Counter(TEXT)
     # a replacement character of the text cannot be told from the symbol
-    rare = sorted(one for one in counts if counts[one] < min_count or one == UNKNOWN)
+    rare = sorted(one for one in counts if counts[one] < min_count or one == RARE_SYMBOL)
     found = vocabulary_of(TEXT, min_count)
     assert found.rare == "".join(rare)
-    assert found.characters == "".join(sorted({*counts, UNKNOWN} - {*rare} | {UNKNOWN}))
-    assert found.num_kinds == len(counts)
+    assert found.characters == "".join(sorted({*counts, RARE_SYMBOL} - {*rare} | {RARE_SYMBOL}))
+    assert found.num_distinct == len(counts)
     assert found.charge == pytest.approx(math.log(len(rare)))
     ids = found.encode(TEXT)
-    assert found.decode(ids) == "".join(UNKNOWN if one in rare else one for one in TEXT)
+    assert found.decode(ids) == "".join(RARE_SYMBOL if one in rare else one for one in TEXT)
     assert found.knows("ad雨x").tolist() == [True, True, True, False]
     assert found.list_unknown("dx") == "'x'"
     nats = torch.arange(len(TEXT), dtype=torch.float64)
@@ -43,8 +43,8 @@ def test_characters_that_occur_less_often_are_rare(min_count: int) -> None:
 
 def test_without_rare_characters_there_is_no_symbol() -> None:
     assert vocabulary_of("aabb", 2) == vocabulary_of("aabb", None) == Vocabulary("ab")
-    assert Vocabulary("ab").unknown is None
-    assert Vocabulary("ab").num_kinds == 2
+    assert Vocabulary("ab").rare_id is None
+    assert Vocabulary("ab").num_distinct == 2
     nats = torch.ones(2)
     assert Vocabulary("ab").charge_rare(nats, torch.tensor([0, 1])) is nats
 
@@ -85,10 +85,21 @@ def test_a_text_in_the_cache_has_the_same_ids(
 def test_a_union_keeps_the_rare_characters_of_the_text() -> None:
     text, older = Vocabulary("ab�", "cd"), Vocabulary("bce�", "adf")
     found = text.union(older)
-    assert found == Vocabulary("abce�", "cdf")
-    assert found.decode(found.encode("abcdef")) == "abc�e�"  # the older model knows the c
+    assert found == Vocabulary("abe�", "cdf")  # the older model knows the c
+    assert found.decode(found.encode("abcdef")) == "ab��e�"
     ids = text.encode("abcd")
     corpus = EncodedCorpus("x", "text", text, ids, count_ids(ids, 3), "digest")
     assert found.decode(recode(corpus, found).ids) == "ab��"
-    assert Vocabulary("ab").union(Vocabulary("a�", "b")) == Vocabulary("ab�", "�")
+    assert Vocabulary("ab").union(Vocabulary("a�", "b")) == Vocabulary("ab")
+    assert Vocabulary("ab�").union(Vocabulary("a�", "b")) == Vocabulary("ab�")  # a text with �
     assert Vocabulary("ab").union(Vocabulary("c")) == Vocabulary("abc")
+
+
+@pytest.mark.parametrize(
+    ("characters", "rare"), [("ab", "c"), ("ab�", "dc"), ("ab�", "cc"), ("ab�", "bc")]
+)
+def test_rare_characters_without_a_symbol_or_an_order_are_refused(
+    characters: str, rare: str
+) -> None:
+    with pytest.raises(UserError, match="not sorted and distinct"):
+        Vocabulary(characters, rare)

@@ -135,6 +135,20 @@ def test_links_stay_in_the_folder(tmp_path: Path, said: list[str]) -> None:
     assert parts_of("songs/out.txt") == ["secret"]
 
 
+def test_a_pattern_follows_no_links_to_folders() -> None:
+    write("songs/a.txt", "a")
+    write("songs/sub/b.txt", "b")
+    write("songs/.store/c.txt", "c")
+    for name, target in {"loop": ".", "again": ".", "up": "..", "out.txt": "../x.txt"}.items():
+        Path("songs", name).symlink_to(target)
+    write("x.txt", "x")
+    assert parts_of("songs/**/*.txt") == ["a", "x", "b"]
+    assert parts_of("**/b.txt") == ["b"]
+    assert parts_of("s*s/**") == ["a", "b"]
+    assert parts_of("songs/.store/*.txt") == parts_of("songs/.s*/*.txt") == ["c"]
+    assert parts_of(str(Path("songs/s?b/[b].txt").absolute())) == ["b"]
+
+
 def test_a_pattern_reads_its_matches_in_sorted_order(said: list[str]) -> None:
     for name in ("b.txt", "a.txt", "c.lrc", "[x].txt", "sub/d.txt", ".h.txt", "e.txt"):
         write(f"songs/{name}", "" if name == "e.txt" else name)

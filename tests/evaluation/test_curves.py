@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lyricgen.data.splits import Split
-from lyricgen.data.vocabulary import UNKNOWN, Vocabulary
+from lyricgen.data.vocabulary import RARE_SYMBOL, Vocabulary
 from lyricgen.evaluation import curves
 from lyricgen.evaluation.curves import (
     context_begins,
@@ -98,7 +98,7 @@ def test_contexts_against_a_loop(monkeypatch: pytest.MonkeyPatch, kind: str, len
 
 
 def test_rare_characters_are_charged() -> None:
-    characters = sorted(VOCABULARY.characters[: V - 1] + UNKNOWN)
+    characters = sorted(VOCABULARY.characters[: V - 1] + RARE_SYMBOL)
     vocabulary = Vocabulary("".join(characters), "xyz")
     network, ids = network_of("lstm"), text_of(60)
     starts, places = torch.arange(20), torch.arange(20, 40)
@@ -107,8 +107,8 @@ def test_rare_characters_are_charged() -> None:
         nats_after(network, vocabulary, ids, starts, places),
     )
     targets = ids[starts[:, None] + torch.arange(1, 8)]
-    windows -= math.log(3) * (targets == characters.index(UNKNOWN)).numpy()
-    contexts -= math.log(3) * (ids[places] == characters.index(UNKNOWN)).numpy()
+    windows -= math.log(3) * (targets == characters.index(RARE_SYMBOL)).numpy()
+    contexts -= math.log(3) * (ids[places] == characters.index(RARE_SYMBOL)).numpy()
     assert windows == pytest.approx(nats_in_windows(network, VOCABULARY, ids, starts, num_steps=7))
     assert contexts == pytest.approx(nats_after(network, VOCABULARY, ids, starts, places))
 

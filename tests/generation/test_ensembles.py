@@ -291,7 +291,7 @@ def test_equal_weights_where_no_text_is_shared(
 ) -> None:
     first = lyricgen.load(runs["first"])
     cases = {
-        "different texts, or other parts of one": lyricgen.load(runs["elsewhere"]),
+        "different texts, or other parts or characters of one": lyricgen.load(runs["elsewhere"]),
         "does not say which text it has learnt": model_of(vocabulary=first.vocabulary),
     }
     for why, other in cases.items():

@@ -135,7 +135,7 @@ def module_of(model: FillModel) -> RecurrentModule:
         reduction="mean",
         card={},
         state=RunState(),
-        total=NatsTotal(),
+        total=NatsTotal(Vocabulary("ab")),
         seed=1,
     )
 

@@ -93,7 +93,7 @@ def test_a_checkpoint_saved_by_lightning_can_be_loaded(tmp_path: Path) -> None:
         "mean",
         card(model),
         RunState(),
-        NatsTotal(),
+        NatsTotal(Vocabulary("ab")),
         seed=1,
     )
     trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)

@@ -7,6 +7,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.models.metrics import (
     best_mixture_weight,
     loss_figures,
@@ -28,9 +29,9 @@ def batches(count: int, seed: int = 0) -> list[Floats]:
 
 
 def total_of(parts: list[Floats]) -> NatsTotal:
-    total = NatsTotal()
+    total = NatsTotal(Vocabulary("ab"))
     for part in parts:
-        total.add(torch.tensor(part.sum()), len(part))
+        total.add(torch.tensor(part.sum()), len(part), torch.zeros(1))
     return total
 
 
@@ -60,32 +61,34 @@ def test_batch_sizes_do_not_change_the_totals() -> None:
 
 def test_figures_by_hand() -> None:
     # a coin and a die: (1·ln 2 + 3·ln 6) / 4
-    total = NatsTotal()
-    total.add(torch.tensor(math.log(2)), 1)
-    total.add(torch.tensor(3 * math.log(6)), 3)
+    total = NatsTotal(Vocabulary("ab"))
+    total.add(torch.tensor(math.log(2)), 1, torch.zeros(1))
+    total.add(torch.tensor(3 * math.log(6)), 3, torch.zeros(1))
     figures = total.figures("train")
     assert figures["train/perplexity"] == pytest.approx((2 * 6**3) ** 0.25, rel=1e-6)
     assert figures["train/bits_per_char"] == pytest.approx(math.log2(2 * 6**3) / 4, rel=1e-6)
 
 
 def test_totals_are_kept_in_float64() -> None:
-    total = NatsTotal()
-    total.add(torch.tensor(2.0**24), 1)  # float32 cannot count by ones from here
+    total = NatsTotal(Vocabulary("ab"))
+    total.add(torch.tensor(2.0**24), 1, torch.zeros(1))  # float32 cannot count by ones from here
     for _ in range(1000):
-        total.add(torch.tensor(1.0), 1)
+        total.add(torch.tensor(1.0), 1, torch.zeros(1))
     assert total.figures("val")["val/loss"] == (2.0**24 + 1000) / 1001
 
 
 def test_half_precision_batches_are_added_in_float64() -> None:
-    total = NatsTotal()
+    total = NatsTotal(Vocabulary("ab"))
     for _ in range(100):
-        total.add(torch.tensor(60_000.0, dtype=torch.float16), 1)  # the largest float16 is 65,504
+        total.add(
+            torch.tensor(60_000.0, dtype=torch.float16), 1, torch.zeros(1)
+        )  # the largest float16 is 65,504
     assert total.figures("val")["val/loss"] == 60_000  # 59,968 + 32
 
 
 def test_totals_hold_no_graph() -> None:
-    total = NatsTotal()
-    total.add(torch.tensor(1.0, requires_grad=True) * 2, 1)
+    total = NatsTotal(Vocabulary("ab"))
+    total.add(torch.tensor(1.0, requires_grad=True) * 2, 1, torch.zeros(1))
     assert total.nats is not None
     assert not total.nats.requires_grad
 
@@ -94,12 +97,12 @@ def test_a_new_epoch_begins_with_an_empty_total() -> None:
     total = total_of(batches(3))
     total.reset()
     assert total.figures("train") == {}
-    total.add(torch.tensor(6.0), 3)
+    total.add(torch.tensor(6.0), 3, torch.zeros(1))
     assert total.figures("train")["train/loss"] == 2.0
 
 
 def test_no_characters_give_no_figures() -> None:
-    assert NatsTotal().figures("val") == {}
+    assert NatsTotal(Vocabulary("ab")).figures("val") == {}
 
 
 def test_overflow_is_infinite() -> None:

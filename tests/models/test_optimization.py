@@ -342,7 +342,7 @@ def test_a_run_follows_the_schedule(schedule: str) -> None:
         reduction="mean",
         card={},
         state=RunState(),
-        total=NatsTotal(),
+        total=NatsTotal(Vocabulary("ab")),
         seed=1,
     )
     ids = torch.randint(5, (26,))

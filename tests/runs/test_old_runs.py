@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from lyricgen import evaluate, generate, report
 from lyricgen.runs.checkpoint_files import AtomicCheckpointIO
 from lyricgen.runs.state import RunState
-from tests.conftest import ROOT, Train, run_main
+from tests.conftest import ROOT, SMALL, Train, run_main, sweep_of
 from tests.helpers.processes import train_with_avx2
 
 ARCHIVE = ROOT / "tests/fixtures/old_runs.tar.xz"
@@ -98,6 +98,21 @@ def test_jobs_of_a_sweep_without_a_recipe_are_found(runs: Path, train: Train) ->
     assert done.status == 0, done.err
     assert f"{len(before)} of {len(before)} jobs are done" in done.out
     assert len([path for path in sweep.iterdir() if (path / "summary.json").exists()]) == 2
+
+
+def test_jobs_of_a_text_without_a_chosen_field_are_found(train: Train) -> None:
+    Path("a.txt").write_text("abcd\n" * 300, "utf-8")
+    options = (*SMALL, "data.path=a.txt", "model=ngram", "seed=1,2")
+    assert train("-m", *options).status == 0
+    for summary in sweep_of().glob("*/summary.json"):
+        found = json.loads(summary.read_text("utf-8"))
+        assert found["options"]["data"]["column"] is None
+        found["filled"] = sorted({*found["filled"]} - {"data.column", "data.key"})
+        summary.write_text(json.dumps(found), "utf-8")
+    done = train(f"resume={sweep_of()}")
+    assert done.status == 0, done.err
+    assert "2 of 2 jobs are done" in done.out
+    assert len(list(sweep_of().glob("*/summary.json"))) == 2
 
 
 def test_a_finished_ngram_run_is_not_counted_again(runs: Path, train: Train) -> None:

@@ -12,6 +12,7 @@ from torch import optim
 from torch.utils.data import DataLoader
 
 from lyricgen.data.batch import Batch
+from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.generation.continuing import draw_uniforms
 from lyricgen.models.network import LanguageModel
 from lyricgen.runs.state import RunState
@@ -76,7 +77,7 @@ def test_one_step_gives_the_courses_gradients() -> None:
         reduction="sum",
         card={},
         state=RunState(),
-        total=NatsTotal(),
+        total=NatsTotal(Vocabulary("ab")),
         seed=1,
     )
     module._training_state = (before.T[None],)  # (1, 1, H)

@@ -87,7 +87,7 @@ def module_of(datamodule: CharacterDataModule, layout: Layout) -> RecurrentModul
         reduction="mean",
         card={},
         state=RunState(),
-        total=NatsTotal(),
+        total=NatsTotal(Vocabulary("ab")),
         seed=1,
     )
 
@@ -301,7 +301,7 @@ def test_later_rows_may_add_columns(tmp_path: Path) -> None:
     logger = SimpleNamespace(log_metrics=lambda figures, step: logged.append((figures, step)))
     trainer: Any = SimpleNamespace(loggers=[logger], is_global_zero=True)
     state = RunState()
-    log = EpochLog(state, NatsTotal(), tmp_path / "metrics.csv")
+    log = EpochLog(state, NatsTotal(Vocabulary("ab")), tmp_path / "metrics.csv")
     epochs: list[dict[str, float]] = [
         {"train/loss": 2.5, "train/perplexity": 12.0},
         {"train/loss": 2.25, "val/loss": 3.5, "samples/copied_fraction": 0.0},
@@ -346,7 +346,11 @@ def test_rows_are_kept_without_a_file(tmp_path: Path, silent: str) -> None:
         loggers=[], current_epoch=0, global_step=3, is_global_zero=silent == "no path"
     )
     state = RunState(metrics={"train/loss": 1.5})
-    log = EpochLog(state, NatsTotal(), None if silent == "no path" else tmp_path / "metrics.csv")
+    log = EpochLog(
+        state,
+        NatsTotal(Vocabulary("ab")),
+        None if silent == "no path" else tmp_path / "metrics.csv",
+    )
     log.after_epoch(trainer, validated=True)
     assert state.rows[0]["train/loss"] == 1.5  # kept for the end of the run
     assert list(tmp_path.iterdir()) == []
@@ -548,7 +552,7 @@ def trainer_on_gpu() -> Any:
 
 
 def report_of() -> ProgressReport:
-    return ProgressReport(RunState(), NatsTotal())
+    return ProgressReport(RunState(), NatsTotal(Vocabulary("ab")))
 
 
 def batch(report: ProgressReport, trainer: Any) -> None:
@@ -630,7 +634,7 @@ def test_the_bar_shows_perplexity_within_the_first_epoch(
     monkeypatch.setattr(terminal, "get_console", lambda: screen)
     datamodule = datamodule_of(names(50), "stream")
     module = module_of(datamodule, "stream")
-    module.totals["train"].add(torch.tensor(10 * math.log(321.5)), 10)
+    module.totals["train"].add(torch.tensor(10 * math.log(321.5)), 10, torch.zeros(10))
     report, trainer = ProgressReport(module.run_state, module.totals["train"]), trainer_on_gpu()
     trainer.strategy = SimpleNamespace(root_device=torch.device("cpu"))
     report.on_train_start(trainer, module)

@@ -53,7 +53,7 @@ def module_of(cell: str = "lstm", *, smoothing: float = 0.0, **options: Any) -> 
         reduction="mean",
         card={},
         state=RunState(),
-        total=NatsTotal(),
+        total=NatsTotal(Vocabulary("ab")),
         seed=1,
     ).double()
 

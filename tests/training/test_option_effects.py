@@ -17,6 +17,7 @@ from torch import Tensor, optim
 
 from lyricgen.data.batch import Batch
 from lyricgen.data.build import build_corpus
+from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.models.network import LanguageModel
 from lyricgen.runs.state import RunState
 from lyricgen.training import build
@@ -217,7 +218,7 @@ def test_a_summed_loss_has_the_gradient_of_all_characters() -> None:
             reduction=reduction,  # type: ignore[arg-type]
             card={},
             state=RunState(),
-            total=NatsTotal(),
+            total=NatsTotal(Vocabulary("ab")),
             seed=1,
         )
         module.training_step(batch, 0).backward()

@@ -126,7 +126,7 @@ class WritingModel(TrainedModel):
                 from 1, or the model fills gaps.
         """
         check_texts("prefix", [prefix])
-        number, unknown = check_number("count", count), self.vocabulary.unknown
+        number, unknown = check_number("count", count), self.vocabulary.rare_id
         number = min(number, len(self.vocabulary) - (unknown is not None))
         model = self.next_model
         with torch.inference_mode():

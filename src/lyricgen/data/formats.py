@@ -24,6 +24,7 @@ TIMED = (LRC, SUBTITLES)  # formats with timestamps
 # Names of fields that hold texts, the likeliest first.
 _USUAL = ("lyrics", "lyric", "text", "content", "body", "poem", "song", "歌词", "正文", "内容")
 _LONGEST_NAME = 60  # characters of a name in a table's first row
+_SENTENCE = re.compile("[，。！？；：!?;]")  # marks that a name does not have
 _EVIDENT = 3  # an evident field has so many times the characters of any other
 _LINES = 200  # most lines by which a format is recognised
 _MOST = 0.8  # share of these lines that must have the format
@@ -173,7 +174,10 @@ def _column_lengths(opening: str, kind: str) -> tuple[dict[str, int], int]:
     candidates = [one for one, name in SEPARATORS.items() if name == kind]
     separator = max(candidates, key=lambda one: len(read_header(opening, one)))
     names = read_header(opening, separator)
-    named = all(0 < len(name) <= _LONGEST_NAME and not name.isdecimal() for name in names)
+    named = all(
+        0 < len(name) <= _LONGEST_NAME and not name.isdecimal() and not _SENTENCE.search(name)
+        for name in names
+    )
     if not named or len(set(names)) < len(names):
         return {}, 0
     reader = csv.reader(io.StringIO(opening, newline=""), delimiter=separator)

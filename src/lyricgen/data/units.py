@@ -18,7 +18,7 @@ VERSES = 4  # fewest verses of a poem on one line; two stand on a line of a long
 LONGEST_VERSE = 20  # characters, without the mark
 LONGEST_NAME = 40  # characters
 WORDS = 2.5  # a list of names has fewer words a line; two Chinese characters count as a word
-RARE = 0.1  # share of the lines of a list of names that may break a rule
+RARE_SYMBOL = 0.1  # share of the lines of a list of names that may break a rule
 
 CHINESE = re.compile("[\u3007\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 _LATIN = re.compile("[A-Za-z]")
@@ -150,7 +150,7 @@ def are_names(lines: Sequence[str]) -> bool:
         for line in lines
     )
     words = sum(max(len(line.split()), len(CHINESE.findall(line)) / 2) for line in lines)
-    return broken <= RARE * len(lines) and words < WORDS * len(lines)
+    return broken <= RARE_SYMBOL * len(lines) and words < WORDS * len(lines)
 
 
 def describe_unit(name: str, unit: Unit, division: Division, part: str) -> str:

@@ -16,7 +16,7 @@ from lyricgen.errors import UserError
 # Characters encoded at a time; the code points of a whole text would take four bytes for each.
 _CHUNK = 1 << 18
 CODE_POINTS = 0x110000
-UNKNOWN = "\N{REPLACEMENT CHARACTER}"  # the symbol that stands for all rare characters
+RARE_SYMBOL = "\N{REPLACEMENT CHARACTER}"  # the symbol that stands for all rare characters
 
 
 def code_points(text: str) -> NDArray[np.uint32]:
@@ -68,7 +68,7 @@ class CharacterCounts:
             return Vocabulary(self.characters)
         codes = code_points(self.characters)
         # a replacement character of the text cannot be told from the symbol of rare characters
-        is_rare = (self._counts[codes] < min_count) | (codes == ord(UNKNOWN))
+        is_rare = (self._counts[codes] < min_count) | (codes == ord(RARE_SYMBOL))
         is_rare &= ~np.isin(codes, code_points(end))
         frequent, rare = decode_codes(codes[~is_rare]), decode_codes(codes[is_rare])
         if len(frequent) < 2:
@@ -76,7 +76,7 @@ class CharacterCounts:
                 f"data.min_count={min_count}: only {len(frequent)} of {len(frequent + rare)} "
                 "characters occur so often; give a smaller number"
             )
-        return Vocabulary("".join(sorted(frequent + UNKNOWN * bool(rare))), rare)
+        return Vocabulary("".join(sorted(frequent + RARE_SYMBOL * bool(rare))), rare)
 
 
 def find_characters(text: str) -> str:
@@ -124,10 +124,11 @@ class Vocabulary:
 
     Attributes:
         characters: The V characters; the index of a character is its id.
-        rare: The rare characters, which are all encoded as `UNKNOWN`, sorted; "" for none.
+        rare: The rare characters, which are all encoded as `RARE_SYMBOL`, sorted; "" for none.
 
     Raises:
-        UserError: There are no characters, or they are not sorted and distinct.
+        UserError: There are no characters, they or the rare ones are not sorted and distinct, or
+            there are rare ones without `RARE_SYMBOL`.
     """
 
     characters: str
@@ -139,7 +140,9 @@ class Vocabulary:
             raise UserError(
                 "the vocabulary is empty; give a text or checkpoint that has characters"
             )
-        if not (codes[1:] > codes[:-1]).all():
+        is_sorted = all((one[1:] > one[:-1]).all() for one in (codes, code_points(self.rare)))
+        shared = {*self.rare} & {*self.characters} - {RARE_SYMBOL}
+        if not is_sorted or shared or (self.rare and RARE_SYMBOL not in self.characters):
             raise UserError(
                 "the characters of the vocabulary are not sorted and distinct; build it from a "
                 "text, or take the checkpoint it came from as damaged"
@@ -152,34 +155,35 @@ class Vocabulary:
 
     def union(self, other: "Vocabulary") -> "Vocabulary":
         """Make the vocabulary of the characters of both; this one's rare characters stay rare."""
-        characters = find_characters(self.characters + other.characters)
-        rare = find_characters(self.rare + "".join(set(other.rare) - set(characters)))
-        is_needed = bool(self.rare or other.rare)  # a model never writes UNKNOWN
-        return Vocabulary(characters, rare or UNKNOWN * is_needed)
+        characters = {*self.characters, *other.characters} - {RARE_SYMBOL, *self.rare}
+        rare = {*self.rare, *other.rare} - characters
+        if rare or RARE_SYMBOL in self.characters:
+            characters.add(RARE_SYMBOL)
+        return Vocabulary("".join(sorted(characters)), "".join(sorted(rare)))
 
     @cached_property
-    def unknown(self) -> int | None:
-        """The id of `UNKNOWN`; None without rare characters."""
-        return self.characters.index(UNKNOWN) if self.rare else None
+    def rare_id(self) -> int | None:
+        """The id of `RARE_SYMBOL`; None without rare characters."""
+        return self.characters.index(RARE_SYMBOL) if self.rare else None
 
     @property
-    def num_kinds(self) -> int:
+    def num_distinct(self) -> int:
         """Number of distinct characters, each rare one counted."""
         return len(self) - 1 + len(self.rare) if self.rare else len(self)
 
     @property
     def charge(self) -> float:
-        """Nats of a rare character besides those of `UNKNOWN`: ln of the number of rare characters.
+        """Nats of a rare character besides those of `RARE_SYMBOL`: ln of the number of rare ones.
 
-        They share the probability of `UNKNOWN` equally.
+        They share the probability of `RARE_SYMBOL` equally.
         """
         return math.log(max(1, len(self.rare)))
 
     def charge_rare(self, nats: Tensor, ids: Tensor) -> Tensor:
         """Add `charge` to the nats of rare characters; `ids` has the shape of `nats`."""
-        if self.unknown is None:
+        if self.rare_id is None:
             return nats
-        return torch.where(ids.eq(self.unknown), nats + self.charge, nats)
+        return torch.where(ids.eq(self.rare_id), nats + self.charge, nats)
 
     def __len__(self) -> int:
         return len(self.characters)
@@ -219,9 +223,7 @@ class Vocabulary:
     def list_unknown(self, text: str) -> str:
         """List up to ten unknown characters of a text with their known twins; count the rest."""
         distinct = find_characters(text)
-        unknown = [
-            one for one, known in zip(distinct, self.knows(distinct), strict=True) if not known
-        ]
+        unknown = decode_codes(code_points(distinct)[~self.knows(distinct)])
         listed = []
         for one in unknown[:LISTED]:
             known = " or ".join(map(repr, find_twins(one, self.characters)))
@@ -247,7 +249,7 @@ class Vocabulary:
     def _ids(self) -> NDArray[np.integer]:
         """Id of each code point; V for an unknown character."""
         table = torch.full((CODE_POINTS,), len(self), dtype=self.dtype).numpy()
-        if self.unknown is not None:
-            table[code_points(self.rare)] = self.unknown
+        if self.rare_id is not None:
+            table[code_points(self.rare)] = self.rare_id
         table[code_points(self.characters)] = np.arange(len(self))
         return table

@@ -238,8 +238,10 @@ def _window_positions(evaluated: Sequence[CheckpointWithText], split: str) -> Cu
 
 
 def _frequencies(nats: dict[str, Floats], text: SplitText, evaluated: CheckpointWithText) -> Curve:
-    size = len(evaluated.corpus.vocabulary)
-    counts = evaluated.splits["train"].character_counts(size).numpy()  # (V,)
+    vocabulary = evaluated.corpus.vocabulary
+    counts = evaluated.splits["train"].character_counts(len(vocabulary)).numpy()  # (V,)
+    if vocabulary.rare_id is not None:  # which stands for many
+        counts[vocabulary.rare_id] //= len(vocabulary.rare)
     bins = frequency_bins(counts)[text.ids]  # (C,)
     names = ["0", "1"] + [f"{2**e}–{2 * 2**e - 1}" for e in range(1, int(bins.max()))]
     return _make_binned_curve("frequency", nats, bins, names[: int(bins.max()) + 1])

@@ -125,11 +125,12 @@ def alternatives(model: TrainedModel, split: Split, what: str) -> Alternatives:
         counted = batch.targets != IGNORED  # (B, T)
         positions = (batch.starts[:, None] + torch.arange(1, 1 + counted.shape[1]))[counted]
         certain = at_least_float32(logits[counted]).log_softmax(dim=-1)  # (M, V)
-        targets = batch.targets[counted]  # (M,)
-        own = certain.gather(1, targets[:, None])  # (M, 1)
+        if model.vocabulary.rare_id is not None:  # which stands for many
+            certain[:, model.vocabulary.rare_id] -= model.vocabulary.charge
+        own = certain.gather(1, batch.targets[counted][:, None])  # (M, 1)
         top = certain.topk(most)
         check_finite(own, what)
-        found.nats[positions] = model.vocabulary.charge_rare(-own[:, 0].double(), targets)
+        found.nats[positions] = -own[:, 0].double()
         found.ranks[positions] = 1 + (certain > own).sum(dim=1)
         found.ids[positions] = top.indices
         found.probabilities[positions] = top.values.exp()
@@ -161,7 +162,7 @@ def heat_page(model: TrainedModel, text: OwnText, checkpoint: str, source: str) 
         )
     found = alternatives(model, text.split, f"scoring {text.name}")
     bits = text.spread(found.nats / math.log(2))  # (N,)
-    guess = math.log2(model.vocabulary.num_kinds)
+    guess = math.log2(model.vocabulary.num_distinct)
     most = max(4, math.ceil(1.5 * guess))
     ticks, marks = _scale(float(np.nanmean(bits)), guess, most)
     environment = Environment(

@@ -261,7 +261,7 @@ def score_splits(
             ngrams = count_ngrams(first)
             weights = mixture_weights(evaluated, series.get("val", []), ngrams)
         for split, of_split in series.items():
-            of_split.extend(baselines(split, of_split, ngrams, weights, vocabulary.num_kinds))
+            of_split.extend(baselines(split, of_split, ngrams, weights, vocabulary.num_distinct))
     texts = {split: SplitText.of(first.splits[split], vocabulary, unit) for split in splits}
     rows: dict[str, list[Row]] = {split: [] for split in splits}
     with progress("resampling", sum(len(series[split]) for split in splits)) as moved:

@@ -14,7 +14,7 @@ from torch import Tensor
 from lyricgen.console import progress
 from lyricgen.data.batch import IGNORED, Batch
 from lyricgen.data.splits import Split
-from lyricgen.data.vocabulary import UNKNOWN, Vocabulary
+from lyricgen.data.vocabulary import RARE_SYMBOL, Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.generation.training_text import find_splits
 from lyricgen.models.architectures import MOST_MEMBERS, Averaging, EnsembleArchitecture
@@ -121,7 +121,7 @@ def _share_vocabulary(models: Sequence[TrainedModel]) -> Vocabulary:
     known = [one.vocabulary.characters for one in models]
     in_all = set(known[0]).intersection(*known[1:])
     rare = {one.vocabulary.rare for one in models}
-    in_all -= set(UNKNOWN * (len(rare) > 1))
+    in_all -= set(RARE_SYMBOL * (len(rare) > 1))
     shared = "".join(character for character in known[0] if character in in_all)
     if len(shared) < 2:
         raise UserError(
@@ -143,7 +143,7 @@ def _find_difference(models: Sequence[TrainedModel]) -> str | None:
     names = DECIDING if None in digests else SPLITTING
     chosen = [[each.get(name) for name in names] for each in settings if isinstance(each, dict)]
     if len(digests) > 1 or any(each != chosen[0] for each in chosen):
-        return "the models have learnt different texts, or other parts of one"
+        return "the models have learnt different texts, or other parts or characters of one"
     return None
 
 

@@ -9,7 +9,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from lyricgen.console import progress
 from lyricgen.data.options import ENDS
-from lyricgen.data.vocabulary import UNKNOWN
+from lyricgen.data.vocabulary import RARE_SYMBOL
 from lyricgen.errors import UserError
 from lyricgen.generation.continuing import (
     below_one,
@@ -134,7 +134,7 @@ def fill_texts(
     check_number("sweeps", sweeps)
     validate(Strategy, {"temperature": temperature})
     network, vocabulary = model.fill_model, model.vocabulary
-    unwritten = {*ENDS.values(), UNKNOWN if vocabulary.rare else ""}
+    unwritten = {*ENDS.values(), RARE_SYMBOL if vocabulary.rare else ""}
     each = [model.normalise(text) for text in texts for _ in range(count)]
     if not each:
         return []

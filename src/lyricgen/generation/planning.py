@@ -48,10 +48,13 @@ class Request:
         Raises:
             UserError: a character is unknown or not allowed.
         """
-        ids = self.model.vocabulary.encode(given).long()
+        vocabulary = self.model.vocabulary
+        ids = vocabulary.encode(given).long()
         for character, known in zip(given, allowed[ids].tolist(), strict=True):
             if not known:
-                raise UserError(f"{option} has {character!r}, which {self.control.sets} forbids")
+                rare = "rare, so that the model never writes it"
+                why = rare if character in vocabulary.rare else f"forbidden by {self.control.sets}"
+                raise UserError(f"{option}: {character!r} is {why}")
         return ids
 
 
@@ -97,8 +100,8 @@ def request_texts(
         allowed &= ~members("--ban", control.ban, known, ignore_case=small)
     if model.layout == "documents":  # the end of a document is no character of a text
         allowed[int(model.vocabulary.encode(LAYOUT_ENDS["documents"]))] = False
-    if model.vocabulary.unknown is not None:
-        allowed[model.vocabulary.unknown] = False
+    if model.vocabulary.rare_id is not None:
+        allowed[model.vocabulary.rare_id] = False
     return Request(model, control, prefixes, length, allowed.to(model.network.device))
 
 

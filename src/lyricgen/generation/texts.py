@@ -143,10 +143,10 @@ def _check_stop(model: TrainedModel, stop: str, strategy: Strategy, control: Con
     stop = model.normalise(stop)
     try:
         model.refuse_end(stop)
-        ids = model.vocabulary.encode(stop)
+        model.vocabulary.encode(stop)
     except UserError as error:
         raise UserError(f"{given}: {error}") from error
-    if bool((ids == (model.vocabulary.unknown or -1)).any()):
+    if not {*stop}.isdisjoint(model.vocabulary.rare):
         raise UserError(f"{given}: it has a rare character, which the model never writes")
     return stop
 

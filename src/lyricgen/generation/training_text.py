@@ -10,6 +10,7 @@ from lyricgen.data.corpus import recode
 from lyricgen.data.options import DataOptions
 from lyricgen.data.splits import Split
 from lyricgen.errors import UserError
+from lyricgen.models.ensemble import is_ensemble
 from lyricgen.models.hybrid_building import join_ngrams
 from lyricgen.models.ngram.language_model import NgramBaseline
 from lyricgen.models.trained_model import TrainedModel
@@ -80,7 +81,10 @@ def find_splits(model: TrainedModel, needing: str, kind: str) -> dict[str, Split
     """
     values = model.options.get("data")
     if not values:
-        raise UserError(f"{needing}: the checkpoint does not say which {kind} it has learnt")
+        who = "the checkpoint does not say which {} it has learnt"
+        if is_ensemble(model.network):
+            who = "the members of the ensemble have not learnt the same {}"
+        raise UserError(f"{needing}: {who.format(kind)}")
     needed = f"{needing} needs the {kind} that the model has learnt"
     try:
         data: DataOptions = validate(DataOptions, values)

@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from lyricgen.data.faults import FORBIDDEN
 from lyricgen.data.splits import LAYOUT_ENDS, Layout
-from lyricgen.data.vocabulary import UNKNOWN, Vocabulary
+from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.models.architectures import Architecture, EnsembleArchitecture, MemoryArchitecture
 from lyricgen.models.ensemble import EnsembleModel
@@ -88,8 +88,6 @@ class Card(Options):
             raise ValueError(
                 f"the vocabulary has {len(self.vocabulary)} characters, the network {size}"
             )
-        if self.rare and UNKNOWN not in self.vocabulary:
-            raise ValueError(f"a vocabulary with rare characters needs the character {UNKNOWN!r}")
         end = LAYOUT_ENDS.get(self.layout)
         if FORBIDDEN.search(self.vocabulary.replace(end or "", "")):
             raise ValueError("the vocabulary has control characters")

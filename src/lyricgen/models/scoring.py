@@ -45,7 +45,7 @@ def position_nats(
 ) -> Tensor:
     """Compute the model's own nats, (N,), nan where it predicts nothing, as at starts of lines.
 
-    Rare characters have the nats of `UNKNOWN`. `read_split` explains the sampler.
+    Rare characters have the nats of `RARE_SYMBOL`. `read_split` explains the sampler.
     """
     found = torch.full((len(split.ids),), torch.nan, dtype=torch.float64)
     for batch, nats in read_split(model, split, what, model.network.score, sampler):

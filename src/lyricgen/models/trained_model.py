@@ -296,7 +296,8 @@ def find_ngrams(
     whole = without_memory(older.network)
     if not isinstance(whole, HybridModel):
         return None
-    known = vocabulary.knows(older.vocabulary.characters)
+    characters = [*older.vocabulary.characters]
+    known = np.isin(characters, [*vocabulary.characters])  # a rare one has no id of its own
     model = whole.ngram.model
     if not known.all():
         model = drop_symbols(model, np.append(~known, False))

@@ -28,6 +28,9 @@ from lyricgen.sweeps.sweep import (
     refuse_fewer_epochs,
 )
 
+# Settings that say auto today, where jobs of an earlier version have a value.
+CHOSEN = ("cell.kernel", "data.column", "data.key")
+
 
 class GridOptions(Options):
     """Options of `hydra.sweeper.` with hydra/sweeper=grid."""
@@ -162,15 +165,15 @@ def _match(
 ) -> dict[int, int]:
     """Match configurations with the jobs that have begun.
 
-    Equal configurations are matched first. Then come configurations that differ only in the kernel,
-    which a begun job has chosen, and last those that differ only in settings that a resumed run may
+    Equal configurations are matched first. Then come configurations that differ only in `CHOSEN`
+    settings, and last those that differ only in settings that a resumed run may
     change, such as the number of epochs. `there` has those of the begun jobs by their numbers.
 
     Returns:
         The number of the matched job, by the index of the configuration.
     """
     found: dict[int, int] = {}
-    for free in ((), ("cell.kernel",), FREE):
+    for free in ((), CHOSEN, FREE):
         left: dict[str, list[int]] = {}
         for number, options in there.items():
             if number not in found.values():

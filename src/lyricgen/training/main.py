@@ -86,7 +86,7 @@ def prepare(
     elif models.older is not None:
         start_from(models.older, model, datamodule, options)
     state = RunState(corpus.digest)  # `fit` fills it in a resumed run; point.state is for checks
-    total = NatsTotal(model.metric_prefix, datamodule.vocabulary)
+    total = NatsTotal(datamodule.vocabulary, model.metric_prefix)
     observers = build_observers(
         options, datamodule, model, state, total, corpus, run, interruption, trial, point, rank
     )

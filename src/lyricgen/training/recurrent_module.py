@@ -68,7 +68,7 @@ class RecurrentModule(pl.LightningModule):
         self.model = model
         self.card = card
         self.run_state = state
-        self.totals = {"train": total, "val": NatsTotal(model.metric_prefix, total.vocabulary)}
+        self.totals = {"train": total, "val": NatsTotal(total.vocabulary, model.metric_prefix)}
         self._parts: dict[str, NatsTotal] = {}  # of the validation split, of a mixed model
         self.label_smoothing = label_smoothing
         self.reduction: Reduction = reduction

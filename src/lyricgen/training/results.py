@@ -99,7 +99,7 @@ def _warn_if_worse_than_uniform(
 
     `learning_rate` is None if no step has led to this loss.
     """
-    size = datamodule.vocabulary.num_kinds
+    size = datamodule.vocabulary.num_distinct
     if loss <= math.log(size):
         return False
     log.warning(

@@ -21,13 +21,12 @@ class NatsTotal:
     Perplexity is exp(nats / characters) over the whole split, not a mean over batches.
 
     Args:
+        vocabulary: charges rare characters.
         prefix: begins the names of perplexity and bits; "pseudo_" for models that fill gaps.
-        vocabulary: charges rare characters; None for no charge.
     """
 
-    def __init__(self, prefix: str = "", vocabulary: Vocabulary | None = None) -> None:
+    def __init__(self, vocabulary: Vocabulary, prefix: str = "") -> None:
         self.prefix, self.vocabulary = prefix, vocabulary
-        self._unknown = None if vocabulary is None else vocabulary.unknown
         self.reset()
 
     def reset(self) -> None:
@@ -35,17 +34,20 @@ class NatsTotal:
         self.nats: Tensor | None = None
         self.characters = 0
 
-    def add(self, nats: Tensor, characters: int, targets: Tensor | None = None) -> None:
-        """Add the nats of this process's rows of a batch, and the characters of the whole batch.
+    def add(self, nats: Tensor, characters: int, targets: Tensor) -> None:
+        """Add the nats of this process's rows of a batch, and charge its rare characters.
 
-        `targets`, ids of any shape, are charged for rare characters; None for no charge.
+        Args:
+            nats: the nats of the targets, or their sum.
+            characters: number of characters of the whole batch, in all processes.
+            targets: ids of the characters.
         """
         nats = nats.detach()
         if nats.device.type == "mps":  # it has no float64
             nats = nats.cpu()
         nats = nats.double().sum()
-        if targets is not None and self.vocabulary is not None and self._unknown is not None:
-            nats += (targets == self._unknown).sum().to(nats) * self.vocabulary.charge
+        if self.vocabulary.rare_id is not None:
+            nats += (targets == self.vocabulary.rare_id).sum().to(nats) * self.vocabulary.charge
         self.nats = nats if self.nats is None else self.nats + nats
         self.characters += characters
 
@@ -72,7 +74,7 @@ def add_batch(
     """Add the nats of a batch to a total, and those of a mixed model's parts to theirs, by name."""
     total.add(nats, batch.num_characters, batch.targets)
     for name, each in by_part.items():
-        of_part = parts.setdefault(name, NatsTotal(vocabulary=total.vocabulary))
+        of_part = parts.setdefault(name, NatsTotal(total.vocabulary))
         of_part.add(each, batch.num_characters, batch.targets)
 
 
@@ -92,7 +94,7 @@ def score_split(
     `nats_room`, (N,) float64, gets the nats of each predicted character at its position.
     """
     vocabulary, parts = datamodule.vocabulary, dict[str, NatsTotal]()
-    total = NatsTotal(model.metric_prefix, vocabulary)
+    total = NatsTotal(vocabulary, model.metric_prefix)
     state: State | None = None
     with torch.inference_mode(), eval_mode(model):
         for batch in datamodule.evaluation_loader(split):
