@@ -320,7 +320,15 @@ def test_an_untrained_model_is_its_n_gram_model(
     with torch.no_grad(), eval_mode(model):
         found, _ = model(inputs)
         expected, _ = model.ngram(inputs)
+        for layer in (model.on_hidden, model.on_passed):
+            layer.weight.normal_()
+        model.on_hidden.bias.normal_()
+        trained, _ = model.eval()(inputs)
+        model.reset_weighing()
+        reset, _ = model(inputs)
     np.testing.assert_allclose(found.numpy(), expected.numpy(), rtol=1e-5)
+    assert (trained - expected).abs().max() > 0.1
+    torch.testing.assert_close(reset, found)
 
 
 @pytest.mark.parametrize("short_list", [None, SHORT])

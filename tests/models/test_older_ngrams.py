@@ -10,12 +10,12 @@ import torch
 from lyricgen.models.ngram.language_model import NgramLanguageModel
 from lyricgen.models.ngram.left_out import fit_weight, leave_out
 from lyricgen.models.ngram.model import Floats, NgramCounts, Numbers, smooth_counts
-from lyricgen.models.ngram.older import ELSEWHERE, WEIGHTS, JoinedCounts, drop_symbols
+from lyricgen.models.ngram.older import ELSEWHERE, WEIGHTS, JoinedCounts, OlderNgrams, drop_symbols
 from lyricgen.models.options import NgramArchitecture
 
 V = 6
 IDS = np.array([0, 2, 3, 5, 6])  # new ids of the older symbols 0 … 3 and START
-OWN = np.array([0, 1, 2, 4])  # the older text alone has 3 and 5; 4 is held out
+PRESENT = np.isin(np.arange(V), [0, 1, 2, 4])  # the older text alone has 3 and 5; 4 is held out
 
 
 def draw_texts() -> tuple[Numbers, Numbers]:
@@ -62,7 +62,7 @@ def join_by_hand(
         direct, passed, c, _ = terms_of(new[k], key, cuts[k])
         direct_old, passed_old, _, followers = terms_of(theirs[k], key, discount(theirs[k]))
         if k == 0:
-            direct[OWN] += (1 - ELSEWHERE) * passed / len(OWN)
+            direct[PRESENT] += (1 - ELSEWHERE) * passed / PRESENT.sum()
             passed *= ELSEWHERE
         o = weight * followers / passed_old
         s = c / (c + o) if c + o else 1.0
@@ -73,7 +73,7 @@ def join_by_hand(
 def join(order: int = 2) -> tuple[JoinedCounts, Numbers, list[int]]:
     new, old = draw_texts()
     older = smooth_counts(NgramCounts(old, 4, 2), 2, "kneser_ney")
-    counts = JoinedCounts(NgramCounts(new, V, order), older, IDS, OWN)
+    counts = JoinedCounts(NgramCounts(new, V, order), OlderNgrams(older, IDS, PRESENT))
     return counts, new, IDS[old].tolist()
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.data.splits import split_text
 from lyricgen.evaluate import main as evaluate
 from lyricgen.generate import main as generate
@@ -17,6 +18,7 @@ from lyricgen.models.trained_model import TrainedModel
 from lyricgen.runs.record_files import read_yaml
 from lyricgen.settings import flatten
 from lyricgen.training import older_model
+from lyricgen.training.totals import score_split
 from tests.conftest import TINY, Train, run_main, sweep_of
 from tests.helpers.resuming import same_weights, send, stop_at, weights
 
@@ -46,6 +48,18 @@ def count_loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(older_model, "load", count)
     return paths
+
+
+def count_scores(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Splits that a run scores before its first validation."""
+    splits: list[str] = []
+
+    def count(model: Model, datamodule: CharacterDataModule, split: str) -> dict[str, float]:
+        splits.append(split)
+        return score_split(model, datamodule, split)
+
+    monkeypatch.setattr(older_model, "score_split", count)
+    return splits
 
 
 @pytest.mark.usefixtures("second")
@@ -102,11 +116,12 @@ def test_a_stopped_run_continues_exactly(
     first = train(*TINY, "model=hybrid", "model.order=2", "cell=gru", "optimizer.lr=0.05")
     assert first.directory is not None
     options = (*SECOND, f"init_from={first.directory}", "model=hybrid", "model.order=2")
-    loaded = count_loads(monkeypatch)
+    loaded, scored = count_loads(monkeypatch), count_scores(monkeypatch)
     whole = train(*options)
     assert whole.status == 0, whole.err
     assert "the layers that weigh n-grams start anew" in whole.err + whole.out
     assert loaded == [str(first.directory)]
+    assert scored == ["val", "val"]  # with and without the copied layers
     with monkeypatch.context() as patch:
         stop_at(patch, step, send(15))
         stopped = train(*options)
@@ -117,8 +132,10 @@ def test_a_stopped_run_continues_exactly(
     assert "the run joins the n-grams of init_from=" in refused.err
     hidden.rename(first.directory)
     loaded.clear()
+    scored.clear()
     done = train(f"resume={stopped.directory}")
     assert done.status == 0, done.err
+    assert scored == []
     assert len(loaded) == len(set(loaded))
     assert loaded[-1] == str(first.directory)
     for name in ("last.ckpt", "best.ckpt"):

@@ -1,5 +1,6 @@
 """The data module, which gives the splits of a corpus to Lightning."""
 
+from functools import cached_property
 from typing import Any
 
 import pytorch_lightning as pl
@@ -50,7 +51,7 @@ class CharacterDataModule(pl.LightningDataModule):
                     f"raise data.{name}_fraction, or set it to 0 for none"
                 )
 
-    @property
+    @cached_property
     def present(self) -> Tensor:
         """Whether the text has each character, (V,)."""
         counts = [split.character_counts(len(self.vocabulary)) for split in self.splits.values()]

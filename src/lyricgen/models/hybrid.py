@@ -75,6 +75,7 @@ class HybridModel(NextModel):
         ngram: the n-gram model, uniform until it is fitted or loaded.
         short_list: classes that the network predicts; None if it predicts characters.
         training_tables: tables for training; None in a model that is not trained.
+        untrained: whether the layers that weigh the n-grams are zero; `train` and `eval` read it.
     """
 
     trains_in_steps: ClassVar[Literal[True]] = True
@@ -96,11 +97,9 @@ class HybridModel(NextModel):
         self.ngram_order = orders = architecture.ngram.order
         self.on_hidden = nn.Linear(architecture.network.hidden_size, orders + 1)
         self.on_passed = nn.Linear(orders, orders + 1, bias=False)
-        for parameter in (*self.on_hidden.parameters(), *self.on_passed.parameters()):
-            nn.init.zeros_(parameter)
+        self.reset_weighing()
         self.register_buffer("shift", torch.zeros(()))  # d of the network
         self._distributions: dict[bool, Distributions] = {}  # by whether they are logarithms
-        self._untrained = True
         self.register_state_dict_post_hook(add_ngrams)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(take_ngrams)  # type: ignore[no-untyped-call]
 
@@ -109,13 +108,19 @@ class HybridModel(NextModel):
         """The n-gram model."""
         return self._ngrams[0]
 
+    def reset_weighing(self) -> None:
+        """Zero the layers that weigh the n-grams: the whole is then p_K."""
+        for parameter in (*self.on_hidden.parameters(), *self.on_passed.parameters()):
+            nn.init.zeros_(parameter)
+        self.untrained = True
+
     def take_ngram(self, ngram: NgramLanguageModel, bias: Tensor | None) -> None:
         """Replace the n-gram model; a `bias` of the weights tells whether they are trained."""
         self._ngrams[0], self._distributions = ngram, {}
         if self.short_list is not None:
             self.short_list.shares = None
         if bias is not None:
-            self._untrained = not bias.any()
+            self.untrained = not bias.any()
 
     @property
     @override
@@ -170,7 +175,7 @@ class HybridModel(NextModel):
     @override
     def train(self, mode: bool = True) -> Self:
         # a step leaves no bias at exactly zero; read here, since reading waits for the device
-        self._untrained = not self.on_hidden.bias.any()
+        self.untrained = not self.on_hidden.bias.any()
         return super().train(mode)
 
     def mix(self, hidden: Tensor, logits: Tensor, rows: Tensor) -> Tensor:
@@ -193,8 +198,7 @@ class HybridModel(NextModel):
             whole = ngrams.addcmul_(logits, weights[:, -1:]).log_softmax(-1)
             if short is not None:
                 highest = F.pad(torch.ones_like(passed[:1]), (0, 0, len(passed) - 1, 0))
-                distributions = self._distributions_on(logits, logarithms=False)
-                ngrams = distributions.mix(highest, rows, passed)
+                ngrams = self._distributions_on(logits, logarithms=False).mix(highest, rows, passed)
                 classes = short.fold(ngrams)
         else:
             classes = ngrams if short is None else short.fold(ngrams)
@@ -213,10 +217,8 @@ class HybridModel(NextModel):
         """
         # a call of a module takes longer than its product where there are few positions
         found = F.linear(hidden, self.on_hidden.weight, self.on_hidden.bias)
-        found = at_least_float32(
-            torch.addmm(found, passed.to(found.dtype), self.on_passed.weight.T)
-        )
-        if not self.multiplies and (self.training or not self._untrained):
+        found = at_least_float32(found.addmm(passed.to(found.dtype), self.on_passed.weight.T))
+        if not self.multiplies and (self.training or not self.untrained):
             if not self.training:
                 found[:, -1].add_(self.shift)
             return found.softmax(-1)
@@ -242,12 +244,10 @@ class HybridModel(NextModel):
         hidden, state = self.network.recurrence(self.network.features(batch.inputs), state)
         short, logits = self.short_list, self._compute_class_logits(hidden).flatten(0, 1)  # (M, C)
         log_probabilities, targets = F.log_softmax(logits, dim=-1), batch.targets.flatten()
-        counted = targets != IGNORED
+        counted, smoothed = targets != IGNORED, self.smoothed
         if short is not None:
             targets = short.classes.take(targets * counted).masked_fill(~counted, IGNORED)
-        smoothed = self.smoothed
-        if smoothed is not None and short is not None:
-            smoothed = short.fold(smoothed).clamp(max=1)
+            smoothed = None if smoothed is None else short.fold(smoothed).clamp(max=1)
         own_loss, _ = cross_entropy(log_probabilities, targets, label_smoothing, smoothed)
         tables = self.training_tables
         if tables is None:
@@ -274,7 +274,7 @@ class HybridModel(NextModel):
     @override
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Batch], total: Callable[[Tensor], Tensor]) -> None:
-        if self.multiplies or self._untrained:
+        if self.multiplies or self.untrained:
             return
         self.shift.zero_()
         shifts = SHIFTS.to(self.device)  # (S,)

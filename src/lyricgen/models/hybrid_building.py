@@ -3,11 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TypeAlias
 
-import numpy as np
-import torch
-from torch import nn
 from typing_extensions import TypeIs
 
 from lyricgen.data.splits import Split
@@ -18,8 +14,8 @@ from lyricgen.models.model import Model
 from lyricgen.models.network import CharacterNetwork, LanguageModel
 from lyricgen.models.ngram.language_model import NgramBaseline
 from lyricgen.models.ngram.left_out import fit_weight, line_blocks, stream_blocks
-from lyricgen.models.ngram.model import Ids, NgramCounts, NgramModel, Numbers
-from lyricgen.models.ngram.older import JoinedCounts
+from lyricgen.models.ngram.model import Ids, NgramCounts, Numbers
+from lyricgen.models.ngram.older import JoinedCounts, OlderNgrams
 from lyricgen.models.ngram.training_tables import TrainingTables
 from lyricgen.models.options import (
     Combination,
@@ -30,9 +26,6 @@ from lyricgen.models.options import (
 )
 
 log = logging.getLogger(__name__)
-
-# The n-gram model of an older text, and the new ids of its symbols, as in `JoinedCounts`.
-OlderNgrams: TypeAlias = tuple[NgramModel, Numbers]
 
 
 def build_hybrid(
@@ -56,14 +49,13 @@ def build_hybrid(
     """
     train, size = splits["train"], len(vocabulary)
     longest = options.order or options.max_order
-    own = np.flatnonzero(sum(split.character_counts(size) for split in splits.values()))
     splits = {name: splits[name] for name in ("train", "val") if name in splits}
     divide = partial(
         _divide, number=options.blocks, vocabulary=vocabulary, lines=architecture.start_symbol
     )
     join = None
     if older is not None and options.older_weight != 0:
-        join = partial(_join, older=older, own=own, weight=options.older_weight, divide=divide)
+        join = partial(_join, older=older, weight=options.older_weight, divide=divide)
     counted = NgramBaseline(splits, size, longest, options.max_chars, "model.max_chars", join)
     order = options.order or _choose_order(counted)
     # more than the symbols of the longest line would change no probability
@@ -114,12 +106,11 @@ def _join(
     ids: Ids,
     *,
     older: OlderNgrams,
-    own: Numbers,
     weight: float | None,
     divide: Callable[[Ids], Numbers],
 ) -> JoinedCounts:
     """Join counts of ids with older n-grams; fit their weight if it is None."""
-    joined = JoinedCounts(counts, *older, own)
+    joined = JoinedCounts(counts, older)
     if weight is None:
         fit_weight(joined, len(counts.keys), ids, divide(ids))
     else:
@@ -158,34 +149,6 @@ def join_ngrams(
     )
     model.ngram.set_counts(counts)
     return model
-
-
-@torch.no_grad()
-def reset_poor_weighing(model: Model, measure: Callable[[], float]) -> None:
-    """Zero the layers that weigh the n-grams of a hybrid model, if that lowers its loss.
-
-    Without these layers a hybrid model is its n-gram model alone. Other models do not change.
-
-    Args:
-        model: a model before its first step; changed in place.
-        measure: function that computes the loss of the model on the validation split.
-    """
-    whole = without_memory(model)
-    if not isinstance(whole, HybridModel):
-        return
-    parameters = [*whole.on_hidden.parameters(), *whole.on_passed.parameters()]
-    copied = [parameter.clone() for parameter in parameters]
-    if not any(bool(each.any()) for each in copied):
-        return
-    loss = measure()
-    for parameter in parameters:
-        nn.init.zeros_(parameter)
-    if measure() < loss:
-        log.info("the layers that weigh n-grams start anew: the n-grams alone predict better")
-        return
-    for parameter, values in zip(parameters, copied, strict=True):
-        parameter.copy_(values)
-    whole.train(whole.training)  # reads the layers anew
 
 
 def is_hybrid(model: Model) -> TypeIs[HybridModel]:

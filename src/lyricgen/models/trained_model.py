@@ -17,12 +17,12 @@ from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.models.ensemble import is_ensemble
 from lyricgen.models.hybrid import HybridModel
-from lyricgen.models.hybrid_building import OlderNgrams, extract_network, find_network
+from lyricgen.models.hybrid_building import extract_network, find_network
 from lyricgen.models.memory_model import is_memory, without_memory
 from lyricgen.models.model import Model, NextModel, eval_mode
 from lyricgen.models.network import FillModel, LanguageModel
 from lyricgen.models.ngram.language_model import NgramLanguageModel
-from lyricgen.models.ngram.older import ELSEWHERE, drop_symbols
+from lyricgen.models.ngram.older import ELSEWHERE, OlderNgrams, drop_symbols
 from lyricgen.models.options import RecurrentArchitecture
 from lyricgen.settings import Value, flatten
 
@@ -285,10 +285,13 @@ def check_older(source: TrainedModel) -> None:
         )
 
 
-def find_ngrams(older: TrainedModel, vocabulary: Vocabulary) -> OlderNgrams | None:
-    """Find the n-grams of a hybrid model, and the ids of its symbols in another vocabulary.
+def find_ngrams(
+    older: TrainedModel, vocabulary: Vocabulary, present: torch.Tensor
+) -> OlderNgrams | None:
+    """Find the n-grams of a hybrid model, for a new text with another vocabulary.
 
-    Grams with a character that the other vocabulary lacks are left out.
+    Grams with a character that the vocabulary lacks are left out. `present`, (V,), tells whether
+    the new text has each character. The result is None for other models.
     """
     whole = without_memory(older.network)
     if not isinstance(whole, HybridModel):
@@ -299,7 +302,7 @@ def find_ngrams(older: TrainedModel, vocabulary: Vocabulary) -> OlderNgrams | No
     if not known.all():
         model = drop_symbols(model, np.append(~known, False))
     ids = vocabulary.encode(older.vocabulary.decode(torch.from_numpy(known.nonzero()[0])))
-    return model, np.append(ids.numpy().astype(np.int64), len(vocabulary))
+    return OlderNgrams(model, np.append(ids.long().numpy(), len(vocabulary)), present.numpy())
 
 
 def _copy_weighing(source: Model, model: Model) -> None:

@@ -163,9 +163,10 @@ def build_model(
 
     torch's global generator draws the weights. With model.init=numpy_normal_0.01, NumPy draws the
     matrices, seeded with options.seed. A hybrid model counts its n-grams, and joins them with those
-    of an older model.
+    of an older model. Characters that the text lacks get no part of label smoothing.
     """
-    chosen, size = options.model, len(datamodule.vocabulary)
+    chosen, splits, vocabulary = options.model, datamodule.splits, datamodule.vocabulary
+    train, size, present = splits["train"], len(vocabulary), datamodule.present
     text: dict[str, Any] = {
         "vocabulary_size": size,
         "start_symbol": choose_layout(options) != "stream",
@@ -185,26 +186,24 @@ def build_model(
     )
     model: CharacterNetwork | HybridModel | MemoryModel
     if chosen.kind == "hybrid":
-        ngrams = None if older is None else find_ngrams(older, datamodule.vocabulary)
-        model = build_hybrid(
-            *(chosen, architecture, datamodule.splits, datamodule.vocabulary), ngrams
-        )
+        ngrams = None if older is None else find_ngrams(older, vocabulary, present)
+        model = build_hybrid(chosen, architecture, splits, vocabulary, ngrams)
     else:
         model = recurrent(architecture)
     if options.memory.kind == "cache":
-        model = add_memory(model, options.memory, datamodule.vocabulary, reads_hidden=True)
+        model = add_memory(model, options.memory, vocabulary, reads_hidden=True)
     if options.trainer.precision == "64-true":
         # Lightning would do it too late: it would convert a checkpoint's weights to float32 first
         model.double()
     network = find_network(model)
     network.initialise(options.seed)
-    train = datamodule.splits["train"]
     if chosen.output_bias == "zero":
         network.output.bias.detach().zero_()
     elif chosen.output_bias == "unigram":
         network.set_output_bias(train.character_counts(size))
     if chosen.noise:
         network.noise = build_noise(chosen, train.sound_ids, train.character_counts(size))
+    without_memory(model).smoothed = None if bool(present.all()) else present.float()
     return model
 
 
@@ -245,12 +244,8 @@ def build_module(
 ) -> RecurrentModule:
     """Build the LightningModule of a model, with its loss, optimizer and schedule.
 
-    The module adds up the nats of the training split in `total`. Characters that the text lacks get
-    no part of label smoothing.
+    The module adds up the nats of the training split in `total`.
     """
-    present = datamodule.present
-    if not bool(present.all()):
-        without_memory(model).smoothed = present.float()
     return RecurrentModule(
         model,
         optimizer=partial(

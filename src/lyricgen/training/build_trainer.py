@@ -35,6 +35,7 @@ from lyricgen.training.ddp.environment import (
 from lyricgen.training.hardware import choose_devices
 from lyricgen.training.lightning_hooks import Moments, Observer, OrderedDDP, keep_out_of_signals
 from lyricgen.training.loggers.tensorboard import EventLogger, TensorBoardSummary
+from lyricgen.training.older_model import CopiedWeighing
 from lyricgen.training.options import TrainerOptions, TrainOptions
 from lyricgen.training.totals import NatsTotal
 
@@ -91,6 +92,7 @@ def build_observers(
     observers: list[Observer] = [Throughput(state), *(one for one in (baseline, samples) if one)]
     if chosen.average.enabled and options.model.trains_in_steps:
         observers.insert(0, WeightAverage(state, chosen.average, model))
+    observers += [CopiedWeighing(model)] * (bool(options.init_from) and point.checkpoint is None)
     if chosen.smoothed_loss.enabled:
         observers.append(SmoothedLoss(state, steps_csv, chosen.smoothed_loss))
     if chosen.early_stopping.enabled:

@@ -28,7 +28,7 @@ import torch
 from pytorch_lightning import seed_everything
 
 from lyricgen.data.build import find_corpus, log_notices
-from lyricgen.data.corpus import EncodedCorpus, recode
+from lyricgen.data.corpus import EncodedCorpus
 from lyricgen.data.sources import settle_field
 from lyricgen.errors import UserError
 from lyricgen.models.hybrid_building import find_network
@@ -65,26 +65,26 @@ def prepare(
 ) -> Training:
     """Build all objects of a run, without writing into its directory.
 
-    `values` is the whole configuration; settings that say `auto` are filled after the text is read.
-    `point` tells where a resumed run continues. `trial` is None unless a search started the run,
-    and `older` unless the model of `init_from` is loaded already.
+    `values` is the whole configuration; `point` tells where a resumed run continues. `trial` is
+    None unless a search started the run, and `older` unless init_from is loaded already.
 
     Raises:
-        UserError: an option is wrong, the text or init_from cannot be used, or torchrun or srun has
-            started several processes.
+        UserError: an option, the text or init_from is wrong, or torchrun or srun starts processes.
     """
     _quiet_lightning()
     refuse_other_launchers()
     torch.set_num_threads(min(torch.get_num_threads(), cores()))
     seed_everything(values["seed"], verbose=False)
-    options, corpus, older, resumed = _read_corpus(values, run, point, older)
+    options, corpus = _read_corpus(values, run, point)
+    models = find_models(options, run, point, older)
+    corpus = join_characters(corpus, models)
     datamodule = build.build_datamodule(options, corpus)
-    model = build.build_model(options, datamodule, older)
+    model = build.build_model(options, datamodule, models.older)
     datamodule.recollections = build.find_recollections(model, datamodule.splits)
-    if older is not None and resumed is None:
-        start_from(older, model, datamodule, options)
-    elif older is not None and resumed is not None:
-        check_ngrams(model, resumed, options)
+    if models.resumed is not None:
+        check_ngrams(model, models.resumed, options)
+    elif models.older is not None:
+        start_from(models.older, model, datamodule, options)
     state = RunState(corpus.digest)  # `fit` fills it in a resumed run; point.state is for checks
     total = NatsTotal(datamodule.vocabulary, model.metric_prefix)
     observers = build_observers(
@@ -116,16 +116,15 @@ def _log_text(training: Training, run: Run, corpus: EncodedCorpus) -> None:
 
 
 def _read_corpus(
-    values: dict[str, Any], run: Run, point: ResumePoint, older: TrainedModel | None
-) -> tuple[TrainOptions, EncodedCorpus, TrainedModel | None, TrainedModel | None]:
-    """Read the text and the models of `find_models`, and fill in the settings that say `auto`.
+    values: dict[str, Any], run: Run, point: ResumePoint
+) -> tuple[TrainOptions, EncodedCorpus]:
+    """Read the text, and fill in the settings that say `auto`.
 
     A resumed run must read the text that it has read before, and gets the settings of its record.
-    Jobs of a sweep with the same settings of the text must read the same text, too. The text is
-    encoded by its characters and those of the older model.
+    Jobs of a sweep with the same settings of the text must read the same text, too.
 
     Raises:
-        UserError: the text has changed, or the text or the older model cannot be used.
+        UserError: the text has changed or cannot be used.
     """
     values = replace_auto(values, complete(point.recorded))
     options = parse(values)
@@ -142,11 +141,7 @@ def _read_corpus(
     options = fill_auto(values, corpus)
     run.check_text(options.model_dump(mode="json"), corpus.digest)
     run.corpus_digest = corpus.digest
-    older, resumed = find_models(options, run, point, older)
-    before = older if resumed is None else resumed
-    if before is not None:
-        corpus = recode(corpus, join_characters(corpus, before))
-    return options, corpus, older, resumed
+    return options, corpus
 
 
 def train_and_evaluate(training: Training, run: Run, point: ResumePoint) -> None:

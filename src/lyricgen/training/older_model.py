@@ -1,29 +1,34 @@
-"""The older model of `init_from`: its architecture, its weights, its characters and its n-grams."""
+"""The older model of `init_from`: its architecture, weights, characters and n-grams."""
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import pytorch_lightning as pl
 import torch
+from typing_extensions import override
 
-from lyricgen.data.corpus import EncodedCorpus
+from lyricgen.data.corpus import EncodedCorpus, recode
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.data.options import ENDS
-from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.models.checkpoint import load
 from lyricgen.models.hybrid_building import find_network, is_hybrid
 from lyricgen.models.memory_model import without_memory
-from lyricgen.models.model import Model
+from lyricgen.models.model import Model, eval_mode
 from lyricgen.models.options import NetworkOptions
 from lyricgen.models.trained_model import TrainedModel, check_older, copy_weights, lower_missing
 from lyricgen.runs.newest import starting_directories
 from lyricgen.runs.run import Run
 from lyricgen.runs.state import ResumePoint, start_anew
 from lyricgen.settings import AUTO, flatten, group_settings, key, override_text
+from lyricgen.training.ddp.group import sum_over_processes
+from lyricgen.training.lightning_hooks import Observer
 from lyricgen.training.options import TrainOptions
+from lyricgen.training.totals import score_split
 
 log = logging.getLogger(__name__)
 
@@ -113,14 +118,20 @@ def _set(values: dict[str, Any], taken: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
+class StartingModels(NamedTuple):
+    """Models with which a run starts; none without `init_from`."""
+
+    older: TrainedModel | None  # of `init_from`; a resumed run needs it only to join its n-grams
+    resumed: TrainedModel | None  # of the checkpoint of a resumed run
+
+
 def find_models(
     options: TrainOptions, run: Run, point: ResumePoint, older: TrainedModel | None
-) -> tuple[TrainedModel | None, TrainedModel | None]:
-    """Load the older model of a run, if the run needs it, and the model that a resumed run has had.
+) -> StartingModels:
+    """Load the models with which a run starts.
 
-    A resumed run needs the older model only to join its n-grams. A relative path is also tried from
-    the directory in which the run was started, and from each directory around the run. Without
-    `init_from` there are no models.
+    A relative path is also tried from the directory in which the run was started, and from each
+    directory around the run.
 
     Args:
         options: options of the run.
@@ -132,32 +143,37 @@ def find_models(
         UserError: a model cannot be loaded.
     """
     if options.init_from is None:
-        return None, None
+        return StartingModels(None, None)
     if point.checkpoint is None:
-        return older or load(options.init_from), None
+        return StartingModels(older or load(options.init_from), None)
     resumed = load(point.checkpoint)
     if options.model.kind != "hybrid" or options.model.older_weight == 0:
-        return None, resumed
+        return StartingModels(None, resumed)
     path = Path(options.init_from)
     around = [] if path.is_absolute() else starting_directories(point.checkpoint)
     found = (one / path for one in around if (one / path).exists())
     try:
-        return older or load(path if path.exists() else next(found, path)), resumed
+        older = older or load(path if path.exists() else next(found, path))
     except UserError as error:
         raise UserError(
             f"resume: the run joins the n-grams of init_from={options.init_from}: {error}; bring "
             f"that model back, or {start_anew(run.directory)}"
         ) from error
+    return StartingModels(older, resumed)
 
 
-def join_characters(corpus: EncodedCorpus, older: TrainedModel) -> Vocabulary:
-    """Join the characters of a text with those of an older model.
+def join_characters(corpus: EncodedCorpus, models: StartingModels) -> EncodedCorpus:
+    """Encode a text by its characters and those of the model with which the run starts, if any.
 
     The end of a document stands in documents alone.
     """
+    before = models.resumed or models.older
+    if before is None:
+        return corpus
     end = "" if corpus.unit == "document" else ENDS["document"]
-    characters = older.vocabulary.characters.replace(end, "")
-    return corpus.vocabulary.union(replace(older.vocabulary, characters=characters))
+    characters = before.vocabulary.characters.replace(end, "")
+    joined = corpus.vocabulary.union(replace(before.vocabulary, characters=characters))
+    return recode(corpus, joined)
 
 
 def start_from(
@@ -171,6 +187,35 @@ def start_from(
     copied = copy_weights(older, model, datamodule.vocabulary)
     lower_missing(model, datamodule.present, datamodule.splits["train"].sound_ids)
     log.info("init_from=%s: %s", options.init_from, copied)
+
+
+@dataclass(eq=False)
+class CopiedWeighing(Observer):
+    """Resets the copied layers that weigh n-grams, if the n-grams alone predict validation better.
+
+    A new run does this before its first validation. All processes decide by the same sums.
+    """
+
+    model: Model
+
+    @override
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        data: CharacterDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        whole = without_memory(self.model)
+        with eval_mode(self.model):
+            if not is_hybrid(whole) or whole.untrained or "val" not in data.splits:
+                return
+            self.model.calibrate(data.evaluation_loader("val"), sum_over_processes)
+            loss = score_split(self.model, data, "val")["val/loss"]
+            layers = torch.nn.ModuleList([whole.on_hidden, whole.on_passed])
+            copied = deepcopy(layers.state_dict())
+            whole.reset_weighing()
+            if score_split(self.model, data, "val")["val/loss"] < loss:
+                log.info(
+                    "the layers that weigh n-grams start anew: the n-grams alone predict better"
+                )
+            else:
+                layers.load_state_dict(copied)
 
 
 def check_ngrams(model: Model, resumed: TrainedModel, options: TrainOptions) -> None:

@@ -13,16 +13,14 @@ from torch import Tensor, optim
 from typing_extensions import override
 
 from lyricgen.data.batch import Batch, block, combine_seed, rank, world_size
-from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.errors import UserError
 from lyricgen.models.cells.cell import State
-from lyricgen.models.hybrid_building import reset_poor_weighing
 from lyricgen.models.model import Model
 from lyricgen.runs.state import RunState
 from lyricgen.training.ddp.group import gather_from_processes, sum_over_processes
 from lyricgen.training.lightning_hooks import is_epoch_end
 from lyricgen.training.options import Reduction
-from lyricgen.training.totals import NatsTotal, add_batch, part_perplexities, score_split
+from lyricgen.training.totals import NatsTotal, add_batch, part_perplexities
 
 # Distance between the seeds of two ranks: 2³² over the golden ratio. The seeds of a few ranks then
 # differ for millions of steps, although torch's generator on the CPU takes only the lower 32 bits.
@@ -170,12 +168,8 @@ class RecurrentModule(pl.LightningModule):
 
     @override
     def on_validation_epoch_start(self) -> None:
-        data: CharacterDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
-        self.model.calibrate(data.evaluation_loader("val"), sum_over_processes)
-        if self.trainer.sanity_checking:  # of a new run
-            reset_poor_weighing(
-                self.model, lambda: score_split(self.model, data, "val")["val/loss"]
-            )
+        loader = self.trainer.datamodule.evaluation_loader("val")  # type: ignore[attr-defined]
+        self.model.calibrate(loader, sum_over_processes)
         self.totals["val"].reset()
         self._parts.clear()
 

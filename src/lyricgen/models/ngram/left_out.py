@@ -24,6 +24,7 @@ import numpy as np
 
 from lyricgen.models.ngram.levels import Level
 from lyricgen.models.ngram.model import (
+    Entries,
     Floats,
     Ids,
     NgramCounts,
@@ -108,26 +109,20 @@ class _OwnLevel:
     """One level of the counted text's own positions, by the counts of the text alone.
 
     Attributes:
-        contexts: (R,) the context of each row.
         first: (R + 1,) the first entry of each row, and the number of entries.
-        grams: (E,) the gram of each entry.
-        entry_rows: (E,) the row of each entry.
-        left: (E,) count of the entry's gram.
+        entries: the grams of the rows, with the counts that are left.
         terms: (E,) share of the entry's symbol, and (R,) share of the level below.
         shorter: (R,) the row in the level below.
         rows: (N,) the row that predicts each symbol, or -1.
-        entries: (N,) the entry of each symbol, or -1.
+        symbols: (N,) the entry of each symbol, or -1.
     """
 
-    contexts: Numbers
     first: Numbers
-    grams: Numbers
-    entry_rows: Numbers
-    left: Numbers
+    entries: Entries
     terms: Terms
     shorter: Numbers
     rows: Numbers
-    entries: Numbers
+    symbols: Numbers
 
 
 def leave_out(counts: NgramCounts, order: int, ids: Ids, blocks: Numbers) -> Iterator[LeftOut]:
@@ -143,16 +138,14 @@ def leave_out(counts: NgramCounts, order: int, ids: Ids, blocks: Numbers) -> Ite
         The level of each order from 1 up.
     """
     for k, own in enumerate(_leave_out(counts, order, ids, blocks), start=1):
-        direct, passed = counts.join(
-            k, own.terms, own.left, own.entry_rows, own.grams, own.contexts
-        )
+        direct, passed = counts.join(k, own.terms, own.entries)
         known = direct > 0
         kept = np.append(0, np.cumsum(known))[own.first]  # (R + 1,)
-        symbols = counts.keys[k - 1][own.grams][known] % (counts.vocabulary_size + 1)
+        symbols = counts.keys[k - 1][own.entries.grams][known] % (counts.vocabulary_size + 1)
         yield LeftOut(
             Level(kept, symbols, direct[known], passed, own.shorter),
             own.rows,
-            np.where(own.rows >= 0, direct[own.entries], 0.0),
+            np.where(own.rows >= 0, direct[own.symbols], 0.0),
         )
 
 
@@ -165,13 +158,13 @@ def fit_weight(counts: JoinedCounts, order: int, ids: Ids, blocks: Numbers) -> N
     found = np.full((len(WEIGHTS), last.stop - last.start), 1 / counts.vocabulary_size)
     for k, own in enumerate(_leave_out(counts, order, ids, blocks), start=1):
         older, seen = counts.older[k - 1], own.rows[last] >= 0
-        rows, entries = own.rows[last][seen], own.entries[last][seen]  # (P,)
-        contexts, count = own.contexts[rows], np.bincount(own.entry_rows, own.left)[rows]
+        rows, symbols = own.rows[last][seen], own.symbols[last][seen]  # (P,)
+        contexts, entry_rows, grams, left = own.entries
+        count, contexts = np.bincount(entry_rows, left)[rows], contexts[rows]
         share = compute_shares(count, WEIGHTS[:, None] * older.occurrences[contexts])  # (W, P)
-        every = counts.spread_rest(own.terms, own.grams, own.entry_rows) if k == 1 else own.terms
-        direct = mix(share, every[0][entries], older.direct[own.grams[entries]])
-        found[:, seen] *= mix(share, every[1][rows], older.passed[contexts])
-        found[:, seen] += direct
+        direct, passed = counts.spread_rest(k, own.terms, own.entries)
+        found[:, seen] *= mix(share, passed[rows], older.passed[contexts])
+        found[:, seen] += mix(share, direct[symbols], older.direct[grams[symbols]])
     predicted = ids[last] < counts.vocabulary_size
     counts.weight = float(WEIGHTS[np.log(found[:, predicted]).sum(1).argmax()])
 
@@ -204,8 +197,8 @@ def _leave_out(counts: NgramCounts, order: int, ids: Ids, blocks: Numbers) -> It
         terms = shares(np.maximum(left - discount, 0.0), discount * distinct, entry_row)
         rows, shorter = np.full(len(text), -1), np.zeros_like(first[1:])
         rows[predicted], shorter[row] = row, below[predicted]
-        of_rows = context[grams[first[:-1]]]
-        yield _OwnLevel(of_rows, first, grams, entry_row, left, terms, shorter, rows, entry)
+        entries = Entries(context[grams[first[:-1]]], entry_row, grams, left)
+        yield _OwnLevel(first, entries, terms, shorter, rows, entry)
         below = rows
 
 

@@ -33,7 +33,7 @@ text (G_0 = 1, the empty gram). Leading dimensions, "...", are independent texts
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, TypeAlias, get_args
+from typing import Any, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -45,8 +45,16 @@ Numbers: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]
 Terms: TypeAlias = tuple[Floats, Floats]
 
-ALL = slice(None)
 NOTHING = -1  # stands for a missing symbol, as before the first symbol of a stream
+
+
+class Entries(NamedTuple):
+    """Grams of one order, as E entries in R rows; all grams of a row have the same context."""
+
+    contexts: Numbers  # (R,) the context of each row
+    rows: Numbers  # (E,) the row of each entry
+    grams: Numbers  # (E,) the gram of each entry
+    counts: Numbers  # (E,) the count of its gram
 
 
 class Grams:
@@ -171,14 +179,18 @@ class NgramCounts(Grams):
             kept, reserved = np.maximum(level - discount, 0.0), discount * distinct
         elif smoothing == "add_k":
             reserved = np.full(contexts, added * self.vocabulary_size)  # p_0 shares it evenly
-        direct, passed = self.join(k, shares(kept, reserved, prefix), level, prefix)
+        entries = Entries(np.arange(contexts), prefix, np.arange(len(level)), level)
+        direct, passed = self.join(k, shares(kept, reserved, prefix), entries)
         return np.append(direct, 0.0), np.append(passed, 1.0)
 
-    def join(
-        self, k: int, terms: Terms, level: Ids, rows: Numbers, grams: Any = ALL, contexts: Any = ALL
-    ) -> Terms:
-        """Join the terms of p_k with those of an older text; here there is none."""
-        del k, level, rows, grams, contexts
+    def join(self, k: int, terms: Terms, entries: Entries) -> Terms:  # noqa: ARG002
+        """Join the terms of p_k with those of an older text; here there is none.
+
+        Args:
+            k: the order.
+            terms: direct, (E,), and passed, (R,), of this text.
+            entries: grams and contexts of these terms.
+        """
         return terms
 
 

@@ -20,17 +20,16 @@ of k symbols in either text (G_0 = 1, the empty gram), of which the new text has
 entries of a level.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from typing_extensions import override
 
 from lyricgen.models.ngram.model import (
-    ALL,
+    Entries,
     Floats,
     Grams,
-    Ids,
     NgramCounts,
     NgramModel,
     Numbers,
@@ -40,6 +39,14 @@ from lyricgen.models.ngram.model import (
 ELSEWHERE = 0.1  # share of p_0 that stays with all characters of both texts
 # candidates for the weight of the older text
 WEIGHTS = np.append(0.0, 2.0 ** np.arange(-14, 3))
+
+
+class OlderNgrams(NamedTuple):
+    """N-grams of an older model, for a new text."""
+
+    model: NgramModel
+    ids: Numbers  # (V' + 1,) new id of each symbol of the model, START last; the ids rise
+    present: npt.NDArray[np.bool_]  # (V,) whether the new text, in any split, has the character
 
 
 class OlderTerms(NamedTuple):
@@ -55,22 +62,21 @@ class JoinedCounts(NgramCounts):
 
     Args:
         counts: counts of the new text.
-        older: n-gram model of the older text.
-        ids: (V' + 1,) id in the new vocabulary of each symbol of the older model, START last. The
-            ids must rise.
-        own: (C,) the ids of the characters of the new text, its held-out parts included.
+        older: n-grams of the older text.
 
     Attributes:
-        own: (G_1,) whether a gram of one symbol is such a character.
+        present: (G_1,) whether a gram of one symbol is a character of the new text.
         older: terms of the older model, for each order of `counts`.
         older_order: order of the older model.
         weight: the weight a; 1 until it is fitted.
     """
 
-    def __init__(self, counts: NgramCounts, older: NgramModel, ids: Numbers, own: Numbers) -> None:
+    def __init__(self, counts: NgramCounts, older: OlderNgrams) -> None:
+        model, ids, present = older
         self.vocabulary_size, self.weight = counts.vocabulary_size, 1.0
         self.keys, self.counts, self.continuations = [], [], []
-        self.older_order, self.older = len(older.terms), list[OlderTerms]()
+        self.older_order, self.older = len(model.terms), list[OlderTerms]()
+        pairs = (self.counts, counts.counts), (self.continuations, counts.continuations)
         width = self.vocabulary_size + 1
         # number in both texts of each gram one symbol shorter, of the new and of the older text
         new_numbers = older_numbers = np.zeros(1, dtype=np.int64)
@@ -79,59 +85,46 @@ class JoinedCounts(NgramCounts):
             passed, occurrences = np.ones(contexts), np.zeros(contexts)
             new = new_numbers[counted // width] * width + counted % width  # (N_k,)
             there, direct_there = new[:0], passed[:0]
-            if k < len(older.terms):
-                direct_there, passed_there = (term[:-1] for term in older.terms[k])
-                prefix, symbol = np.divmod(older.grams.keys[k], len(ids))
+            if k < len(model.terms):
+                direct_there, passed_there = (term[:-1] for term in model.terms[k])
+                prefix, symbol = np.divmod(model.grams.keys[k], len(ids))
                 there = older_numbers[prefix] * width + ids[symbol]
                 passed[older_numbers] = passed_there
                 followers = np.bincount(prefix[direct_there > 0], minlength=len(passed_there))
                 occurrences[older_numbers] = followers / passed_there
             keys = np.union1d(new, there)  # (G_k,)
             if k == 0:
-                keys = np.union1d(keys, own)
-                self.own = np.isin(keys, own)
+                keys = np.union1d(keys, present.nonzero()[0])
+                self.present = np.append(present, False)[keys]  # START is none
             new_numbers, older_numbers = np.searchsorted(keys, new), np.searchsorted(keys, there)
             direct = np.zeros(len(keys))
             direct[older_numbers] = direct_there
             self.keys.append(keys)
             self.older.append(OlderTerms(direct, passed, occurrences))
-            for placed, each in (
-                (self.counts, counts.counts),
-                (self.continuations, counts.continuations),
-            ):
+            for placed, each in pairs:
                 for values in each[k : k + 1]:  # the highest order has no continuations
                     placed.append(np.zeros(len(keys), dtype=np.int64))
                     placed[-1][new_numbers] = values
 
     @override
-    def join(
-        self, k: int, terms: Terms, level: Ids, rows: Numbers, grams: Any = ALL, contexts: Any = ALL
-    ) -> Terms:
-        """Join the terms of p_k, or of some of its contexts, with those of the older model.
-
-        Args:
-            k: the order.
-            terms: (E,) and (R,), of the new text.
-            level: (E,) counts of the entries.
-            rows: (E,) the row of each entry.
-            grams: (E,) the gram of each entry.
-            contexts: (R,) the context of each row.
-        """
-        direct, passed = self.spread_rest(terms, grams, rows) if k == 1 else terms
-        count: Any = np.bincount(rows, level, len(passed))
-        older = self.older[k - 1]
+    def join(self, k: int, terms: Terms, entries: Entries) -> Terms:
+        direct, passed = self.spread_rest(k, terms, entries)
+        contexts, rows, grams, counts = entries
+        count, older = np.bincount(rows, counts, len(contexts)), self.older[k - 1]
         share = compute_shares(count, self.weight * older.occurrences[contexts])
         direct = mix(share[rows], direct, older.direct[grams])
         return direct, mix(share, passed, older.passed[contexts])
 
-    def spread_rest(self, terms: Terms, grams: Any, rows: Numbers) -> Terms:
+    def spread_rest(self, k: int, terms: Terms, entries: Entries) -> Terms:
         """Give most of what order 1 passes on to the characters of the new text alone.
 
-        A text has few of the characters of another script. `join` explains the arguments.
+        A text has few characters of another script. Other orders keep their terms.
         """
+        if k > 1:
+            return terms
         direct, passed = terms
-        given = (1 - ELSEWHERE) * passed / self.own.sum()
-        return direct + self.own[grams] * given[rows], ELSEWHERE * passed
+        given = (1 - ELSEWHERE) * passed / self.present.sum()
+        return direct + self.present[entries.grams] * given[entries.rows], ELSEWHERE * passed
 
 
 def drop_symbols(model: NgramModel, dropped: npt.NDArray[np.bool_]) -> NgramModel:
