@@ -52,9 +52,10 @@ class Request:
         ids = vocabulary.encode(given).long()
         for character, known in zip(given, allowed[ids].tolist(), strict=True):
             if not known:
-                rare = "rare, so that the model never writes it"
-                why = rare if character in vocabulary.rare else f"forbidden by {self.control.sets}"
-                raise UserError(f"{option}: {character!r} is {why}")
+                why = f"{self.control.sets} forbids"
+                if character in vocabulary.rare:
+                    why = "is rare, so that the model never writes it"
+                raise UserError(f"{option} has {character!r}, which {why}")
         return ids
 
 
