@@ -138,10 +138,10 @@ def test_a_job_that_exits_before_training_is_failed(
 ) -> None:
     prepare = training.prepare
 
-    def fail(values: dict[str, Any], *arguments: Any) -> training.Training:
+    def fail(values: dict[str, Any], *arguments: Any, **options: Any) -> training.Training:
         if values["seed"] == 1:
             raise SystemExit(0)
-        return prepare(values, *arguments)
+        return prepare(values, *arguments, **options)
 
     monkeypatch.setattr(training, "prepare", fail)
     done = train("-m", *SMALL, "trainer.max_epochs=1", "seed=1,2")
