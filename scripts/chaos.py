@@ -50,7 +50,10 @@ SAMPLERS = {
     "lines": ("data=dino", "data.max_chars=700"),
     "lines, carried": ("data=dino", "data.max_chars=120", "sampler=lines_carried"),
     "documents": ("data.path=poems.txt", "data.unit=document", "data.max_chars=700"),
-    "documents, carried": ("data.path=poems.txt", "data.unit=document", "sampler=lines_carried"),
+    "documents, carried": (
+        *("data.path=poems.txt", "data.unit=document", "data.max_chars=120"),
+        "sampler=lines_carried",
+    ),
     "rows of a table": ("data.path=songs.csv", "data.column=text", "data.max_chars=700"),
 }
 VARIATIONS: tuple[tuple[tuple[str, ...], ...], ...] = (
