@@ -173,9 +173,9 @@ class Vocabulary:
 
     @property
     def charge(self) -> float:
-        """Nats of a rare character besides those of `RARE_SYMBOL`: ln of the number of rare ones.
+        """Nats that a rare character costs besides those of `RARE_SYMBOL`.
 
-        They share the probability of `RARE_SYMBOL` equally.
+        The k rare characters share its probability equally, so each costs ln k more.
         """
         return math.log(max(1, len(self.rare)))
 

@@ -163,9 +163,10 @@ def find_models(
 
 
 def join_characters(corpus: EncodedCorpus, models: StartingModels) -> EncodedCorpus:
-    """Encode a text by its characters and those of the model with which the run starts, if any.
+    """Encode a text by its own characters and those of the model that the run starts from.
 
-    The end of a document stands in documents alone.
+    Without such a model the text stays as it is. The end of a document is a character of documents
+    alone.
     """
     before = models.resumed or models.older
     if before is None:

@@ -71,7 +71,15 @@ def add_batch(
     nats: Tensor,
     by_part: dict[str, Tensor],
 ) -> None:
-    """Add the nats of a batch to a total, and those of a mixed model's parts to theirs, by name."""
+    """Add the nats of a batch to the total of the whole model and to the totals of its parts.
+
+    Args:
+        total: total of the whole model.
+        parts: totals of the parts of a mixed model by name; a missing one is made.
+        batch: the batch.
+        nats: nats of its targets by the whole model.
+        by_part: the same by each part.
+    """
     total.add(nats, batch.num_characters, batch.targets)
     for name, each in by_part.items():
         of_part = parts.setdefault(name, NatsTotal(total.vocabulary))
