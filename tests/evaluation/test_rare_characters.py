@@ -154,7 +154,11 @@ def test_gaps_are_never_filled_with_the_symbol(trained: Train) -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("--stop", "R"), ("--starts-with", "R"), ("--only", RARE_SYMBOL)]
+    ("option", "value"),
+    [
+        *(("--stop", "R"), ("--starts-with", "R"), ("--only", RARE_SYMBOL)),
+        *(("--stop", RARE_SYMBOL), ("--starts-with", RARE_SYMBOL)),
+    ],
 )
 def test_a_rare_character_cannot_be_asked_for(
     trained: Train, capfd: pytest.CaptureFixture[str], option: str, value: str

@@ -50,10 +50,10 @@ class Request:
         """
         vocabulary = self.model.vocabulary
         ids = vocabulary.encode(given).long()
-        for character, known in zip(given, allowed[ids].tolist(), strict=True):
+        for character, number, known in zip(given, ids, allowed[ids].tolist(), strict=True):
             if not known:
                 why = f"{self.control.sets} forbids"
-                if character in vocabulary.rare:
+                if number == vocabulary.rare_id:
                     why = "is rare, so that the model never writes it"
                 raise UserError(f"{option} has {character!r}, which {why}")
         return ids

@@ -143,10 +143,10 @@ def _check_stop(model: TrainedModel, stop: str, strategy: Strategy, control: Con
     stop = model.normalise(stop)
     try:
         model.refuse_end(stop)
-        model.vocabulary.encode(stop)
+        ids = model.vocabulary.encode(stop).tolist()
     except UserError as error:
         raise UserError(f"{given}: {error}") from error
-    if not {*stop}.isdisjoint(model.vocabulary.rare):
+    if model.vocabulary.rare_id in ids:
         raise UserError(f"{given}: it has a rare character, which the model never writes")
     return stop
 
