@@ -75,8 +75,8 @@ def known_settings() -> dict[str, list[str]]:
             shared = len(having) == len(choices)
             found[name] = [] if shared else [f"{group}={choice}" for choice in having]
     search, grid = (_leaves(_read(f"hydra/sweeper/{one}"), "hydra.sweeper.") for one in _SWEEPERS)
-    found |= {name: ["sweep=optuna"] for name in search if name not in grid}
-    return found | {POINTS: [], GRID_POINTS: ["hydra/sweeper=grid"]}
+    found |= {name: [] if name in grid else ["sweep=optuna"] for name in search}
+    return found | {GRID_POINTS: ["a sweep without Optuna"]}
 
 
 def _settings(group: str, choice: str) -> set[str]:
