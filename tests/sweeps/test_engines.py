@@ -336,7 +336,7 @@ def test_the_first_failed_job_stops_a_sweep(
     start: Start, train: Train, trained: Train, cluster: Path, engine: str
 ) -> None:
     number = {"processes": [TWO], "joblib": ["hydra.launcher.n_jobs=2"], "slurm": []}[engine]
-    seeds = "seed=1,2" if engine == "slurm" else "seed=1,2,3"  # the fake Slurm has no queue
+    seeds = "seed=1,2,3" if engine == "processes" else "seed=1,2"  # others begin jobs themselves
     variables = variables_of(cluster) if engine == "slurm" else {}
     spoiled = changes_of_jobs(SPOILED_LATER)
     command = start(engine, seeds, FAST, *number, changes=spoiled, **variables)
