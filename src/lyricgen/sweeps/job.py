@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -148,6 +149,7 @@ def _run_task(
         )
     except Exception as error:  # an error of the job itself is in its summary.json
         tell(f"job {number} did not begin: {reason(error)}")
+        sys.exit(1)
 
 
 def do_as_job(sweep: Path, job: Callable[[], float]) -> float:
