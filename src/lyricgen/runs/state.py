@@ -25,7 +25,7 @@ from lyricgen.settings import (
 log = logging.getLogger(__name__)
 
 # Settings that may change when a run is resumed. The text may have moved: its digest is compared.
-FREE = (*PLUMBING, "trainer.max_epochs", "data.path", "data.max_bytes")
+FREE = (*PLUMBING, "trainer.max_epochs", "trainer.max_time", "data.path", "data.max_bytes")
 
 
 @dataclass
