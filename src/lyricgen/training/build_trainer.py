@@ -105,7 +105,8 @@ def build_observers(
     if trial is not None:
         observers.append(Pruning(state, trial, monitor.partition("/")[0]))
     if chosen.checkpoint.enabled:
-        observers.append(Checkpoints(run, state, monitor, chosen.checkpoint, interruption))
+        limit = options.trainer.max_time
+        observers.append(Checkpoints(run, state, monitor, chosen.checkpoint, interruption, limit))
     return Observers(observers, loggers, tensorboard, baseline, samples)
 
 

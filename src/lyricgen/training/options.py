@@ -137,6 +137,8 @@ class CheckpointOptions(Options):
 
     enabled: bool
     every_n_steps: PositiveInt | None
+    every_n_epochs: PositiveInt
+    keep_best: PositiveInt
 
 
 class AverageOptions(Options):
@@ -257,6 +259,11 @@ class TrainOptions(Options):
             raise ValueError(
                 f"memory=cache trains with model=hybrid, not with model={self.model.kind}: leave "
                 "it out, or give the trained model a memory by lyricgen.evaluate --memory"
+            )
+        if self.trainer.max_time is not None and not self.callbacks.checkpoint.enabled:
+            raise ValueError(
+                "trainer.max_time ends a run at a checkpoint: leave it or "
+                "callbacks.checkpoint.enabled=false out"
             )
         half = self.model.trains_in_steps and self.trainer.has_half_weights
         if self.callbacks.average.enabled and half:

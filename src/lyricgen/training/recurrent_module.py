@@ -104,7 +104,7 @@ class RecurrentModule(pl.LightningModule):
 
     @override
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        # a seed for each batch, whatever was drawn before; torch.manual_seed takes 100 times as long
+        # a seed for each batch, whatever was drawn before; torch.manual_seed takes 100 times longer
         number = self.trainer.global_step * self._batches + batch_idx % self._batches
         seed = combine_seed(self._seed, number) + rank() * RANK_DISTANCE
         torch.default_generator.manual_seed(seed)
