@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from lyricgen.console import format_figure, progress
 from lyricgen.errors import HARMLESS, escape_line, escape_text, in_one_line
-from lyricgen.reporting.comparison import Comparison, choose_sign
+from lyricgen.reporting.comparison import Comparison
 from lyricgen.reporting.plot_style import DARK, LIGHT, plot_style, to_png, to_svg
 from lyricgen.reporting.plots import (
     heat_axes,
@@ -26,6 +26,7 @@ from lyricgen.reporting.plots import (
     plot_price,
     read_curves,
 )
+from lyricgen.reporting.ranking import choose_sign
 from lyricgen.reporting.records import Record, format_value
 from lyricgen.reporting.tables import failures, list_columns, make_title, notes
 from lyricgen.runs.directories import STUDY

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from lyricgen.console import format_figure, progress
 from lyricgen.errors import escape_line
 from lyricgen.evaluation.style import legible_ink
-from lyricgen.reporting.comparison import DEFAULT_METRIC, Comparison, choose_sign
+from lyricgen.reporting.comparison import Comparison
 from lyricgen.reporting.plot_style import (
     INK,
     LINE,
@@ -26,6 +26,7 @@ from lyricgen.reporting.plot_style import (
     new_plot,
     set_scale,
 )
+from lyricgen.reporting.ranking import DEFAULT_METRIC, choose_sign
 from lyricgen.reporting.records import ABSENT, Record, format_value
 from lyricgen.reporting.tables import make_title
 from lyricgen.runs.directories import METRICS
