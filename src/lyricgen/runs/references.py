@@ -15,6 +15,7 @@ from lyricgen.console import tell
 from lyricgen.errors import UserError, did_you_mean
 from lyricgen.files import expand_home
 from lyricgen.runs.directories import (
+    CHECKPOINTS,
     MULTIRUN,
     OF_RUN,
     SUMMARY,
@@ -134,6 +135,16 @@ def find_run(reference: str) -> Path:
         f"{reference!r}: no run in {str(outputs_directory())!r} has this id or name, and there is "
         f"no run of this path (lyricgen runs lists all){meant}"
     )
+
+
+def find_directory(reference: str) -> Path:
+    """Find the directory of a run, sweep or job; a checkpoint in it stands for it.
+
+    Raises:
+        UserError: nothing or no single run fits.
+    """
+    path = find_run(reference)
+    return path.parent.parent if path.parent.name == CHECKPOINTS and path.is_file() else path
 
 
 def _find_by_id(start: str, directories: Iterable[Path]) -> dict[str, Path]:
