@@ -15,8 +15,10 @@ from lyricgen.runs.summary import RunSummary
 from lyricgen.settings import (
     AUTO,
     CONFIG_DIRECTORY,
+    Value,
     belongs_to,
     complete,
+    flatten,
     key,
     override_text,
     plain_settings,
@@ -37,7 +39,7 @@ def compose_settings(overrides: Sequence[str]) -> dict[str, Any]:
     with initialize_config_dir(str(CONFIG_DIRECTORY), version_base="1.3"):
         config = compose("train", list(overrides))
     composed: Any = OmegaConf.to_container(config)
-    return composed  # type: ignore[no-any-return]
+    return dict(composed)
 
 
 def list_choices(options: Mapping[str, Any]) -> dict[str, str]:
@@ -48,6 +50,13 @@ def list_choices(options: Mapping[str, Any]) -> dict[str, str]:
         if isinstance(options.get(group), Mapping)
     }
     return {group: kind for group, kind in kinds.items() if kind in group_choices(group)}
+
+
+def default_settings(options: Mapping[str, Any]) -> dict[str, Value]:
+    """Defaults under flat names, for the choices of groups in a run's recorded options."""
+    choices = list_choices(options)
+    composed = compose_settings([f"{group}={choice}" for group, choice in choices.items()])
+    return flatten(composed) | {group: default_choices()[group] for group in choices}
 
 
 def restore_changed(options: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:

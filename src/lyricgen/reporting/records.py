@@ -198,8 +198,8 @@ def _add(found: RunRecords, directory: Path, summary: RunSummary | SweepSummary)
     found.records.append(Record(directory, summary, options, overrides, sweep, number, notes))
 
 
-def parse_conditions(typed: Iterable[str]) -> Conditions:
-    """Parse conditions such as `cell=lstm,gru` or `cell=lstm,layers=2`.
+def parse_conditions(typed: Iterable[str], option: str = "--where") -> Conditions:
+    """Parse conditions such as `cell=lstm,gru` or `cell=lstm,layers=2`; messages name the option.
 
     Raises:
         UserError: a condition does not begin with a setting and `=`.
@@ -212,18 +212,20 @@ def parse_conditions(typed: Iterable[str]) -> Conditions:
             if equals and name.strip():
                 key = name.strip()
             elif not key:
-                raise UserError(f"--where {one}: say of which setting, as in --where cell=lstm")
+                raise UserError(f"{option} {one}: say of which setting, as in {option} cell=lstm")
             conditions.setdefault(key, []).append((value if equals else piece).strip())
     return conditions
 
 
-def select(records: Sequence[Record], conditions: Conditions) -> list[Record]:
-    """Select the records that fulfil all conditions.
+def select(
+    records: Sequence[Record], conditions: Conditions, option: str = "--where"
+) -> list[Record]:
+    """Select the records that fulfil all conditions; messages name the option.
 
     Raises:
         UserError: no run has the setting, or no run fulfils the conditions.
     """
-    check_known(conditions, records, "--where")
+    check_known(conditions, records, option)
     chosen = list(records)
     for key, texts in conditions.items():
         allowed = {text: parse_value(text) for text in texts}
@@ -235,7 +237,7 @@ def select(records: Sequence[Record], conditions: Conditions) -> list[Record]:
         ]
         if not left:
             there = ", ".join(sorted({format_value(record.value(key)) for record in chosen}))
-            raise UserError(f"no run has --where {key}={','.join(texts)}: there is {there}")
+            raise UserError(f"no run has {option} {key}={','.join(texts)}: there is {there}")
         chosen = left
     return chosen
 
