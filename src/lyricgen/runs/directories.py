@@ -18,6 +18,8 @@ from lyricgen.files import expand_home, open_ordinary
 
 SUMMARY = "summary.json"
 MULTIRUN = "multirun.yaml"  # configuration of a sweep, under the name that Hydra's sweeper gives it
+NOTES = "notes.json"  # note and tags of a run or sweep
+TRASH = ".trash"  # folder of the outputs directory with the runs that `lyricgen runs rm` removed
 STUDY = "study.log"  # Optuna's journal of a search, in the directory of its sweep
 HYDRA_FOLDER = ".hydra"
 LOCK = ".lock"

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 from lyricgen.cli.composition import compose_run, record_filled, register_resolvers
 from lyricgen.cli.errors import hides_an_interrupt, is_mendable, stop
-from lyricgen.cli.hydra_private import compose_once, hide_bases
+from lyricgen.cli.hydra_private import complete_program, compose_once, hide_bases
 from lyricgen.console import quiet_matplotlib, quiet_messages, show
 from lyricgen.errors import UserError, reason
 from lyricgen.runs.directories import SUMMARY, has_checkpoint
@@ -35,6 +35,7 @@ register_resolvers()
 quiet_matplotlib()  # here, so that the processes of jobs do it, too
 compose_once()
 hide_bases()
+complete_program("lyricgen")
 
 
 @hydra.main(config_path=str(CONFIG_DIRECTORY), config_name="train", version_base="1.3")
