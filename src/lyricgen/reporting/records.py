@@ -186,16 +186,23 @@ def _add(found: RunRecords, directory: Path, summary: RunSummary | SweepSummary)
     if isinstance(summary, SweepSummary):
         found.sweeps[directory] = summary
         return
+    notes = found.notes.get(directory, EMPTY)
+    record = make_record(directory, summary, notes)
+    if record.sweep in found.notes:
+        tags = (*notes.tags, *found.notes[record.sweep].tags)
+        record = replace(record, notes=replace(notes, tags=tags))
+    found.records.append(record)
+
+
+def make_record(directory: Path, summary: RunSummary, notes: Notes = EMPTY) -> Record:
+    """Make the record of a run from its directory, its summary and its notes."""
     number = summary.job
     if number is None and (directory.parent / MULTIRUN).exists():  # a job of Hydra's own sweeper
         number = read_number(directory)
     options = flatten(complete(summary.options or {}))
     overrides = parse_overrides(summary.overrides)
     sweep = None if number is None else directory.parent
-    notes = found.notes.get(directory, EMPTY)
-    if sweep in found.notes:
-        notes = replace(notes, tags=(*notes.tags, *found.notes[sweep].tags))
-    found.records.append(Record(directory, summary, options, overrides, sweep, number, notes))
+    return Record(directory, summary, options, overrides, sweep, number, notes)
 
 
 def parse_conditions(typed: Iterable[str], option: str = "--where") -> Conditions:
