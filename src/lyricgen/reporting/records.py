@@ -166,7 +166,7 @@ def read_all(directories: Sequence[Path]) -> RunRecords:
 
 
 def _with_summary(directory: Path) -> Iterator[tuple[Path, bool]]:
-    """Find the directories with a summary.json, jobs by their numbers, and whether they have notes."""
+    """Yield directories with a summary.json, jobs by their numbers, and whether they have notes."""
     for folder, folders, files in walk(directory):
         if SUMMARY in files:
             yield folder, NOTES in files
