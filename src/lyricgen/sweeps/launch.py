@@ -84,9 +84,8 @@ def launch(
         sweep: directory of the sweep.
         at_a_time: number of jobs at a time; None for the launcher's own number, or all jobs on Ray.
             Only the launchers for processes, Ray and Slurm heed it.
-        sharing: number of jobs that share the cores, if it exceeds the number of `jobs`, so that
-            the rest of a resumed grid, or the last trials of a search, get no more threads each
-            than the jobs before them.
+        sharing: number of all jobs of the sweep, so that the rest of a resumed grid, or the last
+            trials of a search, get no more threads each than the jobs before them.
         fail_fast: whether the first job that fails, is killed or does not begin stops all jobs.
 
     Raises:
