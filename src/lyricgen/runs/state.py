@@ -39,6 +39,7 @@ class RunState:
     corpus_digest: str | None = None  # SHA-256 of the corpus
     sizes: dict[str, int] = field(default_factory=dict)  # bytes of the run's growing files
     wall_seconds: float = 0.0
+    sent: dict[str, int] = field(default_factory=dict)  # newest step at MLflow and W&B, by logger
 
     rows: list[dict[str, float]] = field(default_factory=list)  # rows of metrics.csv
     best_loss: float = math.inf  # the lowest monitored loss, that of best.ckpt
