@@ -38,6 +38,8 @@ IMPORTED_INSIDE = {
         ),
         "heavy; few texts need the corpus",
     ),
+    ("lyricgen/training/loggers/mlflow.py", "mlflow"): "an extra",
+    ("lyricgen/training/loggers/wandb.py", "wandb"): "an extra",
     ("lyricgen/cli/typed_texts.py", "lyricgen.data.cached_files"): "only standard input needs it",
     ("lyricgen/evaluation/compressors.py", "pyppmd"): "an extra",
     ("lyricgen/generation/verse.py", "pypinyin"): "an extra that takes seconds",
