@@ -44,6 +44,8 @@ IMPORTED_INSIDE = {
     ),
     ("lyricgen/cli/command_line.py", "lyricgen.cli.named_runs"): "heavy; only --run and --best",
     ("lyricgen/api/run.py", "lyricgen.api.models"): "torch takes seconds; few runs are loaded",
+    ("lyricgen/training/loggers/mlflow.py", "mlflow"): "an extra",
+    ("lyricgen/training/loggers/wandb.py", "wandb"): "an extra",
     ("lyricgen/cli/typed_texts.py", "lyricgen.data.cached_files"): "only standard input needs it",
     ("lyricgen/evaluation/compressors.py", "pyppmd"): "an extra",
     ("lyricgen/generation/verse.py", "pypinyin"): "an extra that takes seconds",
