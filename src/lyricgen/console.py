@@ -12,15 +12,13 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, NoReturn, TextIO
+from typing import Any, ClassVar, NoReturn, TextIO
 
 from rich import get_console
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.progress import Progress, ProgressColumn
 from rich.segment import Segment
-from rich.table import Table
-from rich.text import Text
 from typing_extensions import override
 
 from lyricgen.errors import HARMLESS, escape_line, escape_text, in_one_line
@@ -31,9 +29,8 @@ Printer = Callable[[str], None]
 
 PATIENCE = 2.0  # seconds of work before its progress is shown
 SILENCE = 10.0  # seconds between lines about progress outside a terminal
-WIDEST = 1000  # most columns of a line of a table outside a terminal
-ALTERED_BY_RICH = "\t\u2028\u2029"  # in tables, it would turn these into spaces and new lines
-STAND_INS = range(0xFDD0, 0x110000)  # code points to stand for them; Unicode reserves the first 32
+NOTEBOOK_WIDTH = 100  # columns of a notebook's output
+NOTEBOOK_BAR = '<pre style="white-space: pre; margin: 0">{code}</pre>'  # HTML of a progress bar
 EXPONENT_FROM = 1e7  # smallest figure that is shown by its exponent
 
 
@@ -119,19 +116,46 @@ def terminal_may_close() -> Iterator[None]:
         leave_closed_terminal()
 
 
+class Notebook:
+    """Output of a notebook's cell: `place` is the handle of an element for progress bars."""
+
+    place: ClassVar[Any] = None  # None elsewhere
+
+
+def shows_bars() -> bool:
+    """Whether progress is shown by bars: on a terminal and in a notebook."""
+    return Notebook.place is not None or get_console().is_terminal
+
+
 class ProgressBar(Progress):
-    """Progress bar that needs no thread; a closed terminal does not end the work."""
+    """Progress bar that needs no thread; a closed terminal does not end the work.
+
+    In a notebook all bars have one place, which is empty after the last.
+    """
 
     def __init__(self, *columns: ProgressColumn) -> None:
-        super().__init__(*columns, console=get_console(), transient=True, auto_refresh=False)
+        self._place = Notebook.place
+        shared: Any = {"auto_refresh": False, "disable": self._place is not None}
+        super().__init__(*columns, console=get_console(), transient=True, **shared)
 
     @override
     def refresh(self) -> None:
-        with terminal_may_close():
-            super().refresh()
+        if self._place is None:
+            with terminal_may_close():
+                super().refresh()
+            return
+        page = Console(file=io.StringIO(), record=True, force_terminal=True, width=NOTEBOOK_WIDTH)
+        page.print(self.get_renderable())
+        shown = {
+            "text/plain": page.export_text(clear=False),
+            "text/html": page.export_html(inline_styles=True, code_format=NOTEBOOK_BAR),
+        }
+        self._place.update(shown, raw=True)
 
     @override
     def stop(self) -> None:
+        if self._place is not None:
+            self._place.update({"text/plain": ""}, raw=True)
         with terminal_may_close():
             super().stop()
 
@@ -169,38 +193,17 @@ def tell_now(text: str) -> None:
 def show_json(text: str) -> None:
     """Print JSON on standard output; unprintable characters become JSON's own escapes."""
     shown = "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
-    _write(shown if shown.endswith("\n") else f"{shown}\n")
+    write(shown if shown.endswith("\n") else f"{shown}\n")
 
 
 def show_generated(text: str) -> None:
     """Write a generated text to standard output, escaped only on a terminal."""
-    _write(escape_text(text, HARMLESS) if on_terminal() else text)
+    write(escape_text(text, HARMLESS) if on_terminal() else text)
 
 
 def on_terminal() -> bool:
     """Whether standard output is a terminal."""
     return sys.stdout.isatty()
-
-
-def put_generated(table: Table) -> None:
-    """Print a table of generated texts, escaped only on a terminal.
-
-    All cells must be `Text`; this function changes their content. A file gets lines of any length.
-    """
-    cells = [cell for column in table.columns for cell in column.cells if isinstance(cell, Text)]
-    if on_terminal():
-        for cell in cells:
-            cell.plain = escape_text(cell.plain, HARMLESS)
-        put(table)
-        return
-    used = set().union(*(cell.plain for cell in cells))
-    unused = (code for code in STAND_INS if chr(code) not in used)
-    stand_ins = dict(zip(map(ord, ALTERED_BY_RICH), unused, strict=False))
-    for cell in cells:
-        cell.plain = cell.plain.translate(stand_ins)
-    stream = io.StringIO()
-    Console(file=stream, width=sys.maxsize).print(table)  # as wide as its texts
-    _write(stream.getvalue().translate({one: own for own, one in stand_ins.items()}))
 
 
 def put(what: RenderableType, console: Console | None = None) -> None:
@@ -219,7 +222,8 @@ class _Escaped:
             yield Segment(text if control else escape_text(text, HARMLESS), style, control)
 
 
-def _write(text: str) -> None:
+def write(text: str) -> None:
+    """Write a text to standard output, unaltered."""
     sys.stdout.write(text)
     sys.stdout.flush()
 
@@ -246,12 +250,6 @@ def format_figure(value: float, digits: int = 2, sign: str = "") -> str:
     return format(value, sign + form)
 
 
-def table_console() -> Console:
-    """Console for tables; outside a terminal its lines have up to `WIDEST` columns."""
-    console = get_console()
-    return console if console.is_terminal else Console(width=WIDEST, quiet=console.quiet)
-
-
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """Show the progress of slow work: a bar on a terminal, lines of the log elsewhere.
@@ -273,14 +271,14 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
         now = time.monotonic()
         if now - start < PATIENCE:
             return
-        if get_console().is_terminal and now - shown > 0.25:
+        if shows_bars() and now - shown > 0.25:
             shown = now
             if bar is None:
                 bar = ProgressBar()
                 bar.add_task(escape(escape_line(what)), total=total)
                 bar.start()
             bar.update(bar.task_ids[0], completed=done, refresh=True)
-        elif not get_console().is_terminal and now - shown > SILENCE:
+        elif not shows_bars() and now - shown > SILENCE:
             shown = now
             log.info("%s: %d %%", what, 100 * done / max(1, total))
 

@@ -29,6 +29,7 @@ from lyricgen.reporting import sweep_report
 from lyricgen.runs.directories import is_alive
 from lyricgen.runs.run import Run
 from lyricgen.runs.state import RunState
+from lyricgen.sweeps import task
 from lyricgen.sweeps.search.space import Space, describe, read_space
 from lyricgen.sweeps.search.storage import JobTrial, JournalLock, StudyOptions, open_storage, parse
 from lyricgen.sweeps.search.study import Study, build_sampler
@@ -642,7 +643,7 @@ def test_the_search_of_the_configuration_files(
         (run.directory / "summary.json").write_text(json.dumps(summary), "utf-8")
         return 1.0
 
-    monkeypatch.setattr(command, "do_job", note)
+    monkeypatch.setattr(task, "do_job", note)
     trials = 3 if recipe else 12
     fewer = (f"hydra.sweeper.n_trials={trials}", "hydra.sweeper.sampler.startup_trials=6")
     assert train(*recipe, "sweep=optuna", *fewer).status == 0

@@ -22,7 +22,7 @@ ON_DEMAND = "a command's help and its refusals come without torch, tables and pl
 IMPORTING_INSIDE = {
     **{
         f"lyricgen/{name}.py": ON_DEMAND
-        for name in ("train", "generate", "evaluate", "export", "report", "dashboard")
+        for name in ("generate", "evaluate", "export", "report", "dashboard", "sweeps/task")
     },
     "lyricgen/training/worker.py": "a process watches rank 0 before it imports torch",
     "hydra_plugins/lyricgen_plugins.py": "Hydra imports every plugin at each start",

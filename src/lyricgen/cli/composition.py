@@ -216,7 +216,7 @@ class DirectoryCallback(Callback):
     """Hydra callback that checks the directory of a run or sweep before Hydra writes to it.
 
     The callback makes the directory unless `resume` is given, and stores the path in the
-    configuration. If the directory cannot be used, the command ends with status 2.
+    configuration. If the directory cannot be used, it raises `Refusal`.
     """
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:

@@ -3,6 +3,7 @@
 import argparse
 import shlex
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,16 +13,20 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from lyricgen.cli.command_line import with_suggestions
-from lyricgen.cli.hydra_private import options_parser
+from lyricgen.cli.hydra_private import REFUSED, options_parser, parse_by_grammar
 from lyricgen.cli.typed_texts import implied_choice, take_texts
 from lyricgen.cli.typed_values import (
+    GRID_POINTS,
+    POINTS,
     default_choices,
     known_settings,
     quote_texts,
     quote_value,
     read_text,
+    write_value,
 )
 from lyricgen.console import tell
 from lyricgen.errors import UserError
@@ -46,6 +51,7 @@ def expand(arguments: list[str]) -> list[str]:
     """Turn typed arguments into Hydra's; recorded overrides of a run or sweep replace `resume=`.
 
     Words that name texts become `data.path=`, and a text that is named chooses `data=text`.
+    `sweep.points=` becomes `hydra.sweeper.points=`.
 
     A sweep also gets --multirun. Otherwise, if an argument is wrong, Hydra would complain of the
     settings with several values instead.
@@ -67,7 +73,7 @@ def expand(arguments: list[str]) -> list[str]:
         if path is not None:
             _refuse_record(option, path)
     others, texts = take_texts(read.overrides)
-    overrides = [_with_newest(one) for one in others]
+    overrides = [_with_newest(_read_points(one)) for one in others]
     resumed = _find_last_value("resume", overrides)
     if resumed is None:
         return _arguments_of_new(read, options, overrides, texts)
@@ -116,18 +122,33 @@ def _divide(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
 def _arguments_of_new(
     read: argparse.Namespace, options: list[str], overrides: list[str], texts: list[str]
 ) -> list[str]:
-    """Return the arguments of a new run or sweep; `sweep=` adds --multirun.
+    """Return the arguments of a new run or sweep; `sweep=` and `sweep.points=` add --multirun.
 
     `texts` holds the override that names texts, if any.
     """
     mode = _find_last_value("hydra.mode", overrides)
-    sweeps = _find_last_value("sweep", overrides) is not None and mode is None
+    sweeping = (_find_last_value(name, overrides) for name in ("sweep", GRID_POINTS))
+    sweeps = mode is None and any(one is not None for one in sweeping)
     multirun = sweeps or mode == "MULTIRUN" or read.multirun
     if read.config_name is None:
         directories = [] if read.config_dir is None else [read.config_dir]
         overrides = [*implied_choice(overrides, texts, directories), *overrides]
     typed = [*quote_texts(overrides, multirun=multirun), *texts]
     return [*(_multirun(read) if sweeps else []), *options, *typed]
+
+
+def _read_points(override: str) -> str:
+    """Rename `sweep.points=`; its value may also be written as YAML or JSON.
+
+    Other overrides are returned unchanged.
+    """
+    if key(override) not in (POINTS, GRID_POINTS):
+        return override
+    value = override.partition("=")[2]
+    if parse_by_grammar(value) is REFUSED:
+        with suppress(YAMLError, OmegaConfBaseException):  # the sweeper refuses a text
+            value = write_value(OmegaConf.to_container(OmegaConf.create(value)))
+    return f"{GRID_POINTS}={value}"
 
 
 def _with_newest(override: str) -> str:

@@ -14,7 +14,7 @@ from lyricgen.cli.hydra_private import BASES, REFUSED, parse_by_grammar
 from lyricgen.errors import UserError
 from lyricgen.files import expand_home
 from lyricgen.runs.record_files import read_yaml
-from lyricgen.settings import CONFIG_DIRECTORY, key
+from lyricgen.settings import CONFIG_DIRECTORY, key, override_text
 
 # Settings whose values are texts: files, names, lists of texts; and texts that are never swept.
 FILES = ("data.path", "init_from", "resume")
@@ -27,6 +27,8 @@ LISTS = ("callbacks.samples.prefixes", "hydra.searchpath")
 NULLABLE = (
     *(*FILES, *LISTS, "data.column", "data.key", "data.separator", "hydra.sweeper.storage"),
 )
+
+POINTS, GRID_POINTS = "sweep.points", "hydra.sweeper.points"  # as it is typed, and recorded
 
 _SWEEPERS = ("study", "grid")
 _NOTHING = ("null", "none", "false", "off", "no")
@@ -73,7 +75,8 @@ def known_settings() -> dict[str, list[str]]:
             shared = len(having) == len(choices)
             found[name] = [] if shared else [f"{group}={choice}" for choice in having]
     search, grid = (_leaves(_read(f"hydra/sweeper/{one}"), "hydra.sweeper.") for one in _SWEEPERS)
-    return found | {name: ["sweep=optuna"] for name in search if name not in grid}
+    found |= {name: ["sweep=optuna"] for name in search if name not in grid}
+    return found | {POINTS: [], GRID_POINTS: ["hydra/sweeper=grid"]}
 
 
 def _settings(group: str, choice: str) -> set[str]:
@@ -169,6 +172,18 @@ def read_text(value: str) -> str | None:
 def quote_value(value: str) -> str:
     """Quote a value, so that Hydra reads it unchanged."""
     return _quote_with_interpolations(re.sub(r"(\\*)\$\{", r"\1\1\\${", value))
+
+
+def write_value(value: Any) -> str:
+    """Write a plain value, such as a list, so that Hydra reads it unchanged."""
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{name}:{write_value(one)}' for name, one in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{','.join(map(write_value, value))}]"
+    if not isinstance(value, str):
+        return override_text(value)
+    plain = value and "${" not in value and parse_by_grammar(value) == value
+    return value if plain else quote_value(value)
 
 
 def _quote_with_interpolations(value: str) -> str:

@@ -150,13 +150,18 @@ def _add(found: RunRecords, directory: Path, summary: RunSummary | SweepSummary)
         if summary.ensemble is not None:
             found.ensembles[directory] = summary.ensemble
         return
+    found.records.append(make_record(directory, summary))
+
+
+def make_record(directory: Path, summary: RunSummary) -> Record:
+    """Make the record of a run from its directory and its summary."""
     number = summary.job
     if number is None and (directory.parent / MULTIRUN).exists():  # a job of Hydra's own sweeper
         number = read_number(directory)
     options = flatten(complete(summary.options or {}))
     overrides = parse_overrides(summary.overrides)
     sweep = None if number is None else directory.parent
-    found.records.append(Record(directory, summary, options, overrides, sweep, number))
+    return Record(directory, summary, options, overrides, sweep, number)
 
 
 def with_missing_jobs(found: RunRecords) -> list[Record]:
