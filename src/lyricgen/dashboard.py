@@ -39,6 +39,15 @@ _MANY = 1 << 16  # files, where the system sets no limit
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command until Ctrl-C or SIGTERM."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        run(create_parser(), _show, arguments)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def create_parser() -> Parser:
+    """Create the parser of the command's arguments."""
     parser = Parser("dashboard", "Show all runs in TensorBoard, until Ctrl-C.", checkpoint=False)
     parser.add_argument(
         "directory",
@@ -53,11 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
         "--port N": "port of the page (default: the first free one from 6006 on; 0: any free port)",
     }
     parser.add_options(options, {"--port": int})
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        run(parser, _show, arguments)
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    return parser
 
 
 def _show(options: argparse.Namespace) -> None:

@@ -41,12 +41,15 @@ ADDED: tuple[tuple[str, str | None, dict[str, Any]], ...] = (
     ("callbacks", None, {"average": {"enabled": False, "decay": 0.98}}),
     ("data", None, {"control_characters": "refuse", "separator": None, "verse": False}),
     ("data", None, {"column": None, "key": None, "timestamps": "drop", "min_count": None}),
+    ("logger", None, {"mlflow": None, "wandb": None}),
     ("sampler", "random", {"drop_last": True}),
     ("model", "recurrent", {"weight_drop": 0.0, "noise": 0.0, "noise_kind": "unigram"}),
     ("model", "recurrent", {"locked_dropout": False, "embedding_dropout": 0.0}),
     ("model", "hybrid", {"short_list": None, "older_weight": 0.0}),
     ("cell", "lstm_coupled", {"kernel": "fused"}),
     ("cell", None, {"kernel": "torch"}),
+    ("trainer", None, {"accumulate_grad_batches": 1, "max_time": None}),
+    ("trainer", None, {"benchmark": False, "detect_anomaly": False}),
 )
 # Settings that are filled by the text, whatever the recipe, and those of the sampler, which follow.
 OF_TEXT = ("data.unit", "data.separator", "data.verse", "data.column", "data.key")
@@ -59,7 +62,7 @@ NETWORKS = (
 # Settings of the machine, of callbacks and of logs, which do not change what a step learns.
 PLUMBING = (
     *("trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.profiler"),
-    "cell.kernel",
+    *("trainer.detect_anomaly", "cell.kernel"),
     *("callbacks", "logger", "name", "resume"),
 )
 

@@ -496,6 +496,19 @@ def test_a_search_is_repeatable_and_keeps_typed_values(train: Train) -> None:
         assert f"_hidden_size={job['options']['hidden_size']},model.dropout=" in directory.name
 
 
+@pytest.mark.usefixtures("without_report")
+def test_the_first_failed_trial_stops_a_search_that_fails_fast(train: Train) -> None:
+    done = train(*SEARCH, "trainer.val_check_interval=100000", "hydra.sweeper.fail_fast=true")
+    assert done.status == 1, done.err
+    [job] = jobs_of(sweep_of())
+    assert summary_of(job)["status"] == "failed"
+    assert f"error: job {job.name} failed: " in done.err
+    assert summary_of(sweep_of())["reason"].startswith(f"job {job.name} failed: ")
+    again = train("resume=latest", "trainer.val_check_interval=null")
+    assert again.status == 0, again.err
+    assert [summary_of(one)["status"] for one in jobs_of(sweep_of())] == ["finished"] * 3
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
 def test_a_failing_trial_does_not_stop_the_search(train: Train) -> None:

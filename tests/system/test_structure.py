@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from lyricgen.__main__ import COMMANDS
 from tests.conftest import ROOT
 
 SOURCE = ROOT / "src"
@@ -22,7 +23,10 @@ ON_DEMAND = "a command's help and its refusals come without torch, tables and pl
 IMPORTING_INSIDE = {
     **{
         f"lyricgen/{name}.py": ON_DEMAND
-        for name in ("generate", "evaluate", "export", "report", "dashboard", "sweeps/task")
+        for name in (
+            *("__main__", "generate", "evaluate", "export", "report", "list_runs", "dashboard"),
+            "sweeps/task",
+        )
     },
     "lyricgen/training/worker.py": "a process watches rank 0 before it imports torch",
     "hydra_plugins/lyricgen_plugins.py": "Hydra imports every plugin at each start",
@@ -38,6 +42,7 @@ IMPORTED_INSIDE = {
         ),
         "heavy; few texts need the corpus",
     ),
+    ("lyricgen/cli/command_line.py", "lyricgen.cli.named_runs"): "heavy; only --run and --best",
     ("lyricgen/cli/typed_texts.py", "lyricgen.data.cached_files"): "only standard input needs it",
     ("lyricgen/evaluation/compressors.py", "pyppmd"): "an extra",
     ("lyricgen/generation/verse.py", "pypinyin"): "an extra that takes seconds",
@@ -132,7 +137,7 @@ def test_no_import_points_upwards_or_in_a_circle() -> None:
 def test_the_root_holds_commands_and_foundations_alone() -> None:
     modules = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__"}
     assert len(modules) <= 13, sorted(modules)
-    for command in ("train", "generate", "evaluate", "report", "export", "dashboard"):
+    for command, _ in COMMANDS.values():
         assert len((PACKAGE / f"{command}.py").read_text("utf-8").splitlines()) <= 250, command
 
 

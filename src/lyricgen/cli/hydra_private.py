@@ -12,6 +12,7 @@ from typing import Any
 
 from hydra import version
 from hydra._internal.config_repository import ConfigRepository
+from hydra._internal.core_plugins.bash_completion import BashCompletion
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_automatic_config_search_path, get_args_parser
@@ -131,6 +132,18 @@ def hide_bases() -> None:
         return [one for one in found if (group_name, one) not in BASES]
 
     ConfigRepository.get_group_options = choices  # type: ignore[method-assign,assignment]
+
+
+def complete_program(program: str) -> None:
+    """Let Hydra's completion in bash complete a program, and remove it again as a whole."""
+    uninstall = BashCompletion.uninstall
+
+    def remove(completion: BashCompletion) -> None:
+        print(f"complete -r {program}")  # Hydra's own lines only bring an earlier completion back
+        uninstall(completion)
+
+    BashCompletion._get_exec = staticmethod(lambda: program)  # type: ignore[method-assign]
+    BashCompletion.uninstall = remove  # type: ignore[method-assign,assignment]
 
 
 @contextmanager

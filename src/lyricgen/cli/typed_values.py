@@ -3,7 +3,7 @@
 import re
 import shlex
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -29,6 +29,7 @@ NULLABLE = (
 )
 
 POINTS, GRID_POINTS = "sweep.points", "hydra.sweeper.points"  # as it is typed, and recorded
+SEVERAL = "logger"  # the group that takes several choices, as a list
 
 _SWEEPERS = ("study", "grid")
 _NOTHING = ("null", "none", "false", "off", "no")
@@ -75,8 +76,8 @@ def known_settings() -> dict[str, list[str]]:
             shared = len(having) == len(choices)
             found[name] = [] if shared else [f"{group}={choice}" for choice in having]
     search, grid = (_leaves(_read(f"hydra/sweeper/{one}"), "hydra.sweeper.") for one in _SWEEPERS)
-    found |= {name: ["sweep=optuna"] for name in search if name not in grid}
-    return found | {POINTS: [], GRID_POINTS: ["hydra/sweeper=grid"]}
+    found |= {name: [] if name in grid else ["sweep=optuna"] for name in search}
+    return found | {GRID_POINTS: ["a sweep without Optuna"]}
 
 
 def _settings(group: str, choice: str) -> set[str]:
@@ -214,7 +215,8 @@ def _rewrite_choice(override: str) -> list[str]:
     """Rewrite the choice of a group; null, None and false mean `none`, or no choice."""
     name, (head, _, value) = key(override), override.partition("=")
     if not override.startswith("~") and value.strip().lower() not in _NOTHING:
-        return [f"{head}={_rewrite_each(value, _as_text)}"]
+        rewrite = partial(_rewrite_several, override) if name == SEVERAL else _as_text
+        return [f"{head}={_rewrite_each(value, rewrite)}"]
     if "none" in group_choices(name):
         return [f"{name}=none"]
     if default_choices()[name] is None:
@@ -223,6 +225,16 @@ def _rewrite_choice(override: str) -> list[str]:
         switches = ", ".join(each[0] for each in off_switches().values())
         raise UserError(f"{override}: callbacks are switched off one by one: {switches}")
     raise UserError(f"{override}: choose {name}= from {', '.join(group_choices(name))}")
+
+
+def _rewrite_several(override: str, value: str) -> str:
+    """Rewrite a choice, or a list of choices."""
+    if not _is_list(value.strip()):
+        return _as_text(value)
+    rewritten = _quote_each(value.strip())
+    if not rewritten.strip("[]") or "none" in rewritten.strip("[]").split(","):
+        raise UserError(f"{override}: for no {SEVERAL} type {SEVERAL}=none alone")
+    return rewritten
 
 
 def _rewrite_text(override: str, *, multirun: bool) -> str:

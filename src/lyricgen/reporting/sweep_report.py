@@ -10,8 +10,9 @@ from lyricgen.console import put, show
 from lyricgen.errors import UserError, reason
 from lyricgen.files import replace_file, write_atomically
 from lyricgen.reporting.comparison import Comparison, compare
+from lyricgen.reporting.missing_jobs import with_missing_jobs
 from lyricgen.reporting.page import build_sections, render
-from lyricgen.reporting.records import parse_conditions, read, select, with_missing_jobs
+from lyricgen.reporting.records import parse_conditions, read, select
 from lyricgen.reporting.tables import failures, notes, terminal_table, to_frame
 from lyricgen.runs.directories import outputs_directory
 from lyricgen.stacking import table_console

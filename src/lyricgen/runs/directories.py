@@ -18,6 +18,8 @@ from lyricgen.files import expand_home, open_ordinary
 
 SUMMARY = "summary.json"
 MULTIRUN = "multirun.yaml"  # configuration of a sweep, under the name that Hydra's sweeper gives it
+NOTES = "notes.json"  # note and tags of a run or sweep
+TRASH = ".trash"  # folder of the outputs directory with the runs that `lyricgen runs rm` removed
 STUDY = "study.log"  # Optuna's journal of a search, in the directory of its sweep
 HYDRA_FOLDER = ".hydra"
 LOCK = ".lock"
@@ -27,10 +29,11 @@ BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 EVENTS = "events.out.tfevents.*"
 METRICS, STEPS, SAMPLES = "metrics.csv", "steps.csv", "samples.jsonl"
 HPARAMS = "hparams.yaml"  # options of the run, as Lightning's own loggers write them
+REMOTE_ID = "remote_id.txt"  # name of the run at MLflow and W&B
 SUBMITTED = ".submitit"  # directory of the jobs that were sent to Slurm
 GROWING = (SAMPLES, STEPS, EVENTS)  # files to which a run appends; metrics.csv is replaced whole
 # Patterns of the names of files in the directories of runs and sweeps.
-OF_RUN = (SUMMARY, HYDRA_FOLDER, CHECKPOINTS, METRICS, HPARAMS, "*profile*", *GROWING)
+OF_RUN = (SUMMARY, HYDRA_FOLDER, CHECKPOINTS, METRICS, HPARAMS, REMOTE_ID, "*profile*", *GROWING)
 OF_SWEEP = (SUMMARY, MULTIRUN, SUBMITTED, "report", "[0-9]*_*")
 
 _made: list[Path] = []  # directories that `make_directory` has made, parents first

@@ -25,7 +25,7 @@ from lyricgen.settings import (
 log = logging.getLogger(__name__)
 
 # Settings that may change when a run is resumed. The text may have moved: its digest is compared.
-FREE = (*PLUMBING, "trainer.max_epochs", "data.path", "data.max_bytes")
+FREE = (*PLUMBING, "trainer.max_epochs", "trainer.max_time", "data.path", "data.max_bytes")
 
 
 @dataclass
@@ -39,6 +39,7 @@ class RunState:
     corpus_digest: str | None = None  # SHA-256 of the corpus
     sizes: dict[str, int] = field(default_factory=dict)  # bytes of the run's growing files
     wall_seconds: float = 0.0
+    sent: dict[str, int] = field(default_factory=dict)  # newest step at MLflow and W&B, by logger
 
     rows: list[dict[str, float]] = field(default_factory=list)  # rows of metrics.csv
     best_loss: float = math.inf  # the lowest monitored loss, that of best.ckpt
@@ -67,6 +68,11 @@ class RunState:
     def characters_per_second(self) -> float:
         """Training characters a second in all ended epochs; 0 before an epoch has ended."""
         return self.trained_characters / self.trained_seconds if self.trained_seconds else 0.0
+
+    def best_rows(self, monitor: str) -> list[dict[str, float]]:
+        """Sort the rows with a finite monitored loss by it, the lowest first."""
+        judged = [row for row in self.rows if math.isfinite(row.get(monitor, math.nan))]
+        return sorted(judged, key=lambda row: row[monitor])
 
     def restore(self, checkpoint: dict[str, Any]) -> None:
         """Load the state from a checkpoint of this version or of an earlier one."""
@@ -205,6 +211,9 @@ def _how_to_make_longer(
         return f"it has made its trainer.max_steps; for more, {start_anew(directory)}"
     if content["epoch"] + 1 >= options["trainer"]["max_epochs"]:
         return "a larger trainer.max_epochs makes it longer"
+    limit = options["trainer"]["max_time"]
+    if limit is not None and state.wall_seconds >= limit:
+        return f"its trainer.max_time is over: more than {limit:g} seconds make it longer"
     return None
 
 

@@ -88,11 +88,8 @@ def sweep_grid(sweeper: Any, arguments: list[str]) -> None:
             left = [(job.number, sweep.arguments(job)) for job in jobs if not job.done]
             if len(left) < len(jobs):
                 show(f"{len(jobs) - len(left)} of {len(jobs)} jobs are done")
-            launch(
-                *(sweeper.launcher, left, sweep.directory, at_a_time),
-                sharing=len(jobs),
-                fail_fast=options.fail_fast,
-            )
+            launcher, number, fast = sweeper.launcher, len(jobs), options.fail_fast
+            launch(launcher, left, sweep.directory, at_a_time, sharing=number, fail_fast=fast)
 
 
 def write_points(points: Any, others: Sequence[str]) -> list[list[str]]:
@@ -130,7 +127,7 @@ def write_points(points: Any, others: Sequence[str]) -> list[list[str]]:
         own = [*implied_choice([*others, *own], [], []), *own]
         earlier = [index for index, one in enumerate(written, 1) if sorted(one) == sorted(own)]
         if earlier:
-            raise UserError(f"{POINTS}: number {earlier[0]} and {number} are equal: drop one")
+            raise UserError(f"{POINTS}: numbers {earlier[0]} and {number} are equal: drop one")
         written.append(own)
     return written
 

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from lyricgen.cli.composition import compose_run, record_filled, register_resolvers
 from lyricgen.cli.errors import hides_an_interrupt, is_mendable, stop
-from lyricgen.cli.hydra_private import compose_once, hide_bases
+from lyricgen.cli.hydra_private import complete_program, compose_once, hide_bases
 from lyricgen.console import quiet_matplotlib, quiet_messages, show
 from lyricgen.errors import UserError, reason
 from lyricgen.runs.directories import SUMMARY, has_checkpoint
@@ -32,6 +32,7 @@ DEBUG = os.environ.get("HYDRA_FULL_ERROR") == "1"
 register_resolvers()
 compose_once()
 hide_bases()
+complete_program("lyricgen")
 
 
 def task(config: DictConfig) -> float:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import pytorch_lightning as pl
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_only
-from pytorch_lightning.loggers import Logger
 from pytorch_lightning.profilers import AdvancedProfiler, PyTorchProfiler, SimpleProfiler
 from pytorch_lightning.strategies import Strategy
 
@@ -34,7 +33,10 @@ from lyricgen.training.ddp.environment import (
 )
 from lyricgen.training.hardware import choose_devices
 from lyricgen.training.lightning_hooks import Moments, Observer, OrderedDDP, keep_out_of_signals
-from lyricgen.training.loggers.tensorboard import EventLogger, TensorBoardSummary
+from lyricgen.training.loggers.logger import Logged, RunLogger
+from lyricgen.training.loggers.mlflow import MlflowLogger
+from lyricgen.training.loggers.tensorboard import TensorBoardLogger
+from lyricgen.training.loggers.wandb import WandbLogger
 from lyricgen.training.older_model import CopiedWeighing
 from lyricgen.training.options import TrainerOptions, TrainOptions
 from lyricgen.training.totals import NatsTotal
@@ -47,12 +49,12 @@ class Observers:
     """Observers of a run.
 
     `all` lists every observer in the order of the calls: later observers use the results of earlier
-    observers. `tensorboard`, `baseline` and `samples` are None if the options leave them out.
+    observers, and loggers are observers, too. `baseline` and `samples` are None if the options leave
+    them out.
     """
 
     all: list[Observer]
-    loggers: list[Logger]
-    tensorboard: TensorBoardSummary | None
+    loggers: list[RunLogger]
     baseline: Baseline | None
     samples: Samples | None
 
@@ -73,22 +75,22 @@ def build_observers(
     """Build the observers and loggers; `total` is of the training split in each epoch.
 
     Raises:
-        UserError: the model cannot read a prefix of callbacks.samples.prefixes.
+        UserError: the model cannot read a prefix of callbacks.samples.prefixes, or a chosen logger
+            lacks its package.
     """
     chosen, csv, monitor = options.callbacks, options.logger.csv, choose_monitor(datamodule)
     steps_csv, metrics_csv = (run.directory / name if csv else None for name in (STEPS, METRICS))
-    loggers: list[Logger] = []
-    events = tensorboard = baseline = samples = None
-    if options.logger.tensorboard and rank == 0:  # the other ranks write nothing
-        events = EventLogger(run.directory, purge_step=point.steps + 1 if point.checkpoint else 0)
-        loggers.append(events)
-        tensorboard = TensorBoardSummary(options.model_dump(), run, state, events, model)
+    loggers: list[RunLogger] = []
+    baseline = samples = None
+    if rank == 0:  # the other ranks write nothing
+        steps = None if point.checkpoint is None else point.steps
+        loggers = build_loggers(Logged(options, run, state, model, steps))
     if chosen.baseline.enabled and options.objective == "next":  # n-grams read from the left only
         baseline = Baseline(state, chosen.baseline, model.ngram_order)
     if chosen.samples.every_n_epochs or chosen.samples.steps:
         trained, path = trained_model(options, datamodule, model), run.directory / SAMPLES
         opening, seed = corpus.decode_opening(1000), options.seed
-        samples = Samples(state, trained, path, chosen.samples, opening, seed, events)
+        samples = Samples(state, trained, path, chosen.samples, opening, seed, loggers)
     observers: list[Observer] = [Throughput(state), *(one for one in (baseline, samples) if one)]
     if chosen.average.enabled and options.model.trains_in_steps:
         observers.insert(0, WeightAverage(state, chosen.average, model))
@@ -100,13 +102,28 @@ def build_observers(
     observers.append(EpochLog(state, total, metrics_csv))
     if chosen.progress.enabled:
         observers.append(ProgressReport(state, total, options.trainer.max_steps))
-    if tensorboard is not None:
-        observers.append(tensorboard)
+    observers += loggers
     if trial is not None:
         observers.append(Pruning(state, trial, monitor.partition("/")[0]))
     if chosen.checkpoint.enabled:
-        observers.append(Checkpoints(run, state, monitor, chosen.checkpoint, interruption))
-    return Observers(observers, loggers, tensorboard, baseline, samples)
+        limit = options.trainer.max_time
+        observers.append(Checkpoints(run, state, monitor, chosen.checkpoint, interruption, limit))
+    return Observers(observers, loggers, baseline, samples)
+
+
+def build_loggers(logged: Logged) -> list[RunLogger]:
+    """Build the chosen loggers.
+
+    Raises:
+        UserError: a chosen logger lacks its package.
+    """
+    chosen = logged.options.logger
+    known: dict[type[RunLogger], object] = {
+        TensorBoardLogger: chosen.tensorboard,
+        MlflowLogger: chosen.mlflow,
+        WandbLogger: chosen.wandb,
+    }
+    return [kind(logged) for kind, options in known.items() if options]
 
 
 def build_trainer(
@@ -149,17 +166,17 @@ def build_trainer(
 
 
 def _check_batches(chosen: TrainerOptions, available: int, *, validates: bool) -> None:
-    batches = chosen.epoch_batches(available)
-    unseen = (chosen.check_val_every_n_epoch - 1) * batches  # steps before the first validation
+    steps = chosen.epoch_steps(available)
+    unseen = (chosen.check_val_every_n_epoch - 1) * steps  # steps before the first validation
     if validates and chosen.max_steps is not None and chosen.max_steps <= unseen:
         raise UserError(
             f"trainer.max_steps={chosen.max_steps} ends the run before the epoch that "
             f"trainer.check_val_every_n_epoch={chosen.check_val_every_n_epoch} validates: nothing "
             "would be validated"
         )
-    if validates and (chosen.val_check_interval or 0) > batches:
+    if validates and (chosen.val_check_interval or 0) > steps:
         raise UserError(
-            f"trainer.val_check_interval={chosen.val_check_interval} is more than the {batches} "
+            f"trainer.val_check_interval={chosen.val_check_interval} is more than the {steps} "
             "steps of an epoch: lower it, or set it to null"
         )
 
@@ -177,9 +194,11 @@ def _make_trainer(
     if chosen.profiler is not None and rank == 0:
         profiler = PROFILERS[chosen.profiler](dirpath=run.directory, filename="profile")
     strategy: str | Strategy = "auto" if chosen.strategy in OWN_STRATEGIES else chosen.strategy
-    not_passed_on = {"max_steps", "devices", "strategy", "profiler", "float32_matmul_precision"}
+    not_passed_on = {"max_steps", "max_time", "float32_matmul_precision"}
+    changed = {"val_check_interval", "devices", "strategy", "profiler"}
     return pl.Trainer(
-        **chosen.model_dump(exclude=not_passed_on),
+        **chosen.model_dump(exclude=not_passed_on | changed),
+        val_check_interval=chosen.validation_interval(len(datamodule.sampler)),
         devices=choose_devices(chosen.accelerator, chosen.devices, run),
         strategy=OrderedDDP() if processes > 1 else strategy,
         limit_val_batches=None if "val" in datamodule.splits else 0,

@@ -52,7 +52,8 @@ class WeightAverage(Observer):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        self._swap()
+        if batch_idx % trainer.accumulate_grad_batches == 0:  # the first batch of a step
+            self._swap()
 
     @override
     def after_step(self, trainer: pl.Trainer, outputs: Any) -> None:

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytorch_lightning as pl
+from rich import get_console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from typing_extensions import override
 
-from lyricgen.console import ProgressBar, format_figure, shows_bars
+from lyricgen.console import ProgressBar, format_figure
 from lyricgen.data.batch import world_size
 from lyricgen.runs.state import RunState
 from lyricgen.runs.summary import perplexity_name
-from lyricgen.training.lightning_hooks import Observer
+from lyricgen.training.lightning_hooks import Observer, steps_per_epoch
 from lyricgen.training.totals import NatsTotal
 
 log = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ class ProgressReport(Observer):
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._spoke = time.monotonic()
-        if trainer.is_global_zero and shows_bars():
+        if trainer.is_global_zero and get_console().is_terminal:
             # without a thread that draws, which would slow the steps
             self._bar = ProgressBar(
                 TextColumn("{task.description}"),
@@ -45,7 +46,7 @@ class ProgressReport(Observer):
                 TextColumn("{task.fields[figures]}"),
                 TimeRemainingColumn(),
             )
-            total = (trainer.max_epochs or 1) * int(trainer.num_training_batches)
+            total = (trainer.max_epochs or 1) * steps_per_epoch(trainer)
             total = min(total, self.max_steps or total)
             self._bar.add_task("", total=total, figures="")
             self._bar.start()
@@ -65,9 +66,9 @@ class ProgressReport(Observer):
             )
         elif self._bar is None and now - self._spoke > SILENCE and trainer.is_global_zero:
             self._spoke = now
-            batches = int(trainer.num_training_batches)
-            step = trainer.global_step - trainer.current_epoch * batches
-            log.info("%s: step %d of %s", epoch, step, batches)
+            steps = steps_per_epoch(trainer)
+            step = trainer.global_step - trainer.current_epoch * steps
+            log.info("%s: step %d of %s", epoch, step, steps)
 
     @override
     def after_validation(self, trainer: pl.Trainer) -> None:
