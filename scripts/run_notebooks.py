@@ -36,6 +36,7 @@ def run_notebook(path: Path, directory: Path) -> NotebookNode:
         timeout=SECONDS,
         kernel_name="python3",
         record_timing=False,
+        coalesce_streams=True,
         store_widget_state=False,
         resources={"metadata": {"path": str(directory)}},
     )
