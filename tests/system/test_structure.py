@@ -35,14 +35,15 @@ IMPORTING_INSIDE = {
 IMPORTED_INSIDE = {
     **dict.fromkeys(
         (
-            ("lyricgen/api/__init__.py", "lyricgen.generation.ensembles"),
-            ("lyricgen/api/__init__.py", "lyricgen.generation.remembering"),
-            ("lyricgen/api/__init__.py", "lyricgen.generation.training_text"),
+            ("lyricgen/api/models.py", "lyricgen.generation.ensembles"),
+            ("lyricgen/api/models.py", "lyricgen.generation.remembering"),
+            ("lyricgen/api/models.py", "lyricgen.generation.training_text"),
             ("lyricgen/generation/writer.py", "lyricgen.generation.training_text"),
         ),
         "heavy; few texts need the corpus",
     ),
     ("lyricgen/cli/command_line.py", "lyricgen.cli.named_runs"): "heavy; only --run and --best",
+    ("lyricgen/api/run.py", "lyricgen.api.models"): "torch takes seconds; few runs are loaded",
     ("lyricgen/cli/typed_texts.py", "lyricgen.data.cached_files"): "only standard input needs it",
     ("lyricgen/evaluation/compressors.py", "pyppmd"): "an extra",
     ("lyricgen/generation/verse.py", "pypinyin"): "an extra that takes seconds",
@@ -59,7 +60,8 @@ IMPORTED_INSIDE = {
 }
 # Files that touch private names of a library.
 PRIVATE = {
-    "lyricgen/cli/hydra_private.py": "Hydra's command line and composition, argparse's options",
+    "lyricgen/cli/hydra_private.py": "Hydra's command line, composition and global state, "
+    "argparse's options, logging's handlers",
     "lyricgen/training/lightning_hooks.py": "Lightning's loops and torch's gradient buckets",
 }
 SMALL = 60  # lines

@@ -13,7 +13,8 @@ from typing import Any
 
 from rich import get_console, reconfigure
 
-from lyricgen.api.runs import Run, Sweep
+from lyricgen.api.run import Run
+from lyricgen.api.runs import Sweep
 from lyricgen.cli.errors import Refusal, describe_error, hides_an_interrupt, is_mendable
 from lyricgen.cli.hydra_private import keep_callers_state, run_task
 from lyricgen.cli.resume_arguments import expand, read_options
@@ -88,7 +89,7 @@ def resume(path: str | Path, *overrides: str | Path, **settings: Any) -> Run | S
     >>> run = lyricgen.resume("latest", **{"trainer.max_epochs": 40})
 
     Args:
-        path: directory of the run or sweep, or "latest".
+        path: directory, id or name of the run or sweep, or "latest".
         overrides: changed settings, as on the command line.
         settings: changed settings with Python values, as for `fit`.
 

@@ -13,7 +13,7 @@ from typing_extensions import override
 from lyricgen.errors import UserError, reason
 from lyricgen.settings import flatten, is_plumbing, known_to_model
 from lyricgen.training.loggers.logger import Logged, Sample
-from lyricgen.training.loggers.remote import End, Point, RemoteLogger, log, set_environment
+from lyricgen.training.loggers.remote import End, Point, RemoteLogger, set_environment
 
 CONNECT_SECONDS = 10.0  # longest wait for the server at the beginning
 FINISH_SECONDS = 20.0  # longest wait for the server at the end
