@@ -32,8 +32,13 @@ class WritingModel(TrainedModel):
 
         `generation.texts.continue_prefixes` explains the errors, and all options but `count`.
 
-        >>> model.generate("分开", length=50, seed=1, temperature=0.8, top_p=0.9)
-        >>> model.generate(lines=4, line_length=7, acrostic="桥头有雨", rhyme=True)
+        >>> model.generate("分开", length=50, temperature=0.8, top_p=0.9)
+        '分开...'
+        >>> print(model.generate(acrostic="桥头有雨", line_length=7, rhyme=True))
+        桥...
+        头...
+        有...
+        雨...
         """
         if not isinstance(prefix, str):
             raise UserError(f"prefix={prefix!r}: give one text; generate_many takes a list of them")
@@ -49,6 +54,9 @@ class WritingModel(TrainedModel):
         **options: Any,
     ) -> list[str]:
         """Continue prefixes; `generation.texts.continue_prefixes` explains arguments and errors.
+
+        >>> model.generate_many(["分开", "我们"], count=2, length=8)
+        ['分开...', '分开...', '我们...', '我们...']
 
         Returns:
             The texts in the order of the prefixes. Each text begins with its prefix, normalised
@@ -77,7 +85,8 @@ class WritingModel(TrainedModel):
     def fill(self, text: str, **options: Any) -> str:
         """Fill the gaps of one text; see `fill_many`.
 
-        >>> model.fill("分__天", seed=1)
+        >>> model.fill("分__天")
+        '分...天'
         """
         if not isinstance(text, str) or options.get("count", 1) != 1:
             raise UserError("fill takes one text and fills it once; fill_many does more")
@@ -86,7 +95,8 @@ class WritingModel(TrainedModel):
     def fill_many(self, texts: list[str], **options: Any) -> list[str]:
         """Fill the gaps of texts; `generation.filling.fill_texts` explains options and errors.
 
-        >>> model.fill_many(["分__天"], count=3, temperature=0.8, seed=1)
+        >>> model.fill_many(["分__天", "我_要"], count=2, temperature=0.8, seed=1)
+        ['分...天', '分...天', '我...要', '我...要']
         """
         return fill_texts(self, texts, **options)
 
@@ -106,7 +116,9 @@ class WritingModel(TrainedModel):
         - A model that fills gaps gives pseudo-nats, because it sees both sides of a character.
 
         >>> [nats] = model.score(["分开以后"])
-        >>> numpy.exp(numpy.nanmean(nats))  # perplexity
+        >>> nats
+        array([nan, ...])
+        >>> perplexity = numpy.exp(numpy.nanmean(nats))
 
         Args:
             texts: texts, not only one.
@@ -131,6 +143,10 @@ class WritingModel(TrainedModel):
     ) -> dict[str, Any]:
         """Score the model and n-grams on the text that it was trained on, which is read again.
 
+        >>> scores = model.evaluate("test")
+        >>> scores["splits"]["test"]
+        XXX
+
         Args:
             split: "train", "val" or "test"; None for all splits.
             resamples: texts drawn for each 95 % interval; None: as many as `evaluate` draws.
@@ -153,11 +169,11 @@ class WritingModel(TrainedModel):
     def next_characters(self, prefix: str = "", count: int = 5) -> list[tuple[str, float]]:
         r"""Find the most probable next characters after a prefix.
 
-        `encode_prefix` explains the prefix. A model of lines may predict "\n", the end
-        of the line, and a model of documents U+0003.
+        `encode_prefix` explains the prefix. A model of lines may predict ``"\n"``, the end of the
+        line, and a model of documents U+0003.
 
         >>> model.next_characters("分", 2)
-        [('开', 0.61), ('手', 0.07)]
+        [('开', 0...), (..., 0...)]
 
         Returns:
             The `count` most probable characters with their probabilities, the most probable first;
@@ -194,7 +210,8 @@ def load(
 
     `models.checkpoint.load` and `generation.ensembles.join_models` explain arguments and errors.
 
-    >>> model = load(["outputs/runs/…/first", "outputs/runs/…/second"])
+    >>> model = lyricgen.load()
+    >>> ensemble = lyricgen.load([run.path for run in lyricgen.find_runs(where="name=songs")])
     """
     if path is None:
         path = newest_checkpoint()
