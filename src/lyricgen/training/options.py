@@ -1,7 +1,7 @@
 """Options of a training run, and checks of settings that depend on each other.
 
-conf/ has the defaults. Further options are in the `options` of `data`, `models`, `callbacks` and
-`loggers`.
+conf/ has the defaults. Further options are in `observer_options`, `data.options` and
+`models.options`.
 """
 
 import re
@@ -31,8 +31,7 @@ from lyricgen.models.options import (
 )
 from lyricgen.options import Options, validate
 from lyricgen.settings import flatten, list_auto, plain_settings, replace_auto, restore_auto
-from lyricgen.training.callbacks.options import CallbacksOptions
-from lyricgen.training.loggers.options import LoggerOptions
+from lyricgen.training.observer_options import CallbacksOptions, LoggerOptions
 
 Reduction = Literal["mean", "sum"]
 Effort = Literal["normal", "high"]
