@@ -41,7 +41,13 @@ class Sample:
 
 
 class Run:
-    """A run and the files in its directory.
+    """A run and the files in its directory; a notebook shows its curve, figures and samples.
+
+    >>> run = lyricgen.Run("latest")
+    >>> run.summary.status
+    'finished'
+    >>> perplexity = run.figures["val/perplexity"]
+    >>> text = run.model().generate(seed=2)
 
     Args:
         path: directory, id or name of the run, or "latest".
@@ -110,6 +116,8 @@ class Run:
 
     def plot(self) -> Figure:
         """Plot the training and held-out perplexity, and that of the n-gram model.
+
+        >>> run.plot().savefig("curve.png")
 
         Raises:
             UserError: the run has no curve yet, or no metrics.csv.
