@@ -41,6 +41,7 @@ ADDED: tuple[tuple[str, str | None, dict[str, Any]], ...] = (
     ("callbacks", None, {"average": {"enabled": False, "decay": 0.98}}),
     ("data", None, {"control_characters": "refuse", "separator": None, "verse": False}),
     ("data", None, {"column": None, "key": None, "timestamps": "drop", "min_count": None}),
+    ("logger", None, {"mlflow": None, "wandb": None}),
     ("sampler", "random", {"drop_last": True}),
     ("model", "recurrent", {"weight_drop": 0.0, "noise": 0.0, "noise_kind": "unigram"}),
     ("model", "recurrent", {"locked_dropout": False, "embedding_dropout": 0.0}),

@@ -13,13 +13,16 @@ import os
 import sys
 import warnings
 
-from lyricgen.cli.errors import hides_an_interrupt, is_mendable, stop
+import hydra
+
+from lyricgen.cli.errors import Refusal, describe_error, hides_an_interrupt, is_mendable
 from lyricgen.cli.hydra_private import show_everything
 from lyricgen.cli.resume_arguments import expand, read_options
-from lyricgen.console import prepare_streams, reader_may_leave, tell
+from lyricgen.console import prepare_streams, reader_may_leave, refuse, tell
 from lyricgen.errors import in_one_line
 from lyricgen.runs.directories import remove_unused
 from lyricgen.runs.interruption import handle_signals
+from lyricgen.settings import CONFIG_DIRECTORY
 from lyricgen.sweeps.job import SWEEP
 from lyricgen.sweeps.sweep import UnfinishedJobsError
 from lyricgen.sweeps.task import DEBUG, task, train
@@ -43,8 +46,10 @@ def main() -> None:
         try:
             sys.argv[1:] = expand(sys.argv[1:])
             with show_everything(read_options(sys.argv[1:])):
-                task()
+                hydra.main(str(CONFIG_DIRECTORY), "train", version_base="1.3")(task)()
             interruption.raise_if_requested()
+        except Refusal as refusal:
+            refuse(refusal.line)
         except UnfinishedJobsError as error:
             tell(f"error: {in_one_line(str(error))}")
             sys.exit(1)
@@ -56,7 +61,7 @@ def main() -> None:
                 sys.exit(130)
             if DEBUG or not is_mendable(error, train.__code__):
                 raise
-            stop(error)
+            refuse(describe_error(error))
         except KeyboardInterrupt:
             sys.exit(130)
         finally:

@@ -21,7 +21,7 @@ import torch
 from rich.console import Console
 
 from lyricgen import console as terminal
-from lyricgen.api import WritingModel
+from lyricgen.api.models import WritingModel
 from lyricgen.console import ConsoleHandler
 from lyricgen.data.batch import Sampler
 from lyricgen.data.corpus import encode

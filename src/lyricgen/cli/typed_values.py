@@ -3,7 +3,7 @@
 import re
 import shlex
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -22,13 +22,17 @@ NEVER_SWEPT = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.
 NAMES = (
     *("name", "data.column", "data.key", "data.encoding", "data.separator"),
     *("trainer.accelerator", "trainer.strategy", "hydra.job.name"),
+    *("logger.mlflow.tracking_uri", "logger.mlflow.experiment"),
+    *("logger.wandb.project", "logger.wandb.entity"),
 )
 LISTS = ("callbacks.samples.prefixes", "hydra.searchpath")
 NULLABLE = (
     *(*FILES, *LISTS, "data.column", "data.key", "data.separator", "hydra.sweeper.storage"),
+    *("logger.mlflow.tracking_uri", "logger.wandb.entity"),
 )
 
 POINTS, GRID_POINTS = "sweep.points", "hydra.sweeper.points"  # as it is typed, and recorded
+SEVERAL = "logger"  # the group that takes several choices, as a list
 
 _SWEEPERS = ("study", "grid")
 _NOTHING = ("null", "none", "false", "off", "no")
@@ -214,7 +218,8 @@ def _rewrite_choice(override: str) -> list[str]:
     """Rewrite the choice of a group; null, None and false mean `none`, or no choice."""
     name, (head, _, value) = key(override), override.partition("=")
     if not override.startswith("~") and value.strip().lower() not in _NOTHING:
-        return [f"{head}={_rewrite_each(value, _as_text)}"]
+        rewrite = partial(_rewrite_several, override) if name == SEVERAL else _as_text
+        return [f"{head}={_rewrite_each(value, rewrite)}"]
     if "none" in group_choices(name):
         return [f"{name}=none"]
     if default_choices()[name] is None:
@@ -223,6 +228,16 @@ def _rewrite_choice(override: str) -> list[str]:
         switches = ", ".join(each[0] for each in off_switches().values())
         raise UserError(f"{override}: callbacks are switched off one by one: {switches}")
     raise UserError(f"{override}: choose {name}= from {', '.join(group_choices(name))}")
+
+
+def _rewrite_several(override: str, value: str) -> str:
+    """Rewrite a choice, or a list of choices."""
+    if not _is_list(value.strip()):
+        return _as_text(value)
+    rewritten = _quote_each(value.strip())
+    if not rewritten.strip("[]") or "none" in rewritten.strip("[]").split(","):
+        raise UserError(f"{override}: for no {SEVERAL} type {SEVERAL}=none alone")
+    return rewritten
 
 
 def _rewrite_text(override: str, *, multirun: bool) -> str:

@@ -61,10 +61,12 @@ def build_sections(comparisons: Sequence[Comparison]) -> list[Section]:
     ]
 
 
-def _plot_comparison(comparison: Comparison, suffix: str) -> tuple[list[Plot], list[str]]:
-    """Make the plots of a comparison; return them, and messages in place of missing plots.
+def choose_plots(comparison: Comparison) -> tuple[dict[str, Callable[[], Figure]], list[str]]:
+    """Choose the plots of a comparison.
 
-    `suffix` ends the names of the plots' files.
+    Returns:
+        Functions that make the plots, by their names, such as "learning curves"; and messages in
+        place of missing plots.
     """
     functions: dict[str, Callable[[], Figure]] = {}
     messages = []
@@ -82,9 +84,25 @@ def _plot_comparison(comparison: Comparison, suffix: str) -> tuple[list[Plot], l
         messages.append(shares)
     elif shares:
         functions["importance"] = lambda: plot_importance(shares)
-    words = comparison.name + "".join(map(comparison.label, comparison.groups))
+    return functions, messages
+
+
+def words_of(comparison: Comparison) -> str:
+    """Join the words of a comparison's plots, for `plot_style`."""
+    return comparison.name + "".join(map(comparison.label, comparison.groups))
+
+
+def _plot_comparison(comparison: Comparison, suffix: str) -> tuple[list[Plot], list[str]]:
+    """Make the plots of a comparison; return them, and messages in place of missing plots.
+
+    `suffix` ends the names of the plots' files.
+    """
+    functions, messages = choose_plots(comparison)
     plots = []
-    with plot_style(words), progress(f"plotting {comparison.name}", len(functions)) as moved:
+    with (
+        plot_style(words_of(comparison)),
+        progress(f"plotting {comparison.name}", len(functions)) as moved,
+    ):
         for number, (name, plot) in enumerate(functions.items()):
             moved(number)
             figure = plot()

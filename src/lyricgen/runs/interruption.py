@@ -110,6 +110,11 @@ def handle_signals(signals: Iterable[signal.Signals] = SIGNALS) -> Iterator[Inte
         Interruption.active = None
 
 
+def signal_came() -> bool:
+    """Whether a signal has asked this process to stop."""
+    return Interruption.active is not None and Interruption.active.requested is not None
+
+
 def raise_if_requested() -> None:
     """Raise Interrupted if a signal has asked this process to stop; see `Interruption`."""
     if Interruption.active is not None:

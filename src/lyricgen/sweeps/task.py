@@ -8,14 +8,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from lyricgen.cli.composition import compose_run, record_filled, register_resolvers
 from lyricgen.cli.errors import hides_an_interrupt, is_mendable, stop
-from lyricgen.cli.hydra_private import compose_once, hide_bases
+from lyricgen.cli.hydra_private import complete_program, compose_once, hide_bases
 from lyricgen.console import quiet_matplotlib, quiet_messages, show
 from lyricgen.errors import UserError, reason
 from lyricgen.runs.directories import SUMMARY, has_checkpoint
@@ -23,7 +22,6 @@ from lyricgen.runs.interruption import Interrupted, Interruption, handle_signals
 from lyricgen.runs.run import Run
 from lyricgen.runs.state import find_resume_point
 from lyricgen.runs.summary import RunSummary, score
-from lyricgen.settings import CONFIG_DIRECTORY
 from lyricgen.sweeps.job import do_as_job
 
 log = logging.getLogger(__name__)
@@ -32,14 +30,14 @@ log = logging.getLogger(__name__)
 DEBUG = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 register_resolvers()
-quiet_matplotlib()  # here, so that the processes of jobs do it, too
 compose_once()
 hide_bases()
+complete_program("lyricgen")
 
 
-@hydra.main(config_path=str(CONFIG_DIRECTORY), config_name="train", version_base="1.3")
 def task(config: DictConfig) -> float:
     """Train a single run or a job of a sweep, and return its perplexity; Hydra calls it."""
+    quiet_matplotlib()  # here, so that the processes of jobs do it, too
     hydra_config = HydraConfig.get()
     try:
         values, run = compose_run(config, hydra_config)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import pytorch_lightning as pl
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_only
-from pytorch_lightning.loggers import Logger
 from pytorch_lightning.profilers import AdvancedProfiler, PyTorchProfiler, SimpleProfiler
 from pytorch_lightning.strategies import Strategy
 
@@ -34,7 +33,10 @@ from lyricgen.training.ddp.environment import (
 )
 from lyricgen.training.hardware import choose_devices
 from lyricgen.training.lightning_hooks import Moments, Observer, OrderedDDP, keep_out_of_signals
-from lyricgen.training.loggers.tensorboard import EventLogger, TensorBoardSummary
+from lyricgen.training.loggers.logger import Logged, RunLogger
+from lyricgen.training.loggers.mlflow import MlflowLogger
+from lyricgen.training.loggers.tensorboard import TensorBoardLogger
+from lyricgen.training.loggers.wandb import WandbLogger
 from lyricgen.training.older_model import CopiedWeighing
 from lyricgen.training.options import TrainerOptions, TrainOptions
 from lyricgen.training.totals import NatsTotal
@@ -47,12 +49,12 @@ class Observers:
     """Observers of a run.
 
     `all` lists every observer in the order of the calls: later observers use the results of earlier
-    observers. `tensorboard`, `baseline` and `samples` are None if the options leave them out.
+    observers. Loggers are observers, too. `baseline` and `samples` are None if the options leave
+    them out.
     """
 
     all: list[Observer]
-    loggers: list[Logger]
-    tensorboard: TensorBoardSummary | None
+    loggers: list[RunLogger]
     baseline: Baseline | None
     samples: Samples | None
 
@@ -73,22 +75,22 @@ def build_observers(
     """Build the observers and loggers; `total` is of the training split in each epoch.
 
     Raises:
-        UserError: the model cannot read a prefix of callbacks.samples.prefixes.
+        UserError: the model cannot read a prefix of callbacks.samples.prefixes, or a chosen logger
+            lacks its package.
     """
     chosen, csv, monitor = options.callbacks, options.logger.csv, choose_monitor(datamodule)
     steps_csv, metrics_csv = (run.directory / name if csv else None for name in (STEPS, METRICS))
-    loggers: list[Logger] = []
-    events = tensorboard = baseline = samples = None
-    if options.logger.tensorboard and rank == 0:  # the other ranks write nothing
-        events = EventLogger(run.directory, purge_step=point.steps + 1 if point.checkpoint else 0)
-        loggers.append(events)
-        tensorboard = TensorBoardSummary(options.model_dump(), run, state, events, model)
+    loggers: list[RunLogger] = []
+    baseline = samples = None
+    if rank == 0:  # the other ranks write nothing
+        steps = None if point.checkpoint is None else point.steps
+        loggers = build_loggers(Logged(options, run, state, model, steps))
     if chosen.baseline.enabled and options.objective == "next":  # n-grams read from the left only
         baseline = Baseline(state, chosen.baseline, model.ngram_order)
     if chosen.samples.every_n_epochs or chosen.samples.steps:
         trained, path = trained_model(options, datamodule, model), run.directory / SAMPLES
         opening, seed = corpus.decode_opening(1000), options.seed
-        samples = Samples(state, trained, path, chosen.samples, opening, seed, events)
+        samples = Samples(state, trained, path, chosen.samples, opening, seed, loggers)
     observers: list[Observer] = [Throughput(state), *(one for one in (baseline, samples) if one)]
     if chosen.average.enabled and options.model.trains_in_steps:
         observers.insert(0, WeightAverage(state, chosen.average, model))
@@ -100,14 +102,28 @@ def build_observers(
     observers.append(EpochLog(state, total, metrics_csv))
     if chosen.progress.enabled:
         observers.append(ProgressReport(state, total, options.trainer.max_steps))
-    if tensorboard is not None:
-        observers.append(tensorboard)
+    observers += loggers
     if trial is not None:
         observers.append(Pruning(state, trial, monitor.partition("/")[0]))
     if chosen.checkpoint.enabled:
         limit = options.trainer.max_time
         observers.append(Checkpoints(run, state, monitor, chosen.checkpoint, interruption, limit))
-    return Observers(observers, loggers, tensorboard, baseline, samples)
+    return Observers(observers, loggers, baseline, samples)
+
+
+def build_loggers(logged: Logged) -> list[RunLogger]:
+    """Build the chosen loggers.
+
+    Raises:
+        UserError: a chosen logger lacks its package.
+    """
+    chosen = logged.options.logger
+    known: dict[type[RunLogger], object] = {
+        TensorBoardLogger: chosen.tensorboard,
+        MlflowLogger: chosen.mlflow,
+        WandbLogger: chosen.wandb,
+    }
+    return [kind(logged) for kind, options in known.items() if options]
 
 
 def build_trainer(

@@ -30,12 +30,12 @@ from pytorch_lightning import seed_everything
 from lyricgen.data.build import find_corpus, log_notices
 from lyricgen.data.corpus import EncodedCorpus
 from lyricgen.data.sources import settle_field
-from lyricgen.errors import UserError
+from lyricgen.errors import UserError, reason
 from lyricgen.models.hybrid_building import find_network
 from lyricgen.models.trained_model import TrainedModel
 from lyricgen.runs.checkpoint_files import checkpoint_name, settle_best
 from lyricgen.runs.directories import BEST, LAST
-from lyricgen.runs.interruption import Interruption
+from lyricgen.runs.interruption import Interruption, signal_came
 from lyricgen.runs.run import Run
 from lyricgen.runs.state import ResumePoint, RunState, rewind, start_anew
 from lyricgen.settings import complete, list_auto, replace_auto
@@ -47,6 +47,7 @@ from lyricgen.training.ddp.environment import refuse_other_launchers
 from lyricgen.training.ddp.launch import worker_processes
 from lyricgen.training.fitting import Counting, NetworkTraining, Training
 from lyricgen.training.hardware import check_precision
+from lyricgen.training.loggers.logger import final_figures
 from lyricgen.training.older_model import check_ngrams, find_models, join_characters, start_from
 from lyricgen.training.options import TrainOptions, parse
 from lyricgen.training.recipe import fill_auto, log_filled
@@ -154,6 +155,19 @@ def train_and_evaluate(training: Training, run: Run, point: ResumePoint) -> None
         OSError: a file cannot be written.
         Interrupted: a signal has stopped the run.
     """
+    try:
+        _train_and_evaluate(training, run, point)
+    except BaseException as error:
+        stopped = isinstance(error, KeyboardInterrupt | SystemExit) or signal_came()
+        for logger in training.observers.loggers:
+            if stopped:
+                logger.close("interrupted", None)
+            else:
+                logger.close("failed", reason(error))
+        raise
+
+
+def _train_and_evaluate(training: Training, run: Run, point: ResumePoint) -> None:
     kept = training.options.callbacks.checkpoint
     if training.options.resume is not None:
         rewind(run.directory, point.state.sizes)
@@ -171,9 +185,13 @@ def train_and_evaluate(training: Training, run: Run, point: ResumePoint) -> None
     state = training.state
     judged = kept.enabled and math.isfinite(state.best_loss)
     figures = results.conclude(training, run.checkpoints / BEST if judged else None)
-    if training.observers.tensorboard is not None:
-        training.observers.tensorboard.finish(figures)
-    run.finish(figures, None if run.search is None else state.pruned)
+    loggers = training.observers.loggers
+    for logger in loggers:
+        logger.finish(final_figures(figures, run.wall_seconds))
+    given_up = None if run.search is None else state.pruned
+    run.finish(figures, given_up)
+    for logger in loggers:
+        logger.close("finished" if given_up is None else "pruned", given_up)
 
 
 def _fit_together(

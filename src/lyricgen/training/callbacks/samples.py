@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from lyricgen.models.trained_model import TrainedModel
 from lyricgen.runs.record_files import RecordError, read_json_lines
 from lyricgen.runs.state import RunState
 from lyricgen.training.lightning_hooks import Observer, is_epoch_end
-from lyricgen.training.loggers.tensorboard import EventLogger
+from lyricgen.training.loggers.logger import RunLogger, Sample
 from lyricgen.training.options import SamplesOptions
 
 log = logging.getLogger(__name__)
@@ -45,37 +45,9 @@ LONGEST_LINE = 30  # characters, at most, of the first line that becomes a text 
 MOST_COMPARED = 10_000_000  # characters, at most, of a training split to compare samples with
 
 
-@dataclass(frozen=True)
-class Sample:
-    """A generated text, and the way it was drawn."""
-
-    step: int
-    epoch: int
-    prefix: str
-    strategy: str
-    seed: int
-    text: str
-
-
 def one_line(text: str) -> str:
     """Join the lines of a text into one printable line."""
     return escape_text(text.strip().replace("\n", " / "))
-
-
-def as_markdown(samples: list[Sample]) -> str:
-    """Write samples as Markdown, with a heading for each epoch and strategy.
-
-    TensorBoard shows the texts unaltered, but without empty lines at their beginning and end.
-    """
-    drawn: dict[str, list[str]] = {}
-    for sample in samples:
-        # indented, so that Markdown keeps line breaks, stars and hashes
-        text = "\n".join(f"    {line}" for line in sample.text.split("\n"))
-        drawn.setdefault(f"**epoch {sample.epoch}, {sample.strategy}**", []).append(text)
-    parts = (
-        part for heading, texts in drawn.items() for part in (heading, "\n\n---\n\n".join(texts))
-    )
-    return "\n\n".join(parts)
 
 
 class Copying:
@@ -144,7 +116,7 @@ class Copying:
 class Samples(Observer):
     """Draws greedy and random samples after the chosen epochs and steps.
 
-    If epochs are chosen, samples are drawn before training, too. TensorBoard and samples.jsonl get
+    If epochs are chosen, samples are drawn before training, too. The loggers and samples.jsonl get
     all samples; the terminal shows a few of them. Samples have their own random generators, so they
     do not change the training. Samples of a model that fills gaps have no figures, since most of
     their text is given.
@@ -156,7 +128,7 @@ class Samples(Observer):
         options: number of samples, and when and how to draw them.
         opening: first characters of the corpus, for `choose_prefixes`.
         seed: seed of the random samples, if the options have no seed.
-        logger: logger for TensorBoard, if any.
+        loggers: loggers that get the samples.
     """
 
     def __init__(
@@ -167,7 +139,7 @@ class Samples(Observer):
         options: SamplesOptions,
         opening: str,
         seed: int,
-        logger: EventLogger | None = None,
+        loggers: Sequence[RunLogger] = (),
     ) -> None:
         self._state = state
         self.model = model
@@ -175,7 +147,7 @@ class Samples(Observer):
         self.options = options
         self.prefixes = choose_prefixes(options.prefixes, model, opening)
         self.seed = seed if options.seed is None else options.seed
-        self._logger = logger
+        self._loggers = loggers
         self._copying: Copying | None = None
 
     @override
@@ -201,7 +173,7 @@ class Samples(Observer):
         """Draw samples with the model's present weights, and return a few random samples.
 
         `best` is the row of metrics.csv for these weights. If samples.jsonl has no samples of the
-        row's step, samples.jsonl and TensorBoard get the new samples.
+        row's step, samples.jsonl and the loggers get the new samples.
         """
         step = int(best["step"])
         drawn = self.draw(step, int(best["epoch"]))
@@ -258,7 +230,7 @@ class Samples(Observer):
             return []
 
     def _write(self, samples: list[Sample], step: int) -> None:
-        """Append samples to samples.jsonl, and show them in TensorBoard at the newest step, `step`.
+        """Append samples to samples.jsonl, and log them at the newest step, `step`.
 
         TensorBoard keeps one text a step, and drops later texts if a step goes back. So samples of
         an earlier step are written together with the samples of `step`.
@@ -268,8 +240,8 @@ class Samples(Observer):
             stream.writelines(
                 json.dumps(asdict(sample), ensure_ascii=False) + "\n" for sample in samples
             )
-        if self._logger is not None:
-            self._logger.log_text("samples", as_markdown([*earlier, *samples]), step)
+        for logger in self._loggers:
+            logger.log_samples([*earlier, *samples], step)
 
     def _is_due(self, trainer: pl.Trainer) -> bool:
         """Whether samples are drawn at the end of this epoch."""

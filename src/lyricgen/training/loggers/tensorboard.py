@@ -6,14 +6,12 @@ name of an older file, and it writes in a thread, where errors end in a tracebac
 
 import errno
 import io
-import math
 import os
 import re
 import socket
 import time
-from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, suppress
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -33,13 +31,16 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard.summary import custom_scalars, scalar, text
 from typing_extensions import override
 
-from lyricgen.models.model import Model
 from lyricgen.runs.directories import EVENTS, HPARAMS, outputs_directory
-from lyricgen.runs.run import Run
-from lyricgen.runs.state import RunState
-from lyricgen.runs.summary import perplexity_name
 from lyricgen.settings import flatten, is_plumbing, known_to_model
-from lyricgen.training.lightning_hooks import Observer
+from lyricgen.training.loggers.logger import (
+    Logged,
+    RunLogger,
+    Sample,
+    Status,
+    as_markdown,
+    best_figure,
+)
 
 
 class EventLogger(Logger):
@@ -149,9 +150,8 @@ class EventFile:
         os.close(self._descriptor)
 
 
-@dataclass(eq=False)
-class TensorBoardSummary(Observer):
-    """Writes the run's row in the HPARAMS tab of TensorBoard, and the page of charts.
+class TensorBoardLogger(RunLogger):
+    """Writes figures, samples, the run's row in the HPARAMS tab, and the page of charts.
 
     TensorBoard makes the table's columns from all runs of a directory, since no run writes an
     `Experiment`. By default it shows five metrics: `run/best_val_perplexity`,
@@ -159,31 +159,43 @@ class TensorBoardSummary(Observer):
     run writes the page of charts, but TensorBoard shows equal charts once.
     """
 
-    options: dict[str, Any]  # plain, nested
-    run: Run
-    state: RunState
-    logger: EventLogger
-    model: Model
+    def __init__(self, logged: Logged) -> None:
+        super().__init__(logged)
+        purge_step = 0 if logged.steps is None else logged.steps + 1
+        self.events = EventLogger(logged.run.directory, purge_step)
+        self.events.options = logged.options.model_dump()
 
     @override
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.logger.options = self.options
-        if any(fnmatch(name, EVENTS) for name in self.state.sizes):  # a resumed run has its row
+        logged = self.logged
+        if any(fnmatch(name, EVENTS) for name in logged.state.sizes):  # a resumed run has its row
             return
-        charts = custom_scalars(layout(self.model.metric_prefix))  # type: ignore[no-untyped-call]
-        self.logger.write(charts)
-        group = trial_name(self.run.directory)
+        charts = custom_scalars(layout(logged.model.metric_prefix))  # type: ignore[no-untyped-call]
+        self.events.write(charts)
+        group = trial_name(logged.run.directory)
         start = SessionStartInfo(start_time_secs=time.time(), group_name=group)
-        for name, value in hyperparameters(self.options).items():
+        for name, value in hyperparameters(self.events.options).items():
             kind = {bool: "bool_value", str: "string_value"}.get(type(value), "number_value")
             setattr(start.hparams[name], kind, value)
         self._write(metadata.SESSION_START_INFO_TAG, HParamsPluginData(session_start_info=start))
 
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        parameters = self.model.num_parameters  # 0 for an n-gram model before it is fitted
+        parameters = self.logged.model.num_parameters  # 0 for an n-gram model before it is fitted
         if trainer.global_step == 0 and parameters:
-            self.logger.log_metrics({"run/parameters": parameters}, 0)
+            self.log_metrics({"run/parameters": parameters}, 0)
+
+    @override
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        self.events.log_metrics(metrics, step)
+
+    @override
+    def log_samples(self, samples: Sequence[Sample], step: int) -> None:
+        self.events.log_text("samples", as_markdown(samples), step)
+
+    @override
+    def save(self) -> None:
+        self.events.save()
 
     @override
     def after_validation(self, trainer: pl.Trainer) -> None:
@@ -194,44 +206,25 @@ class TensorBoardSummary(Observer):
         self._update(trainer)
 
     @override
-    def on_exception(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
-    ) -> None:
-        stopped = isinstance(exception, KeyboardInterrupt | SystemExit)
-        with suppress(OSError):  # a full disk must not hide the exception
-            self._close(api_pb2.STATUS_UNKNOWN if stopped else api_pb2.STATUS_FAILURE)
+    def finish(self, figures: Mapping[str, float]) -> None:
+        self.log_metrics(figures, int(self.logged.state.rows[-1]["step"]))
 
-    def finish(self, figures: dict[str, Any]) -> None:
-        """Fill the row with the figures of `results.conclude`, and close it."""
-        name = perplexity_name(figures)
-        final = {
-            **{tag: figures[tag] for tag in figures if tag.startswith("test/")},
-            "val/mixture_perplexity": figures.get("val/mixture_perplexity"),
-            best_tag(name): figures.get(f"val/{name}"),
-            f"{_row(name)}/test_{name}": figures.get(f"test/{name}"),
-            "run/parameters": figures["parameters"],
-            "run/chars_per_second": figures["chars_per_second"],
-            "run/wall_seconds": self.run.wall_seconds,
-        }
-        known = {tag: value for tag, value in final.items() if value is not None}
-        self.logger.log_metrics(known, int(self.state.rows[-1]["step"]))
-        self._close(api_pb2.STATUS_SUCCESS)
+    @override
+    def close(self, status: Status, reason: str | None) -> None:
+        kinds = {"interrupted": api_pb2.STATUS_UNKNOWN, "failed": api_pb2.STATUS_FAILURE}
+        with suppress(OSError) if status in kinds else nullcontext():  # it must not hide an error
+            code = kinds.get(status, api_pb2.STATUS_SUCCESS)
+            end = SessionEndInfo(status=code, end_time_secs=time.time())
+            self._write(metadata.SESSION_END_INFO_TAG, HParamsPluginData(session_end_info=end))
+            self.events.finalize("success")
 
     def _update(self, trainer: pl.Trainer) -> None:
-        figures = {"run/wall_seconds": self.run.wall_seconds}
-        rows = self.state.rows
-        if self.state.trained_characters:
-            figures["run/chars_per_second"] = self.state.characters_per_second
-        name = perplexity_name(rows[-1])
-        best = min(row.get(f"val/{name}", math.inf) for row in rows)
-        if math.isfinite(best):
-            figures[best_tag(name)] = best
-        self.logger.log_metrics(figures, trainer.global_step)
-
-    def _close(self, status: int) -> None:
-        end = SessionEndInfo(status=status, end_time_secs=time.time())
-        self._write(metadata.SESSION_END_INFO_TAG, HParamsPluginData(session_end_info=end))
-        self.logger.save()
+        """Fill the row with the figures so far."""
+        state = self.logged.state
+        figures = {"run/wall_seconds": self.logged.run.wall_seconds}
+        if state.trained_characters:
+            figures["run/chars_per_second"] = state.characters_per_second
+        self.log_metrics(figures | best_figure(state.rows), trainer.global_step)
 
     def _write(self, tag: str, content: HParamsPluginData) -> None:
         content.version = metadata.PLUGIN_DATA_VERSION
@@ -239,7 +232,7 @@ class TensorBoardSummary(Observer):
             plugin_name=metadata.PLUGIN_NAME, content=content.SerializeToString()
         )
         value = Summary.Value(tag=tag, metadata=SummaryMetadata(plugin_data=plugin))
-        self.logger.write(Summary(value=[value]))
+        self.events.write(Summary(value=[value]))
 
 
 def trial_name(directory: Path) -> str:
@@ -248,20 +241,6 @@ def trial_name(directory: Path) -> str:
     parent, outputs = directory.parent, outputs_directory().resolve()
     folder = parent.relative_to(outputs) if parent.is_relative_to(outputs) else parent
     return f"{directory.name} in {folder}"
-
-
-def best_tag(name: str) -> str:
-    """Tag of a run's best validation value of the metric `name`.
-
-    TensorBoard's parallel coordinates leave out runs that lack one of the first five tags. So tags
-    of runs with another kind of perplexity come last.
-    """
-    return f"{_row(name)}/best_val_{name}"
-
-
-def _row(name: str) -> str:
-    rows = {"pseudo_": "run_fill", "memory_": "run_memory"}
-    return next((row for prefix, row in rows.items() if name.startswith(prefix)), "run")
 
 
 def hyperparameters(options: dict[str, Any]) -> dict[str, bool | int | float | str]:

@@ -1,0 +1,198 @@
+"""Send a run to a server from a thread, so that training never waits for the server."""
+
+import logging
+import os
+import secrets
+import time
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from threading import Event, Thread
+from typing import ClassVar
+
+import pytorch_lightning as pl
+from typing_extensions import override
+
+from lyricgen.errors import UserError, reason
+from lyricgen.files import write_atomically
+from lyricgen.runs.directories import REMOTE_ID
+from lyricgen.training.loggers.logger import Logged, RunLogger, Sample, Status
+
+log = logging.getLogger(__name__)
+
+SEND_SECONDS = 1.0  # between two sends, so that figures are sent together
+RETRY_SECONDS = 5.0  # after a failure
+END_SECONDS = 30.0  # longest wait for the server at the end of a run
+STOP_SECONDS = 3.0  # the same after a signal or an error
+BATCH = 100  # points in a send
+MOST_POINTS = 100_000  # points that wait; more points of single steps are dropped
+
+
+@dataclass(frozen=True)
+class Point:
+    """Figures of a step."""
+
+    step: int
+    figures: Mapping[str, float]
+    milliseconds: int = field(default_factory=lambda: time.time_ns() // 1_000_000)
+
+
+@dataclass(frozen=True)
+class End:
+    """How a run has ended, with its final figures, if there are any."""
+
+    status: Status
+    reason: str | None
+    figures: Point | None
+
+
+class RemoteLogger(RunLogger):
+    """Base of loggers that keep runs elsewhere; a thread calls the abstract methods.
+
+    They may raise any Exception. Then a warning tells the user, and the thread sends the same
+    things again later, and once more at the end. A resumed run sends the rows of metrics.csv that
+    had not arrived at its checkpoint.
+
+    Attributes:
+        kind: name of the logger in `logger=` and of its package.
+        id: identifies the run; a file in its directory keeps it.
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(self, logged: Logged) -> None:
+        super().__init__(logged)
+        if find_spec(self.kind) is None:
+            raise UserError(f"logger={self.kind}: type pip install 'lyricgen[{self.kind}]' first")
+        self.id = ""
+        self._points: list[Point] = []
+        self._samples: list[tuple[int, Sequence[Sample]]] = []
+        self._final: Point | None = None
+        self._end: End | None = None
+        self._connected = False
+        self._warned = False
+        self._wake, self._closing = Event(), Event()
+        self._thread: Thread | None = None
+
+    @abstractmethod
+    def connect(self) -> bool:
+        """Find the run by `id`, or create it with its options; return whether it is new."""
+
+    @abstractmethod
+    def send(self, points: Sequence[Point]) -> None:
+        """Send figures; the last figure of a step counts."""
+
+    @abstractmethod
+    def send_samples(self, samples: Sequence[Sample], step: int) -> None:
+        """Send samples, possibly once more."""
+
+    @abstractmethod
+    def send_end(self, end: End) -> None:
+        """Send the end of the run."""
+
+    @property
+    @abstractmethod
+    def address(self) -> str:
+        """Name of the place for messages."""
+
+    @override
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        path, state = self.logged.run.directory / REMOTE_ID, self.logged.state
+        with suppress(FileNotFoundError):
+            self.id = path.read_text("utf-8").strip()
+        if not self.id.isalnum():
+            self.id = secrets.token_hex(8)
+            write_atomically(path, f"{self.id}\n")
+        # here, since a checkpoint cannot be written while the dictionary grows
+        state.sent.setdefault(self.kind, 0)
+        # after the points of rows that are there already
+        self._points = [Point(int(row["step"]), _figures(row)) for row in state.rows]
+        self._thread = Thread(target=self._work, args=(len(state.rows),), daemon=True)
+        self._thread.start()
+
+    @override
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        if len(self._points) < MOST_POINTS or len(metrics) > 1:
+            self._points.append(Point(step or 0, dict(metrics)))
+            self._wake.set()
+
+    @override
+    def log_samples(self, samples: Sequence[Sample], step: int) -> None:
+        self._samples.append((step, samples))
+        self._wake.set()
+
+    @override
+    def finish(self, figures: Mapping[str, float]) -> None:
+        self._final = Point(int(self.logged.state.rows[-1]["step"]), figures)
+
+    @override
+    def close(self, status: Status, reason: str | None) -> None:
+        if self._thread is None:
+            return
+        self._end = End(status, reason, self._final)
+        self._closing.set()
+        self._wake.set()
+        ended = status in ("finished", "pruned")
+        with suppress(KeyboardInterrupt, SystemExit):  # a signal ends the wait; callers notice it
+            self._thread.join(END_SECONDS if ended else STOP_SECONDS)
+        self._thread = None
+        if self._end is not None:
+            self._warn("it has not answered in time")
+
+    def _work(self, earlier: int) -> None:
+        """Send until the run is closed; `earlier` points are of rows before this process."""
+        while True:
+            closing, failed = self._closing.is_set(), False
+            try:
+                self._send_all(earlier)
+            except Exception as error:
+                failed = True
+                self._warn(reason(error))
+            if closing:
+                return
+            self._closing.wait(RETRY_SECONDS if failed else SEND_SECONDS)
+            if not failed:
+                self._wake.wait()
+            self._wake.clear()
+
+    def _send_all(self, earlier: int) -> None:
+        sent = self.logged.state.sent
+        if not self._connected:
+            first = 0 if self.connect() else sent[self.kind]
+            known = [one for one in self._points[:earlier] if one.step >= first]
+            self._points[:earlier] = known
+            self._connected = True
+        while batch := self._points[:BATCH]:
+            self.send(batch)
+            del self._points[: len(batch)]
+            sent[self.kind] = max(sent[self.kind], batch[-1].step)
+        while self._samples:
+            step, samples = self._samples[0]
+            self.send_samples(samples, step)
+            del self._samples[0]
+        if self._end is not None:
+            self.send_end(self._end)
+            self._end = None
+
+    def _warn(self, why: str) -> None:
+        """Warn once that the server cannot be reached."""
+        if not self._warned:
+            self._warned = True
+            log.warning(
+                "logger=%s: %s: %s; the training does not wait for it, and what is missing is sent "
+                "at the end, or when the run is resumed",
+                self.kind,
+                self.address,
+                why,
+            )
+
+
+def _figures(row: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in row.items() if name not in ("epoch", "step")}
+
+
+def set_environment(values: Mapping[str, str | os.PathLike[str]]) -> None:
+    """Set environment variables, which a package reads at its import or later."""
+    os.environ.update({name: str(value) for name, value in values.items()})
