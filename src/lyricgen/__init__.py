@@ -18,7 +18,8 @@ from typing_extensions import override
 if TYPE_CHECKING:
     from lyricgen.api.models import WritingModel as TrainedModel
     from lyricgen.api.models import load
-    from lyricgen.api.runs import Run, Runs, Sweep, find_runs
+    from lyricgen.api.run import Run
+    from lyricgen.api.runs import Runs, Sweep, find_runs
     from lyricgen.api.training import fit, fit_sweep, resume
     from lyricgen.errors import UserError as Error
 
@@ -33,7 +34,8 @@ _SOURCES = {
     "Error": "errors.UserError",
     "TrainedModel": "api.models.WritingModel",
     "load": "api.models.load",
-    **{name: f"api.runs.{name}" for name in ("Run", "Runs", "Sweep", "find_runs")},
+    "Run": "api.run.Run",
+    **{name: f"api.runs.{name}" for name in ("Runs", "Sweep", "find_runs")},
     **{name: f"api.training.{name}" for name in ("fit", "fit_sweep", "resume")},
 }
 

@@ -29,8 +29,9 @@ Printer = Callable[[str], None]
 
 PATIENCE = 2.0  # seconds of work before its progress is shown
 SILENCE = 10.0  # seconds between lines about progress outside a terminal
-NOTEBOOK_WIDTH = 100  # columns of a notebook's output
-NOTEBOOK_BAR = '<pre style="white-space: pre; margin: 0">{code}</pre>'  # HTML of a progress bar
+# A notebook's output, for rich: plain lines as on a terminal, without elements of the page.
+NOTEBOOK: Any = {"width": 100, "force_jupyter": False, "force_terminal": True, "color_system": None}
+NOTEBOOK_BAR = '<pre style="margin: 0">{code}</pre>'  # HTML of a progress bar
 EXPONENT_FROM = 1e7  # smallest figure that is shown by its exponent
 
 
@@ -117,47 +118,55 @@ def terminal_may_close() -> Iterator[None]:
 
 
 class Notebook:
-    """Output of a notebook's cell: `place` is the handle of an element for progress bars."""
+    """Output of a notebook's cell, whose first progress bar makes a place for all bars."""
 
-    place: ClassVar[Any] = None  # None elsewhere
+    display: ClassVar[Any] = None  # IPython's function; None elsewhere
+    place: ClassVar[Any] = None  # IPython's handle of the place
 
+    @classmethod
+    def show_bar(cls, bar: RenderableType) -> None:
+        """Show a bar in place of the bar before."""
+        page = Console(file=io.StringIO(), record=True, **NOTEBOOK)
+        page.print(bar)
+        text, html = page.export_text(clear=False), page.export_html(code_format=NOTEBOOK_BAR)
+        cls._put({"text/plain": text, "text/html": html})
 
-def shows_bars() -> bool:
-    """Whether progress is shown by bars: on a terminal and in a notebook."""
-    return Notebook.place is not None or get_console().is_terminal
+    @classmethod
+    def clear_bar(cls) -> None:
+        """Empty the place, if there is one."""
+        if cls.place is not None:
+            cls._put({"text/plain": ""})
+
+    @classmethod
+    def _put(cls, shown: dict[str, str]) -> None:
+        if cls.place is None:
+            cls.place = cls.display(shown, raw=True, display_id=True)
+        else:
+            cls.place.update(shown, raw=True)
 
 
 class ProgressBar(Progress):
-    """Progress bar that needs no thread; a closed terminal does not end the work.
-
-    In a notebook all bars have one place, which is empty after the last.
-    """
+    """Progress bar without a thread; a closed terminal ends no work; a notebook has one place."""
 
     def __init__(self, *columns: ProgressColumn) -> None:
-        self._place = Notebook.place
-        shared: Any = {"auto_refresh": False, "disable": self._place is not None}
+        self._in_notebook = Notebook.display is not None
+        shared: Any = {"auto_refresh": False, "disable": self._in_notebook}
         super().__init__(*columns, console=get_console(), transient=True, **shared)
 
     @override
     def refresh(self) -> None:
-        if self._place is None:
-            with terminal_may_close():
+        with terminal_may_close():
+            if self._in_notebook:
+                Notebook.show_bar(self.get_renderable())
+            else:
                 super().refresh()
-            return
-        page = Console(file=io.StringIO(), record=True, force_terminal=True, width=NOTEBOOK_WIDTH)
-        page.print(self.get_renderable())
-        shown = {
-            "text/plain": page.export_text(clear=False),
-            "text/html": page.export_html(inline_styles=True, code_format=NOTEBOOK_BAR),
-        }
-        self._place.update(shown, raw=True)
 
     @override
     def stop(self) -> None:
-        if self._place is not None:
-            self._place.update({"text/plain": ""}, raw=True)
         with terminal_may_close():
             super().stop()
+        if self._in_notebook:
+            Notebook.clear_bar()
 
 
 def output_problem(error: Exception) -> str | None:
@@ -271,14 +280,14 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
         now = time.monotonic()
         if now - start < PATIENCE:
             return
-        if shows_bars() and now - shown > 0.25:
+        if get_console().is_terminal and now - shown > 0.25:
             shown = now
             if bar is None:
                 bar = ProgressBar()
                 bar.add_task(escape(escape_line(what)), total=total)
                 bar.start()
             bar.update(bar.task_ids[0], completed=done, refresh=True)
-        elif not shows_bars() and now - shown > SILENCE:
+        elif not get_console().is_terminal and now - shown > SILENCE:
             shown = now
             log.info("%s: %d %%", what, 100 * done / max(1, total))
 

@@ -1,160 +1,32 @@
-"""Runs and sweeps as Python objects: their settings, figures, tables and plots."""
+"""Several runs and sweeps as Python objects: their tables and plots."""
 
-import base64
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, overload
 
 import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure
 from typing_extensions import override
 
-from lyricgen.console import format_figure
-from lyricgen.errors import HARMLESS, UserError, escape_text
+from lyricgen.api.html import draw, image_html, paragraph_html, table_html
+from lyricgen.api.run import Run
+from lyricgen.errors import UserError
 from lyricgen.reporting.comparison import Comparison, compare
 from lyricgen.reporting.grouping import list_varied_settings
+from lyricgen.reporting.missing_jobs import MISSING, with_missing_jobs
 from lyricgen.reporting.page import choose_plots, words_of
-from lyricgen.reporting.plot_style import plot_style, to_png
-from lyricgen.reporting.plots import plot_run
 from lyricgen.reporting.ranking import rank_records
-from lyricgen.reporting.records import (
-    MISSING,
-    Conditions,
-    Record,
-    make_record,
-    parse_conditions,
-    read,
-    select,
-    with_missing_jobs,
-)
+from lyricgen.reporting.records import Conditions, Record, parse_conditions, read, select
 from lyricgen.reporting.tables import failures, list_columns, notes, to_frame
-from lyricgen.runs.directories import METRICS, SAMPLES
-from lyricgen.runs.record_files import MOST_OF_TABLE, RecordError, open_record, read_json_lines
-from lyricgen.runs.summary import (
-    EnsembleSummary,
-    RunSummary,
-    SweepSummary,
-    perplexity_name,
-    read_summary,
-)
-from lyricgen.settings import Value, override_text
-
-if TYPE_CHECKING:
-    from lyricgen.api.models import WritingModel
+from lyricgen.runs.references import find_directory
+from lyricgen.runs.summary import EnsembleSummary, SweepSummary, read_summary
+from lyricgen.settings import override_text
 
 Where = str | Sequence[str] | Mapping[str, Any]
 CURVES = "learning curves"
-SHOWN = 3  # samples that a notebook shows
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A line of samples.jsonl, by the names in docs/train.md."""
-
-    step: int
-    epoch: int
-    prefix: str
-    strategy: str
-    seed: int
-    text: str
-
-
-class Run:
-    """A run and the files in its directory.
-
-    Args:
-        path: directory of the run.
-
-    Raises:
-        UserError: the directory holds no run, or its summary.json is damaged.
-    """
-
-    def __init__(self, path: str | Path | Record) -> None:
-        if not isinstance(path, Record):
-            directory = Path(path).resolve()
-            summary = read_summary(directory)
-            if isinstance(summary, SweepSummary):
-                raise UserError(f"{str(path)!r} is a sweep: open it by lyricgen.Sweep")
-            path = make_record(directory, summary)
-        self.record = path
-
-    @property
-    def path(self) -> Path:
-        """Directory of the run."""
-        return self.record.directory
-
-    @property
-    def summary(self) -> RunSummary:
-        """Content of summary.json when the run was opened."""
-        return self.record.summary
-
-    @property
-    def settings(self) -> dict[str, Value]:
-        """All settings by names with dots, such as "optimizer.lr"."""
-        return self.record.settings
-
-    @property
-    def figures(self) -> dict[str, float]:
-        """Figures of the best epoch by their names, such as "val/perplexity"."""
-        return self.record.figures
-
-    @property
-    def metrics(self) -> pd.DataFrame:
-        """The table metrics.csv: figures after each validation, by epoch and step.
-
-        Raises:
-            UserError: the file is missing or damaged.
-        """
-        with (
-            _readable(self.path / METRICS),
-            open_record(self.path / METRICS, MOST_OF_TABLE) as file,
-        ):
-            return pd.read_csv(file, float_precision="round_trip")
-
-    @property
-    def samples(self) -> pd.DataFrame:
-        """The samples drawn during training: step, epoch, prefix, strategy, seed and text.
-
-        Raises:
-            UserError: the file samples.jsonl is missing or damaged.
-        """
-        with _readable(self.path / SAMPLES):
-            return pd.DataFrame(list(read_json_lines(self.path / SAMPLES, Sample)))
-
-    def model(self) -> "WritingModel":
-        """Load the best checkpoint, or the newest if there is no best; see `load`."""
-        from lyricgen.api.models import load  # noqa: PLC0415  torch takes seconds
-
-        return load(self.path)
-
-    def plot(self) -> Figure:
-        """Plot the training and held-out perplexity, and that of the n-gram model.
-
-        Raises:
-            UserError: the run has no curve yet, or no metrics.csv.
-        """
-        return _draw(lambda: plot_run(self.record), str(self.path))
-
-    @override
-    def __repr__(self) -> str:
-        figures = [f"{name} {format_figure(one)}" for name, one in self._perplexities().items()]
-        return f"<Run {', '.join([str(self.path), self.summary.status, *figures])}>"
-
-    def _perplexities(self) -> dict[str, float]:
-        own = perplexity_name(self.figures)
-        return {name: one for name, one in self.figures.items() if name.endswith(f"/{own}")}
-
-    def _repr_html_(self) -> str:
-        rows = [[name, format_figure(one)] for name, one in self._perplexities().items()]
-        parts = [_paragraph(f"{self.path}: {self.summary.status}", self.summary.reason or "")]
-        parts += [_table(["figure", ""], rows), *map(_sample, self.summary.samples[:SHOWN])]
-        with suppress(UserError):  # nothing to plot yet
-            parts.insert(1, _image(self.plot()))
-        return Markup("").join(parts)
 
 
 class Runs(Sequence[Run]):
@@ -250,7 +122,7 @@ class Runs(Sequence[Run]):
         if name not in plots:
             there = "; ".join([f"there is {', '.join(plots) or 'none'}", *messages])
             raise UserError(f"the runs have no plot {name!r}: {there}")
-        return _draw(plots[name], words_of(comparisons[0]))
+        return draw(plots[name], words_of(comparisons[0]))
 
     def compare(
         self,
@@ -274,11 +146,11 @@ class Runs(Sequence[Run]):
         for each in self.compare():
             columns = list_columns(each)
             rows = list(zip(*(column.texts for column in columns), strict=True))
-            parts += [_paragraph(each.name), _table([one.heading for one in columns], rows)]
+            parts += [paragraph_html(each.name), table_html([one.heading for one in columns], rows)]
             plots, _ = choose_plots(each)
             if CURVES in plots:
-                parts.append(_image(_draw(plots[CURVES], words_of(each))))
-            parts += [_paragraph(line) for line in (*notes(each), *failures(each))]
+                parts.append(image_html(draw(plots[CURVES], words_of(each))))
+            parts += [paragraph_html(line) for line in (*notes(each), *failures(each))]
         return Markup("").join(parts)
 
 
@@ -286,14 +158,14 @@ class Sweep(Runs):
     """A sweep, whose jobs are its runs.
 
     Args:
-        path: directory of the sweep.
+        path: directory, id or name of the sweep, or "latest".
 
     Raises:
         UserError: the directory holds no sweep, or no job of it can be read.
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path).resolve()
+        self.path = find_directory(str(path)).resolve()
         summary = read_summary(self.path)
         if not isinstance(summary, SweepSummary):
             raise UserError(f"{str(path)!r} is a run: open it by lyricgen.Run")
@@ -351,42 +223,3 @@ def _python_words() -> Iterator[None]:
         yield
     except UserError as error:
         raise UserError(re.sub(r"--(\w+) ", r"\1=", str(error))) from None
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (RecordError, ValueError) as error:
-        raise UserError(
-            f"{str(path)!r} cannot be read ({error}): the run has no such table"
-        ) from None
-
-
-def _draw(plot: Callable[[], Figure], words: str) -> Figure:
-    """Make a plot with fonts for `words` on a white ground."""
-    with plot_style(words):
-        figure = plot()
-        figure.set_facecolor("white")
-        figure.draw_without_rendering()  # makes the labels, whose fonts the style chooses
-    return figure
-
-
-def _image(figure: Figure) -> Markup:
-    image = base64.b64encode(to_png(figure)).decode()
-    return Markup('<img style="max-width: 540px" src="data:image/png;base64,{}">').format(image)
-
-
-def _paragraph(*texts: str) -> Markup:
-    return Markup("<p>{}</p>").format(escape_text(" ".join(texts)))
-
-
-def _sample(text: str) -> Markup:
-    return Markup("<pre>{}</pre>").format(escape_text(text, HARMLESS))
-
-
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Markup:
-    lines = [Markup("").join(Markup("<td>{}</td>").format(cell) for cell in row) for row in rows]
-    head = Markup("").join(Markup("<th>{}</th>").format(each) for each in headings)
-    body = Markup("").join(Markup("<tr>{}</tr>").format(line) for line in (head, *lines))
-    return Markup("<table>{}</table>").format(body)

@@ -13,12 +13,13 @@ from typing import Any
 
 from rich import get_console, reconfigure
 
-from lyricgen.api.runs import Run, Sweep
+from lyricgen.api.run import Run
+from lyricgen.api.runs import Sweep
 from lyricgen.cli.errors import Refusal, describe_error, hides_an_interrupt, is_mendable
 from lyricgen.cli.hydra_private import keep_callers_state, run_task
 from lyricgen.cli.resume_arguments import expand, read_options
 from lyricgen.cli.typed_values import POINTS, known_settings, write_value
-from lyricgen.console import NOTEBOOK_WIDTH, Notebook
+from lyricgen.console import NOTEBOOK, Notebook
 from lyricgen.errors import UserError, in_one_line
 from lyricgen.runs.directories import MULTIRUN, remove_unused
 from lyricgen.runs.interruption import Interrupted, handle_signals
@@ -88,7 +89,7 @@ def resume(path: str | Path, *overrides: str | Path, **settings: Any) -> Run | S
     >>> run = lyricgen.resume("latest", **{"trainer.max_epochs": 40})
 
     Args:
-        path: directory of the run or sweep, or "latest".
+        path: directory, id or name of the run or sweep, or "latest".
         overrides: changed settings, as on the command line.
         settings: changed settings with Python values, as for `fit`.
 
@@ -218,19 +219,18 @@ def _keep_process() -> Iterator[None]:
 
 @contextmanager
 def _print_plainly() -> Iterator[None]:
-    """Print lines in a notebook as in a file, and make room for progress bars above them.
+    """Print plain lines in a notebook, and progress bars in a place of their own.
 
     Otherwise rich would make an element of the page of each line. Elsewhere nothing is changed.
     """
     console = get_console()
     before = vars(console).copy()
     if console.is_jupyter:
-        reconfigure(force_jupyter=False, width=NOTEBOOK_WIDTH)
-        display = sys.modules["IPython"].display.display
-        Notebook.place = display({"text/plain": ""}, raw=True, display_id=True)
+        reconfigure(**NOTEBOOK)
+        Notebook.display = sys.modules["IPython"].display.display
     try:
         yield
     finally:
-        Notebook.place = None
+        Notebook.display = Notebook.place = None
         vars(console).clear()
         vars(console).update(before)

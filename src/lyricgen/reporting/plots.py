@@ -159,9 +159,8 @@ def plot_run(run: Record) -> Figure:
     lines: dict[str, Any] = {}
     for table, colour in zip(tables.items(), SERIES, strict=False):
         split, rows = table
-        marker = "o" if len(rows) < 3 else ""
-        heights = rows[f"{split}/{name}"]
-        [lines[split]] = axes.plot(rows[unit], heights, marker, ls="-", color=colour, markersize=3)
+        style: dict[str, Any] = {"marker": "o", "markersize": 3} if len(rows) < 3 else {}
+        [lines[split]] = axes.plot(rows[unit], rows[f"{split}/{name}"], color=colour, **style)
     found = [height for split, rows in tables.items() for height in rows[f"{split}/{name}"]]
     _finish_curves(axes, unit, lines, found, run.figures.get(NGRAM, 0.0))
     return figure

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytorch_lightning as pl
+from rich import get_console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from typing_extensions import override
 
-from lyricgen.console import ProgressBar, format_figure, shows_bars
+from lyricgen.console import ProgressBar, format_figure
 from lyricgen.data.batch import world_size
 from lyricgen.runs.state import RunState
 from lyricgen.runs.summary import perplexity_name
@@ -37,7 +38,7 @@ class ProgressReport(Observer):
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._spoke = time.monotonic()
-        if trainer.is_global_zero and shows_bars():
+        if trainer.is_global_zero and get_console().is_terminal:
             # without a thread that draws, which would slow the steps
             self._bar = ProgressBar(
                 TextColumn("{task.description}"),

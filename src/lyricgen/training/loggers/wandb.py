@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from netrc import NetrcParseError, netrc
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from typing_extensions import override
@@ -13,7 +13,7 @@ from typing_extensions import override
 from lyricgen.errors import UserError, reason
 from lyricgen.settings import flatten, is_plumbing, known_to_model
 from lyricgen.training.loggers.logger import Logged, Sample
-from lyricgen.training.loggers.remote import End, Point, RemoteLogger, log, set_environment
+from lyricgen.training.loggers.remote import End, Point, RemoteLogger, set_environment
 
 CONNECT_SECONDS = 10.0  # longest wait for the server at the beginning
 FINISH_SECONDS = 20.0  # longest wait for the server at the end
@@ -74,7 +74,7 @@ class WandbLogger(RemoteLogger):
         self._run.define_metric("*", step_metric="step")
         return False
 
-    def _begin(self, mode: str) -> None:
+    def _begin(self, mode: Literal["offline", "online"]) -> None:
         logged, chosen = self.logged, self._chosen
         options = known_to_model(flatten(logged.options.model_dump(mode="json")))
         self._run = self._wandb.init(
