@@ -1,6 +1,8 @@
 """Find a learning rate by a range test (Smith 2017, https://arxiv.org/abs/1506.01186, section 3.3).
 
-The rate rises from step to step. The suggestion is the rate at which the loss falls most steeply.
+The rate rises from step to step. The same steps with the rate 0 show the difficulty of each batch,
+which is taken from its loss: the batches, and all that a step draws at random, are the same. The
+suggestion is the rate at which the rest falls most steeply.
 """
 
 import csv
@@ -16,7 +18,6 @@ import numpy as np
 import pytorch_lightning as pl
 from rich import box
 from rich.table import Table
-from scipy.ndimage import gaussian_filter1d
 from typing_extensions import override
 
 from lyricgen.console import progress, show
@@ -48,6 +49,7 @@ ROWS = 15  # of the table
 class RangeTest(Observer):
     """Sets the rate of each step, and notes its loss in nats a character."""
 
+    rates: Sequence[float]
     total: NatsTotal  # of the training text; it is emptied after each step
     moved: Callable[[int], None]  # shows the progress
     losses: list[float] = field(default_factory=list)
@@ -57,7 +59,7 @@ class RangeTest(Observer):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         for group in trainer.optimizers[0].param_groups:
-            group["lr"] = RATES[trainer.global_step]
+            group["lr"] = self.rates[trainer.global_step]
 
     @override
     def after_step(self, trainer: pl.Trainer, outputs: Any) -> None:
@@ -83,16 +85,20 @@ def find_lr(training: Training, run: Run) -> float | None:
         OSError: a file cannot be written.
     """
     log.info(training.description)
-    losses = test_rates(training, run)
-    smoothed, best = suggest(RATES[: len(losses)], losses)
+    with progress("testing learning rates", 2 * STEPS) as moved:
+        losses = make_steps(training, run, RATES, moved)
+        rates = RATES[: len(losses)]
+        untrained = make_steps(training, run, [0.0] * len(rates), lambda n: moved(STEPS + n))
+    smoothed, best = suggest(rates, losses, untrained)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["step", "lr", "loss", "smoothed_loss"])
-    writer.writerows(zip(range(1, STEPS + 1), RATES, losses, smoothed, strict=False))
+    writer.writerow(["step", "lr", "loss", "untrained_loss", "smoothed_loss"])
+    steps = range(1, len(rates) + 1)
+    writer.writerows(zip(steps, rates, losses, untrained, smoothed, strict=True))
     path = run.directory / RANGE_TEST
     write_atomically(path.with_suffix(".csv"), text.getvalue())
     with replace_file(path.with_suffix(".png")) as stream:
-        stream.write(_plot(losses, smoothed, best))
+        stream.write(_plot(rates, smoothed, best))
     unmark(run.directory)  # it is no run's
     _print_table(smoothed, best)
     show(f"curve: {path.with_suffix('.png')}")
@@ -106,42 +112,50 @@ def find_lr(training: Training, run: Run) -> float | None:
     return rate
 
 
-def test_rates(training: Training, run: Run) -> list[float]:
-    """Return the loss of a step with each of the `RATES`, up to the first that is too high."""
+def make_steps(
+    training: Training, run: Run, rates: Sequence[float], moved: Callable[[int], None]
+) -> list[float]:
+    """Return the loss before each step with one of the rates, up to the first that is too high."""
     options, datamodule, model = training.options, training.datamodule, training.model
-    changes: dict[str, Any] = {"max_epochs": STEPS, "max_steps": STEPS, "devices": 1}
+    steps = len(rates)
+    changes: dict[str, Any] = {"max_epochs": steps, "max_steps": steps, "devices": 1}
     changes |= {"strategy": "auto", "profiler": None, "val_check_interval": None}
-    changes |= {"check_val_every_n_epoch": 1}
-    trainer_options = options.trainer.model_copy(update=changes)
-    changes = {"trainer": trainer_options, "scheduler": ConstantOptions(kind="none")}
-    options = options.model_copy(update=changes)
+    trainer = options.trainer.model_copy(update=changes | {"check_val_every_n_epoch": 1})
+    constant = ConstantOptions(kind="none")
+    options = options.model_copy(update={"trainer": trainer, "scheduler": constant})
     splits = {"train": datamodule.splits["train"]}  # nothing is validated
     data = CharacterDataModule(datamodule.vocabulary, splits, datamodule.sampler)
     data.recollections = datamodule.recollections
-    weights = {name: each.clone() for name, each in model.state_dict().items()}
     total = NatsTotal(datamodule.vocabulary)
+    test = RangeTest(rates, total, moved)
+    weights = {name: each.clone() for name, each in model.state_dict().items()}
     module = build_module(options, data, model, RunState(), total)
     module.check_finite = lambda: None  # type: ignore[method-assign]  # the test may diverge
-    with progress("testing learning rates", STEPS) as moved:
-        test = RangeTest(total, moved)
-        trainer = build_trainer(options, data, run, Observers([test], [], None, None, None), 0)
-        trainer.fit(module, data)
+    build_trainer(options, data, run, Observers([test], [], None, None), 0).fit(module, data)
     model.load_state_dict(weights)
     return test.losses
 
 
-def suggest(rates: Sequence[float], losses: Sequence[float]) -> tuple[list[float], int | None]:
+def suggest(
+    rates: Sequence[float], losses: Sequence[float], untrained: Sequence[float]
+) -> tuple[list[float], int | None]:
     """Smooth the losses, and find where they fall most steeply over the logarithm of the rate.
 
+    Args:
+        rates: rate of each step, rising.
+        losses: loss of each step.
+        untrained: the same with the first weights.
+
     Returns:
-        The smoothed losses, and the index of the suggestion; None if the first loss is the lowest.
+        The smoothed losses of a batch of mean difficulty, and the index of the suggestion; None if
+        no loss is below the first.
     """
-    smoothed = gaussian_filter1d(np.array(losses), SMOOTHING, mode="nearest")
-    lowest = int(smoothed.argmin())
-    if lowest == 0:
-        return smoothed.tolist(), None
-    slopes = np.gradient(smoothed, np.log(rates))
-    return smoothed.tolist(), int(slopes[: lowest + 1].argmin())
+    numbers = np.arange(len(rates))
+    kernel = np.exp(-0.5 * (np.subtract.outer(numbers, numbers) / SMOOTHING) ** 2)
+    gains = kernel @ np.subtract(losses, untrained) / kernel.sum(axis=1)
+    lowest = int(gains.argmin())
+    best = int(np.gradient(gains, np.log(rates))[: lowest + 1].argmin()) if lowest else None
+    return (gains + np.mean(untrained)).tolist(), best
 
 
 def _print_table(smoothed: list[float], best: int | None) -> None:
@@ -153,16 +167,13 @@ def _print_table(smoothed: list[float], best: int | None) -> None:
     put_whole(table)
 
 
-def _plot(losses: list[float], smoothed: list[float], best: int | None) -> bytes:
-    rates = RATES[: len(losses)]
+def _plot(rates: list[float], smoothed: list[float], best: int | None) -> bytes:
     with plot_style(""):
         figure, axes = new_plot("Range test of the learning rate")
-        axes.set_xlabel("optimizer.lr")
-        axes.set_ylabel("nats a character")
-        axes.plot(rates, losses, linewidth=0.7, alpha=0.5)
-        axes.plot(rates, smoothed, color="C0")
+        axes.set(xlabel="optimizer.lr", ylabel="nats a character")
+        axes.plot(rates, smoothed)
         if best is not None:
-            axes.plot(rates[best], smoothed[best], "o", color="C3", label=f"{rates[best]:.2g}")
+            axes.plot(rates[best], smoothed[best], "o", label=f"{rates[best]:.2g}")
             axes.legend()
         set_scale(axes, "x", rates)
         return to_png(figure)
