@@ -24,7 +24,7 @@ from lyricgen.console import progress, show
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.files import replace_file, write_atomically
 from lyricgen.models.options import ConstantOptions
-from lyricgen.reporting.plot_style import new_plot, plot_style, set_scale, to_png
+from lyricgen.reporting.plot_style import new_plot, plot_style, to_png
 from lyricgen.runs.directories import RANGE_TEST, unmark
 from lyricgen.runs.run import Run
 from lyricgen.runs.state import RunState
@@ -170,10 +170,9 @@ def _print_table(smoothed: list[float], best: int | None) -> None:
 def _plot(rates: list[float], smoothed: list[float], best: int | None) -> bytes:
     with plot_style(""):
         figure, axes = new_plot("Range test of the learning rate")
-        axes.set(xlabel="optimizer.lr", ylabel="nats a character")
+        axes.set(xlabel="optimizer.lr", ylabel="nats a character", xscale="log")
         axes.plot(rates, smoothed)
         if best is not None:
             axes.plot(rates[best], smoothed[best], "o", label=f"{rates[best]:.2g}")
             axes.legend()
-        set_scale(axes, "x", rates)
         return to_png(figure)
