@@ -143,6 +143,7 @@ class TrainOptions(Options):
     name: str = Field(min_length=1)
     init_from: str | None = Field(min_length=1)
     resume: str | None
+    find_lr: bool
     objective: Objective
     cell: CellOptions
     depth: DepthOptions
@@ -242,6 +243,11 @@ class TrainOptions(Options):
             raise ValueError(
                 f"trainer.check_val_every_n_epoch={self.trainer.check_val_every_n_epoch} is more "
                 f"than trainer.max_epochs={self.trainer.max_epochs}: nothing would be validated"
+            )
+        if self.find_lr and (self.resume is not None or not self.model.trains_in_steps):
+            known = "resume" if self.resume is not None else f"model={self.model.kind}"
+            raise ValueError(
+                f"find_lr=true tests the learning rates of a new network: leave it or {known} out"
             )
         if "/" in self.name or "\0" in self.name:
             raise ValueError(f"name={self.name!r}: it names a directory and cannot hold '/'")
