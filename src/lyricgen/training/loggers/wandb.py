@@ -21,7 +21,7 @@ SETTINGS: dict[str, Any] = {  # nothing is sent but what a run logs
     **dict.fromkeys(("disable_git", "disable_code", "silent", "quiet"), True),
     **dict.fromkeys(("x_disable_stats", "x_disable_meta", "x_disable_machine_info"), True),
     **dict.fromkeys(("save_code", "symlink", "x_save_requirements"), False),
-    "console": "off",
+    **{"console": "off", "host": ""},
 }
 
 
@@ -42,8 +42,10 @@ class WandbLogger(RemoteLogger):
                 "WANDB_CACHE_DIR": self._folder / "cache",
                 "WANDB_DATA_DIR": self._folder / "data",
                 "WANDB_ERROR_REPORTING": "false",
+                "WANDB_SILENT": "true",
             }
         )
+        os.environ.pop("WANDB_SERVICE", None)  # of a parent; W&B's process ends with the run's
         import wandb  # noqa: PLC0415
 
         chosen = logged.options.logger.wandb
@@ -70,7 +72,8 @@ class WandbLogger(RemoteLogger):
                 raise
             self._wandb.teardown()
             self._begin("offline")
-            self._warn(f"{reason(error)}: to send it, type wandb sync {self._folder}/offline-run-*")
+            files = f"{self._folder}/offline-run-*"
+            self._warn(f"{reason(error)}; the run is kept in files: wandb sync {files}")
         self._run.define_metric("*", step_metric="step")
         return False
 
@@ -99,12 +102,14 @@ class WandbLogger(RemoteLogger):
     def send(self, points: Sequence[Point]) -> None:
         for one in points:
             self._run.log({"step": one.step, **one.figures})
+        self._run.status()  # waits until W&B's process has the figures
 
     @override
     def send_samples(self, samples: Sequence[Sample], step: int) -> None:
         rows = [asdict(sample) for sample in samples]
         table = self._wandb.Table(columns=list(rows[0]), data=[list(row.values()) for row in rows])
         self._run.log({"step": step, "samples": table})
+        self._run.status()
 
     @override
     def send_end(self, end: End) -> None:
