@@ -83,7 +83,7 @@ class RemoteLogger(RunLogger):
 
     @abstractmethod
     def connect(self) -> bool:
-        """Find the run by `id`, or create it with its options; return whether it is new."""
+        """Find the run by `id`, or create it with its options; return whether it lacks content."""
 
     @abstractmethod
     def send(self, points: Sequence[Point]) -> None:

@@ -55,6 +55,7 @@ class WandbLogger(RemoteLogger):
                 "logger.wandb.mode=online: W&B has no key: type wandb login, or set WANDB_API_KEY"
             )
         self._wandb, self._chosen = wandb, chosen
+        self._ended = self._folder / "ended"  # an empty file
         self._run: Any = None
 
     @property
@@ -75,7 +76,9 @@ class WandbLogger(RemoteLogger):
             files = f"{self._folder}/offline-run-*"
             self._warn(f"{reason(error)}; the run is kept in files: wandb sync {files}")
         self._run.define_metric("*", step_metric="step")
-        return False
+        lost = not self._ended.exists()  # W&B's process ends with a killed run, and loses its end
+        self._ended.unlink(missing_ok=True)
+        return lost
 
     def _begin(self, mode: Literal["offline", "online"]) -> None:
         logged, chosen = self.logged, self._chosen
@@ -102,14 +105,12 @@ class WandbLogger(RemoteLogger):
     def send(self, points: Sequence[Point]) -> None:
         for one in points:
             self._run.log({"step": one.step, **one.figures})
-        self._run.status()  # waits until W&B's process has the figures
 
     @override
     def send_samples(self, samples: Sequence[Sample], step: int) -> None:
         rows = [asdict(sample) for sample in samples]
         table = self._wandb.Table(columns=list(rows[0]), data=[list(row.values()) for row in rows])
         self._run.log({"step": step, "samples": table})
-        self._run.status()
 
     @override
     def send_end(self, end: End) -> None:
@@ -117,6 +118,7 @@ class WandbLogger(RemoteLogger):
             self.send([end.figures])
         self._run.summary.update({"status": end.status, "reason": end.reason or ""})
         self._run.finish(exit_code=0 if end.status in ("finished", "pruned") else 1)
+        self._ended.touch()
 
 
 def _has_key(address: str) -> bool:
