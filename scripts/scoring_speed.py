@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from training_speed import SYMBOLS, make_table
 
-from lyricgen.api import WritingModel
+from lyricgen.api.models import WritingModel
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.models.network import LanguageModel
 

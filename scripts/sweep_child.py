@@ -15,11 +15,12 @@ from typing import Any
 from torch import Tensor
 
 from lyricgen import train as command
+from lyricgen.sweeps import task
 from lyricgen.training.recurrent_module import RecurrentModule
 
 EVENTS = "SWEEP_EVENTS"  # variable with the file of all first steps and ends
 
-do_job, training_step = command.do_job, RecurrentModule.training_step
+do_job, training_step = task.do_job, RecurrentModule.training_step
 begun: list[Any] = []  # the modules that have made a step
 
 
@@ -43,7 +44,7 @@ def note(event: str) -> None:
         stream.write(json.dumps([event, time.time(), pages * 4096 / 2**20]) + "\n")
 
 
-command.do_job, RecurrentModule.training_step = job, step  # type: ignore[method-assign]
+task.do_job, RecurrentModule.training_step = job, step  # type: ignore[method-assign]
 
 
 def main() -> None:

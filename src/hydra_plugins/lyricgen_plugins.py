@@ -21,6 +21,8 @@ class OptionsSweeper(Sweeper):
         options: settings of conf/hydra/sweeper/.
     """
 
+    config: Any
+
     def __init__(self, **options: Any) -> None:
         self.options: Any = OmegaConf.to_container(OmegaConf.create(options), resolve=True)
 
@@ -38,18 +40,19 @@ class OptionsSweeper(Sweeper):
 class Grid(OptionsSweeper):
     """Sweeper that runs every combination of values once, and resumes a stopped sweep."""
 
-    def sweep(self, arguments: list[str]) -> None:
-        """Run all jobs; see `sweep_grid`, also for its errors."""
+    def sweep(self, arguments: list[str]) -> Any:
+        """Run all jobs and return the directory; see `sweep_grid`, also for its errors."""
         from lyricgen.sweeps.grid import sweep_grid
 
         sweep_grid(self, arguments)
+        return self.config.hydra.sweep.dir
 
 
 class StudySweeper(OptionsSweeper):
     """Sweeper that runs or resumes the trials of a study; several processes may share a study."""
 
-    def sweep(self, arguments: list[str]) -> None:
-        """Run all trials; see `sweep_study`, also for its errors.
+    def sweep(self, arguments: list[str]) -> Any:
+        """Run all trials and return the directory; see `sweep_study`, also for its errors.
 
         Raises:
             UserError: Optuna is not installed.
@@ -65,6 +68,7 @@ class StudySweeper(OptionsSweeper):
         from lyricgen.sweeps.search.study import sweep_study
 
         sweep_study(self, arguments)
+        return self.config.hydra.sweep.dir
 
 
 class ProcessLauncher(Launcher):

@@ -1,7 +1,7 @@
 """lyricgen: train, compare and sample character-level recurrent language models.
 
->>> model = lyricgen.load("outputs/runs/…/checkpoints/best.ckpt")
->>> model.generate("分开", length=50, seed=1)
+>>> run = lyricgen.fit(data="dino")
+>>> run.model().generate(seed=1)
 """
 
 import re
@@ -16,18 +16,42 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import override
 
 if TYPE_CHECKING:
-    from lyricgen.api import WritingModel as TrainedModel
-    from lyricgen.api import load
+    from lyricgen.api.models import WritingModel as TrainedModel
+    from lyricgen.api.models import load
+    from lyricgen.api.run import Run
+    from lyricgen.api.runs import Runs, Sweep, find_runs
+    from lyricgen.api.training import fit, fit_sweep, resume
+    from lyricgen.errors import UserError as Error
 
-__all__ = ["TrainedModel", "load"]
+    __version__: str
+
+__all__ = [
+    "Error", "Run", "Runs", "Sweep", "TrainedModel", "__version__",
+    "find_runs", "fit", "fit_sweep", "load", "resume",
+]  # fmt: skip
+
+_SOURCES = {
+    "Error": "errors.UserError",
+    "TrainedModel": "api.models.WritingModel",
+    "load": "api.models.load",
+    "Run": "api.run.Run",
+    **{name: f"api.runs.{name}" for name in ("Runs", "Sweep", "find_runs")},
+    **{name: f"api.training.{name}" for name in ("fit", "fit_sweep", "resume")},
+}
 
 
 def __getattr__(name: str) -> Any:
     # on demand: torch takes seconds to import, and --help does not need it
-    if name in __all__:
-        name = {"TrainedModel": "WritingModel"}.get(name, name)
-        return getattr(import_module("lyricgen.api"), name)
+    if name in _SOURCES:
+        module, _, source = _SOURCES[name].rpartition(".")
+        return getattr(import_module(f"lyricgen.{module}"), source)
+    if name == "__version__":
+        return import_module("importlib.metadata").version("lyricgen")
     raise AttributeError(f"module 'lyricgen' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 class _EarlierNames(MetaPathFinder, Loader):

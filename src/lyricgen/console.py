@@ -12,15 +12,13 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, NoReturn, TextIO
+from typing import Any, ClassVar, NoReturn, TextIO
 
 from rich import get_console
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.progress import Progress, ProgressColumn
 from rich.segment import Segment
-from rich.table import Table
-from rich.text import Text
 from typing_extensions import override
 
 from lyricgen.errors import HARMLESS, escape_line, escape_text, in_one_line
@@ -31,9 +29,9 @@ Printer = Callable[[str], None]
 
 PATIENCE = 2.0  # seconds of work before its progress is shown
 SILENCE = 10.0  # seconds between lines about progress outside a terminal
-WIDEST = 1000  # most columns of a line of a table outside a terminal
-ALTERED_BY_RICH = "\t\u2028\u2029"  # in tables, it would turn these into spaces and new lines
-STAND_INS = range(0xFDD0, 0x110000)  # code points to stand for them; Unicode reserves the first 32
+# A notebook's output, for rich: plain lines as on a terminal, without elements of the page.
+NOTEBOOK: Any = {"width": 100, "force_jupyter": False, "force_terminal": True, "color_system": None}
+NOTEBOOK_BAR = '<pre style="margin: 0">{code}</pre>'  # HTML of a progress bar
 EXPONENT_FROM = 1e7  # smallest figure that is shown by its exponent
 
 
@@ -119,21 +117,56 @@ def terminal_may_close() -> Iterator[None]:
         leave_closed_terminal()
 
 
+class Notebook:
+    """Output of a notebook's cell, whose first progress bar makes a place for all bars."""
+
+    display: ClassVar[Any] = None  # IPython's function; None elsewhere
+    place: ClassVar[Any] = None  # IPython's handle of the place
+
+    @classmethod
+    def show_bar(cls, bar: RenderableType) -> None:
+        """Show a bar in place of the bar before."""
+        page = Console(file=io.StringIO(), record=True, **NOTEBOOK)
+        page.print(bar)
+        text, html = page.export_text(clear=False), page.export_html(code_format=NOTEBOOK_BAR)
+        cls._put({"text/plain": text, "text/html": html})
+
+    @classmethod
+    def clear_bar(cls) -> None:
+        """Empty the place, if there is one."""
+        if cls.place is not None:
+            cls._put({"text/plain": ""})
+
+    @classmethod
+    def _put(cls, shown: dict[str, str]) -> None:
+        if cls.place is None:
+            cls.place = cls.display(shown, raw=True, display_id=True)
+        else:
+            cls.place.update(shown, raw=True)
+
+
 class ProgressBar(Progress):
-    """Progress bar that needs no thread; a closed terminal does not end the work."""
+    """Progress bar without a thread; a closed terminal ends no work; a notebook has one place."""
 
     def __init__(self, *columns: ProgressColumn) -> None:
-        super().__init__(*columns, console=get_console(), transient=True, auto_refresh=False)
+        self._in_notebook = Notebook.display is not None
+        shared: Any = {"auto_refresh": False, "disable": self._in_notebook}
+        super().__init__(*columns, console=get_console(), transient=True, **shared)
 
     @override
     def refresh(self) -> None:
         with terminal_may_close():
-            super().refresh()
+            if self._in_notebook:
+                Notebook.show_bar(self.get_renderable())
+            else:
+                super().refresh()
 
     @override
     def stop(self) -> None:
         with terminal_may_close():
             super().stop()
+        if self._in_notebook:
+            Notebook.clear_bar()
 
 
 def output_problem(error: Exception) -> str | None:
@@ -169,38 +202,17 @@ def tell_now(text: str) -> None:
 def show_json(text: str) -> None:
     """Print JSON on standard output; unprintable characters become JSON's own escapes."""
     shown = "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
-    _write(shown if shown.endswith("\n") else f"{shown}\n")
+    write(shown if shown.endswith("\n") else f"{shown}\n")
 
 
 def show_generated(text: str) -> None:
     """Write a generated text to standard output, escaped only on a terminal."""
-    _write(escape_text(text, HARMLESS) if on_terminal() else text)
+    write(escape_text(text, HARMLESS) if on_terminal() else text)
 
 
 def on_terminal() -> bool:
     """Whether standard output is a terminal."""
     return sys.stdout.isatty()
-
-
-def put_generated(table: Table) -> None:
-    """Print a table of generated texts, escaped only on a terminal.
-
-    All cells must be `Text`; this function changes their content. A file gets lines of any length.
-    """
-    cells = [cell for column in table.columns for cell in column.cells if isinstance(cell, Text)]
-    if on_terminal():
-        for cell in cells:
-            cell.plain = escape_text(cell.plain, HARMLESS)
-        put(table)
-        return
-    used = set().union(*(cell.plain for cell in cells))
-    unused = (code for code in STAND_INS if chr(code) not in used)
-    stand_ins = dict(zip(map(ord, ALTERED_BY_RICH), unused, strict=False))
-    for cell in cells:
-        cell.plain = cell.plain.translate(stand_ins)
-    stream = io.StringIO()
-    Console(file=stream, width=sys.maxsize).print(table)  # as wide as its texts
-    _write(stream.getvalue().translate({one: own for own, one in stand_ins.items()}))
 
 
 def put(what: RenderableType, console: Console | None = None) -> None:
@@ -219,7 +231,8 @@ class _Escaped:
             yield Segment(text if control else escape_text(text, HARMLESS), style, control)
 
 
-def _write(text: str) -> None:
+def write(text: str) -> None:
+    """Write a text to standard output, unaltered."""
     sys.stdout.write(text)
     sys.stdout.flush()
 
@@ -244,12 +257,6 @@ def format_figure(value: float, digits: int = 2, sign: str = "") -> str:
     """
     form = f",.{digits}f" if abs(value) < EXPONENT_FROM else ".1e"
     return format(value, sign + form)
-
-
-def table_console() -> Console:
-    """Console for tables; outside a terminal its lines have up to `WIDEST` columns."""
-    console = get_console()
-    return console if console.is_terminal else Console(width=WIDEST, quiet=console.quiet)
 
 
 @contextmanager

@@ -32,6 +32,11 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command; an error that the user can mend prints one line and gives status 2."""
+    run(create_parser(), _evaluate, arguments)
+
+
+def create_parser() -> Parser:
+    """Create the parser of the command's arguments."""
     parser = Parser("evaluate", "Evaluate trained models, or look into one.")
     types: dict[str, Callable[[str], Any]] = {
         **{"N": number_from(1), "T": amount, "HTML": Path, "PNG": Path},
@@ -42,7 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
     for title, options in OPTIONS.items():
         shown = {name: meaning.format(**DEFAULTS) for name, meaning in options.items()}
         parser.add_options(shown, types, title)
-    run(parser, _evaluate, arguments)
+    return parser
 
 
 def _evaluate(options: Namespace) -> None:

@@ -26,12 +26,17 @@ PERSONAL = {"init_from", "resume", "path", "prefixes"}
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command; an error that the user can mend prints one line and gives status 2."""
+    run(create_parser(), _export, arguments)
+
+
+def create_parser() -> Parser:
+    """Create the parser of the command's arguments."""
     parser = Parser(
         "export",
         "Write a model, or several as one (an ensemble), to a safetensors file, to share.",
     )
     parser.add_options(OPTIONS, {"FILE": Path})
-    run(parser, _export, arguments)
+    return parser
 
 
 def _export(options: argparse.Namespace) -> None:

@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 # options that only this module reads
 OWN_OPTIONS = (
-    *("checkpoints", "debug", "prefix", "fill", "format", "watch", "compare"),
+    *("checkpoints", "run", "best", "debug", "prefix", "fill", "format", "watch", "compare"),
     *("member", "mixture", *MEMORY_NAMES),
 )
 
@@ -112,16 +112,15 @@ FORMS = {
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command; an error that the user can mend prints one line and gives status 2."""
+    run(create_parser(), _generate, arguments)
+
+
+def create_parser() -> Parser:
+    """Create the parser of the command's arguments, with its options in groups."""
     parser = Parser(
         "generate",
         "Print texts from a trained model, or from several as one (an ensemble).",
     )
-    add_all_options(parser)
-    run(parser, _generate, arguments)
-
-
-def add_all_options(parser: Parser) -> None:
-    """Add the options of the command, in groups."""
     for name, meaning in INPUTS.items():
         parser.add_argument(name, action="append", metavar="TEXT", help=meaning)
     parser.add_options(GENERAL, TYPES)
@@ -130,6 +129,7 @@ def add_all_options(parser: Parser) -> None:
     parser.add_options(CONTROL, TYPES, "control", "choose the form of texts")
     parser.add_options(FILLING, TYPES, "with --fill")
     parser.add_options(OUTPUT, TYPES, "output")
+    return parser
 
 
 def _generate(options: argparse.Namespace) -> None:

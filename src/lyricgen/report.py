@@ -23,6 +23,11 @@ OPTIONS = {
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command; an error that the user can mend prints one line and gives status 2."""
+    run(create_parser(), _report, arguments)
+
+
+def create_parser() -> Parser:
+    """Create the parser of the command's arguments."""
     parser = Parser("report", "Compare runs and sweeps, over seeds.", checkpoint=False)
     parser.add_argument(
         "directories",
@@ -39,7 +44,7 @@ def main(arguments: list[str] | None = None) -> None:
         "may be given several times",
     )
     parser.add_options(OPTIONS, {"SETTINGS": _names, "DIRECTORY": Path})
-    run(parser, _report, arguments)
+    return parser
 
 
 def _names(typed: str) -> tuple[str, ...]:

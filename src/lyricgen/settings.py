@@ -48,6 +48,8 @@ ADDED: tuple[tuple[str, str | None, dict[str, Any]], ...] = (
     ("model", "hybrid", {"short_list": None, "older_weight": 0.0}),
     ("cell", "lstm_coupled", {"kernel": "fused"}),
     ("cell", None, {"kernel": "torch"}),
+    ("trainer", None, {"accumulate_grad_batches": 1, "max_time": None}),
+    ("trainer", None, {"benchmark": False, "detect_anomaly": False}),
 )
 # Settings that are filled by the text, whatever the recipe, and those of the sampler, which follow.
 OF_TEXT = ("data.unit", "data.separator", "data.verse", "data.column", "data.key")
@@ -60,7 +62,7 @@ NETWORKS = (
 # Settings of the machine, of callbacks and of logs, which do not change what a step learns.
 PLUMBING = (
     *("trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.profiler"),
-    "cell.kernel",
+    *("trainer.detect_anomaly", "cell.kernel"),
     *("callbacks", "logger", "name", "resume"),
 )
 

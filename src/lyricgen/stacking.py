@@ -1,12 +1,48 @@
-"""Print tables on a terminal of any width: split tables that are too wide."""
+"""Print tables on a terminal of any width, where wide ones are split, and in files."""
 
+import io
+import sys
 from itertools import pairwise
 
+from rich import get_console
 from rich.console import Console, ConsoleOptions
 from rich.measure import Measurement
 from rich.table import Column, Table
+from rich.text import Text
 
-from lyricgen.console import put, table_console
+from lyricgen.console import on_terminal, put, write
+from lyricgen.errors import HARMLESS, escape_text
+
+WIDEST = 1000  # most columns of a line of a table outside a terminal
+ALTERED_BY_RICH = "\t\u2028\u2029"  # in tables, it would turn these into spaces and new lines
+STAND_INS = range(0xFDD0, 0x110000)  # code points to stand for them; Unicode reserves the first 32
+
+
+def table_console() -> Console:
+    """Console for tables; outside a terminal its lines have up to `WIDEST` columns."""
+    console = get_console()
+    return console if console.is_terminal else Console(width=WIDEST, quiet=console.quiet)
+
+
+def put_generated(table: Table) -> None:
+    """Print a table of generated texts, escaped only on a terminal.
+
+    All cells must be `Text`; this function changes their content. A file gets lines of any length.
+    """
+    cells = [cell for column in table.columns for cell in column.cells if isinstance(cell, Text)]
+    if on_terminal():
+        for cell in cells:
+            cell.plain = escape_text(cell.plain, HARMLESS)
+        put(table)
+        return
+    used = set().union(*(cell.plain for cell in cells))
+    unused = (code for code in STAND_INS if chr(code) not in used)
+    stand_ins = dict(zip(map(ord, ALTERED_BY_RICH), unused, strict=False))
+    for cell in cells:
+        cell.plain = cell.plain.translate(stand_ins)
+    stream = io.StringIO()
+    Console(file=stream, width=sys.maxsize).print(table)  # as wide as its texts
+    write(stream.getvalue().translate({one: own for own, one in stand_ins.items()}))
 
 
 def put_whole(table: Table) -> None:

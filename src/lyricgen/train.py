@@ -9,201 +9,24 @@ if __name__ == "__main__":
         # Ctrl-C ends this process at once during the imports, which could swallow an exception
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-import logging
-import math
 import os
 import sys
 import warnings
-from contextlib import suppress
-from pathlib import Path
-from typing import Any
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-from omegaconf import DictConfig
 
-from lyricgen.cli.composition import compose_run, record_filled, register_resolvers
-from lyricgen.cli.errors import hides_an_interrupt, is_mendable, stop
-from lyricgen.cli.hydra_private import compose_once, hide_bases, show_everything
+from lyricgen.cli.errors import Refusal, describe_error, hides_an_interrupt, is_mendable
+from lyricgen.cli.hydra_private import show_everything
 from lyricgen.cli.resume_arguments import expand, read_options
-from lyricgen.console import (
-    prepare_streams,
-    quiet_matplotlib,
-    quiet_messages,
-    reader_may_leave,
-    show,
-    tell,
-)
-from lyricgen.errors import UserError, in_one_line, reason
-from lyricgen.runs.directories import SUMMARY, has_checkpoint, remove_unused
-from lyricgen.runs.interruption import Interrupted, Interruption, handle_signals, raise_if_requested
-from lyricgen.runs.run import Run
-from lyricgen.runs.state import find_resume_point
-from lyricgen.runs.summary import RunSummary, score
+from lyricgen.console import prepare_streams, reader_may_leave, refuse, tell
+from lyricgen.errors import in_one_line
+from lyricgen.runs.directories import remove_unused
+from lyricgen.runs.interruption import handle_signals
 from lyricgen.settings import CONFIG_DIRECTORY
-from lyricgen.sweeps.job import SWEEP, do_as_job
+from lyricgen.sweeps.job import SWEEP
 from lyricgen.sweeps.sweep import UnfinishedJobsError
+from lyricgen.sweeps.task import DEBUG, task, train
 from lyricgen.threads import wait_passively
-
-log = logging.getLogger(__name__)
-
-# whether the user wants tracebacks; main() sets the variable as well
-_DEBUG = os.environ.get("HYDRA_FULL_ERROR") == "1"
-
-register_resolvers()
-quiet_matplotlib()  # here, so that the processes of jobs do it, too
-compose_once()
-hide_bases()
-
-
-@hydra.main(config_path=str(CONFIG_DIRECTORY), config_name="train", version_base="1.3")
-def task(config: DictConfig) -> float:
-    """Train a single run or a job of a sweep, and return its perplexity; Hydra calls it."""
-    hydra_config = HydraConfig.get()
-    try:
-        values, run = compose_run(config, hydra_config)
-    except Exception as error:
-        in_sweep = hydra_config.mode == RunMode.MULTIRUN
-        if in_sweep or _DEBUG or not is_mendable(error, train.__code__):
-            raise
-        if config["resume"] is None:
-            directory, log_file = hydra_config.runtime.output_dir, f"{hydra_config.job.name}.log"
-            unbegun = Run(Path(directory), log_file=log_file)
-            # with an error, another process is there
-            with suppress(UserError, OSError), unbegun.claim_directory():
-                unbegun.discard()
-        stop(error)  # here, since Hydra would print its own lines
-    if run.sweep is not None:
-        if (run.directory / SUMMARY).exists():  # Slurm may have started the job again
-            values["resume"] = str(run.directory.resolve())
-        return do_as_job(run.sweep, lambda: do_job(values, run))
-    try:
-        return train(values, run)
-    except Exception as error:
-        if _DEBUG or hides_an_interrupt(error) or not is_mendable(error, train.__code__):
-            raise
-        stop(error)
-
-
-def do_job(values: dict[str, Any], run: Run) -> float:
-    """Train as a job of a sweep; a failed job does not end the sweep.
-
-    Returns:
-        The result of `train`; infinity for a failed job, whose summary.json has the reason.
-
-    Raises:
-        Interrupted, KeyboardInterrupt: a signal stops the sweep. A library may raise another error
-            in their place.
-    """
-    show(f"job {run.directory.name}")
-    quiet_messages()
-    try:
-        return train(values, run)
-    except BaseException as error:  # even a library's sys.exit() would end the sweep
-        if hides_an_interrupt(error):
-            raise_if_requested()
-            raise
-        log.error("job %s failed: %s", run.directory.name, reason(error))
-        return math.inf
-    finally:
-        gc.collect()  # networks and configurations have cycles of references
-        if not gc.get_freeze_count():
-            gc.freeze()  # else each later collection spends 0.2 s on the modules
-
-
-def train(values: dict[str, Any], run: Run) -> float:
-    """Train a run with the plain values of its configuration, and show the results.
-
-    Returns:
-        The best validation perplexity, or training perplexity without a validation split; the last
-        perplexity if no checkpoint is kept; infinity without a perplexity.
-
-    Raises:
-        UserError: an option, the text or the directory cannot be used, or the training fails.
-        OSError: the first files cannot be written, or an incomplete file cannot be removed.
-        Interrupted, KeyboardInterrupt: a signal, such as Ctrl-C, stops the run.
-    """
-    with run.claim_directory(), handle_signals() as interruption:
-        try:
-            from lyricgen.training.options import normalise
-
-            trial = None if run.search is None else _find_trial(run)
-            values = normalise(values)  # before torch and Lightning are imported, in seconds
-            from lyricgen.runs.checkpoint_files import newest_sound
-            from lyricgen.training.main import prepare, train_and_evaluate
-            from lyricgen.training.older_model import prepare_values
-            from lyricgen.training.results import show_end
-
-            values, older = prepare_values(values, run)
-            checkpoint = None if values["resume"] is None else newest_sound(run.checkpoints)
-            point = find_resume_point(run.directory, values, checkpoint)
-            if point.summary is not None and point.finished_because:
-                log.info("%s is finished: %s", run.directory, point.finished_because)
-                return score(point.summary)
-            training = prepare(values, run, point, interruption, trial, older=older)
-            interruption.raise_if_requested()
-        except BaseException as error:
-            _record_unbegun(error, run, values, interruption)
-            raise
-        log.info(training.description)
-        options = training.options.model_dump(mode="json")
-        record_filled(run, options)
-        run.begin(options, point.summary, point.state.wall_seconds)
-        try:
-            train_and_evaluate(training, run, point)
-        except BaseException as error:
-            _record(error, run, interruption)
-            if isinstance(error, OSError):
-                raise run.writing_error(error) from error
-            raise
-    show_end(run)
-    return score(run.summary)
-
-
-def _find_trial(run: Run) -> Any:
-    """Find the trial of a search's run, and record the search space in the run."""
-    from lyricgen.sweeps.search.storage import find_trial  # another run needs no Optuna
-
-    trial = find_trial(run)
-    run.search_space = trial.search_space
-    return trial
-
-
-def _record_unbegun(
-    error: BaseException, run: Run, values: dict[str, Any], interruption: Interruption
-) -> None:
-    """Record why a job could not begin; discard a new single run, and a new job after a signal."""
-    if run.sweep is not None and not hides_an_interrupt(error):
-        earlier = RunSummary.read_earlier(run.directory)
-        if earlier is None or earlier.options is None:
-            run.begin(values, earlier)
-        else:
-            run.keep(earlier)
-        _record(error, run, interruption)
-    elif values["resume"] is None:
-        run.discard()
-
-
-def _record(error: BaseException, run: Run, interruption: Interruption) -> None:
-    """Record in summary.json why a run has ended early.
-
-    Raises:
-        Interrupted: a signal stopped the run, and a library replaced Interrupted by another error.
-        KeyboardInterrupt: `error` is a KeyboardInterrupt, or a library replaced one by `error`.
-    """
-    if not hides_an_interrupt(error):
-        run.fail(error)
-        return
-    run.interrupt()
-    if has_checkpoint(run.directory):
-        how = "interrupted; to go on"
-    else:
-        how = "interrupted without a checkpoint; to train from the start"
-    log.info("%s: %s", how, run.resume_command)
-    if not isinstance(error, Interrupted):
-        interruption.raise_if_requested()
-        raise KeyboardInterrupt from error
 
 
 def main() -> None:
@@ -223,8 +46,10 @@ def main() -> None:
         try:
             sys.argv[1:] = expand(sys.argv[1:])
             with show_everything(read_options(sys.argv[1:])):
-                task()
+                hydra.main(str(CONFIG_DIRECTORY), "train", version_base="1.3")(task)()
             interruption.raise_if_requested()
+        except Refusal as refusal:
+            refuse(refusal.line)
         except UnfinishedJobsError as error:
             tell(f"error: {in_one_line(str(error))}")
             sys.exit(1)
@@ -234,9 +59,9 @@ def main() -> None:
             if hides_an_interrupt(error):
                 interruption.raise_if_requested()
                 sys.exit(130)
-            if _DEBUG or not is_mendable(error, train.__code__):
+            if DEBUG or not is_mendable(error, train.__code__):
                 raise
-            stop(error)
+            refuse(describe_error(error))
         except KeyboardInterrupt:
             sys.exit(130)
         finally:

@@ -508,8 +508,8 @@ def run(override: str, full: str) -> tuple[int | None, str]:
 
 
 def _run(override: str) -> None:
-    """Run as python -m lyricgen.train does: the variable is read where the module begins."""
-    del sys.modules["lyricgen.train"]
+    """Run as python -m lyricgen.train does: the variable is read at the import of the task."""
+    del sys.modules["lyricgen.train"], sys.modules["lyricgen.sweeps.task"]
     sys.argv = ["lyricgen.train", override]
     runpy.run_module("lyricgen.train", run_name="__main__", alter_sys=True)
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import lyricgen
-from lyricgen.api import WritingModel
+from lyricgen.api.models import WritingModel
 from lyricgen.evaluate import main
 from tests.conftest import CommandOutput, Train, directory_of, refusal, run_main
 from tests.helpers import hybrid_models, memory_models, ngram_models

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lyricgen.api import WritingModel
+from lyricgen.api.models import WritingModel
 from lyricgen.data.corpus import encode
 from lyricgen.data.preparation import Corpus
 from lyricgen.data.splits import Split, make_splits

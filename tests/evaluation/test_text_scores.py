@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from lyricgen.api import WritingModel
+from lyricgen.api.models import WritingModel
 from lyricgen.data.options import Scope
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError

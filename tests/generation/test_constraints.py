@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lyricgen.api import WritingModel
+from lyricgen.api.models import WritingModel
 from lyricgen.errors import UserError
 from lyricgen.generation.continuing import draw_uniforms
 from lyricgen.generation.planning import members

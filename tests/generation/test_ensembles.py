@@ -338,7 +338,7 @@ def test_members_of_other_characters(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_models_that_do_not_go_together() -> None:
     stream, lines = model_of(), model_of(layout="lines")
-    fill = lyricgen.api.WritingModel(
+    fill = lyricgen.api.models.WritingModel(
         fill_models.model_of("gru", vocabulary_size=9, start_symbol=False),
         *(VOCABULARY, "stream", False),
     )

@@ -12,7 +12,7 @@ from torch import Tensor
 
 import lyricgen
 from lyricgen import generate
-from lyricgen.api import WritingModel
+from lyricgen.api.models import WritingModel
 from lyricgen.data import samplers
 from lyricgen.data.batch import cut
 from lyricgen.data.datamodule import CharacterDataModule

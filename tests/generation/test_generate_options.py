@@ -14,10 +14,9 @@ import torch
 from rich.cells import cell_len
 
 import lyricgen
-from lyricgen.cli.command_line import Parser
 from lyricgen.console import prepare_streams
 from lyricgen.errors import escape_text
-from lyricgen.generate import OWN_OPTIONS, add_all_options, main
+from lyricgen.generate import OWN_OPTIONS, create_parser, main
 from lyricgen.generation.options import Control, Strategy
 from lyricgen.generation.output import Stream, print_columns, print_json, print_texts
 from lyricgen.generation.texts import GeneratedText
@@ -82,8 +81,7 @@ def test_python_gives_the_same_texts(
 
 def test_the_command_has_all_options_of_generation() -> None:
     """Its other options are its own, go with --fill, or concern several texts."""
-    parser = Parser("generate", "")
-    add_all_options(parser)
+    parser = create_parser()
     own = {"fill", "sweeps", "gap", "count", "length", "seed", "generator", "stop"}
     passed = set(vars(parser.parse_args([]))) - {*OWN_OPTIONS, *own}
     assert passed == {*Strategy.model_fields, *Control.model_fields}

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import lyricgen
-from lyricgen.api import WritingModel
+from lyricgen.api.models import WritingModel
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.generate import main
 from lyricgen.generation.texts import generate

@@ -9,7 +9,7 @@ import torch
 from omegaconf import OmegaConf
 
 import lyricgen
-from lyricgen.api import WritingModel
+from lyricgen.api.models import WritingModel
 from lyricgen.errors import UserError
 from lyricgen.generation.training_text import training_names
 from lyricgen.generation.writer import TRIES

@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from lyricgen.api import WritingModel
+from lyricgen.api.models import WritingModel
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.generation.verse import is_spaced

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from lyricgen.api import WritingModel, load
+from lyricgen.api.models import WritingModel, load
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.models.card import card

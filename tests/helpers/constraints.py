@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from lyricgen.api import WritingModel
+from lyricgen.api.models import WritingModel
 from lyricgen.data.splits import Layout
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.models.network import LanguageModel

@@ -9,7 +9,9 @@ from tests.conftest import ROOT
 README = "README.md"
 CONTRIBUTING = "CONTRIBUTING.md"
 OWN_TEXTS = "docs/own_texts.md"  # a test of its own makes its texts
-DOCS = sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
+SITE = {"index.md", "contributing.md"}  # frames of README and CONTRIBUTING on the site
+FOUND = {path.name for path in (ROOT / "docs").glob("*.md")}
+DOCS = sorted(f"docs/{name}" for name in FOUND - SITE)
 PAGES = [README, CONTRIBUTING, *DOCS]
 
 
@@ -19,12 +21,20 @@ def text_of(page: str) -> str:
 
 def blocks(page: str, language: str) -> list[str]:
     """Code blocks of a page in one language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", text_of(page), flags=re.S | re.M)
+    return blocks_of(text_of(page), language)
+
+
+def blocks_of(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.S | re.M)
 
 
 def commands(page: str) -> list[str]:
     """Command lines in the shell blocks of a page."""
-    lines = "".join(blocks(page, "sh")).replace("\\\n", " ").splitlines()
+    return commands_of(text_of(page))
+
+
+def commands_of(text: str) -> list[str]:
+    lines = "".join(blocks_of(text, "sh")).replace("\\\n", " ").splitlines()
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 

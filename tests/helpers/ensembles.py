@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lyricgen.api import WritingModel
+from lyricgen.api.models import WritingModel
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.models.architectures import Averaging, EnsembleArchitecture
 from lyricgen.models.ensemble import EnsembleModel

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lyricgen.api import WritingModel
+from lyricgen.api.models import WritingModel
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.models.hybrid import HybridModel
 from lyricgen.models.ngram.distributions import Logs

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from lyricgen.api import WritingModel
+from lyricgen.api.models import WritingModel
 from lyricgen.data.options import RecallOptions
 from lyricgen.models.memory_model import MemoryModel, add_memory
 from lyricgen.models.model import NextModel

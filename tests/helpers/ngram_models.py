@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lyricgen.api import WritingModel
+from lyricgen.api.models import WritingModel
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.models.ngram.language_model import NgramLanguageModel
 from lyricgen.models.options import NgramArchitecture, Smoothing

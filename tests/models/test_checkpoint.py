@@ -12,7 +12,7 @@ import torch
 from torch import optim
 
 import lyricgen
-from lyricgen.api import WritingModel, load
+from lyricgen.api.models import WritingModel, load
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.models.card import card

@@ -16,7 +16,7 @@ import torch
 
 import lyricgen
 from lyricgen import evaluate, export, generate
-from lyricgen.api import WritingModel
+from lyricgen.api.models import WritingModel
 from lyricgen.errors import UserError
 from lyricgen.export import hide_personal
 from lyricgen.models.hybrid_building import extract_network

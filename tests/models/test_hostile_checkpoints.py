@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from lyricgen.api import load
+from lyricgen.api.models import load
 from lyricgen.errors import UserError
 from lyricgen.models.card import card
 from lyricgen.models.checkpoint import to_bytes

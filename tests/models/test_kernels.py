@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lyricgen.api import load
+from lyricgen.api.models import load
 from lyricgen.models.cells import CELLS
 from lyricgen.models.cells.cell import Cell
 from lyricgen.models.options import CellOptions, GruOptions, LstmOptions, RnnOptions

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lyricgen.api import WritingModel
+from lyricgen.api.models import WritingModel
 from lyricgen.data.batch import BatchLoader
 from lyricgen.data.samplers import evaluation_sampler
 from lyricgen.data.splits import Split

@@ -18,7 +18,7 @@ from torch import Tensor
 
 import lyricgen
 from lyricgen import generate
-from lyricgen.api import WritingModel
+from lyricgen.api.models import WritingModel
 from lyricgen.generation.continuing import draw_uniforms
 from lyricgen.models.card import card
 from lyricgen.models.ngram.language_model import NgramLanguageModel

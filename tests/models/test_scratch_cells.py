@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lyricgen.api import load
+from lyricgen.api.models import load
 from lyricgen.errors import UserError
 from lyricgen.models.cells import CELLS
 from lyricgen.models.cells.cell import Cell, State

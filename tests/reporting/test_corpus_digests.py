@@ -10,7 +10,8 @@ import pytest
 from lyricgen.errors import UserError
 from lyricgen.evaluation.scores import open_checkpoints
 from lyricgen.reporting.comparison import Comparison, compare
-from lyricgen.reporting.records import read, with_missing_jobs
+from lyricgen.reporting.missing_jobs import with_missing_jobs
+from lyricgen.reporting.records import read
 from lyricgen.reporting.tables import notes
 from lyricgen.runs.run import Run
 from lyricgen.runs.summary import RunSummary

@@ -27,6 +27,7 @@ from lyricgen import report as command
 from lyricgen.errors import UserError
 from lyricgen.reporting import sweep_report
 from lyricgen.reporting.comparison import Comparison, compare, paired_test
+from lyricgen.reporting.missing_jobs import with_missing_jobs
 from lyricgen.reporting.page import build_sections, importances
 from lyricgen.reporting.plot_style import add_legend, new_plot, plot_style, to_png, to_svg
 from lyricgen.reporting.plots import (
@@ -38,7 +39,7 @@ from lyricgen.reporting.plots import (
     plot_price,
     read_curves,
 )
-from lyricgen.reporting.records import parse_conditions, read, select, shorten, with_missing_jobs
+from lyricgen.reporting.records import parse_conditions, read, select, shorten
 from lyricgen.reporting.sweep_report import report, report_sweep
 from lyricgen.reporting.tables import LONGEST, duration, plain, terminal_table
 from lyricgen.settings import flatten, parse_overrides, parse_value

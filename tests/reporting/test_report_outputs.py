@@ -13,8 +13,9 @@ from rich.console import Console
 
 from lyricgen import report as command
 from lyricgen.reporting.comparison import compare
+from lyricgen.reporting.missing_jobs import with_missing_jobs
 from lyricgen.reporting.page import importances
-from lyricgen.reporting.records import read, with_missing_jobs
+from lyricgen.reporting.records import read
 from lyricgen.reporting.tables import terminal_table
 from tests.conftest import ROOT, run_main
 from tests.helpers.reports import Page, search, stored_records

@@ -16,11 +16,10 @@ from typing import Any
 
 import pytest
 
-from lyricgen import train as command
 from lyricgen.reporting import sweep_report
 from lyricgen.runs.interruption import Interrupted, handle_signals, raise_if_requested
 from lyricgen.runs.run import Run
-from lyricgen.sweeps import grid
+from lyricgen.sweeps import grid, task
 from lyricgen.training import main as training
 from tests.conftest import SMALL, Train, summary_of, sweep_of, until
 
@@ -124,7 +123,7 @@ def note_jobs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         Job.end()
         return 1.0
 
-    monkeypatch.setattr(command, "do_job", note)
+    monkeypatch.setattr(task, "do_job", note)
     return done
 
 
@@ -133,7 +132,7 @@ def note_jobs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     ("owner", "name", "calls", "moment", "expected"),
     [
         (grid, "job_values", 1, in_collector, []),
-        (command, "compose_run", 2, in_del, [1, 2]),
+        (task, "compose_run", 2, in_del, [1, 2]),
         (Job, "end", 1, in_collector, [1]),
         (Job, "end", 3, in_weak_reference, [1, 2, 3]),
         (sweep_report, "report_sweep", 1, in_collector, [1, 2, 3]),

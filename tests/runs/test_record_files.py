@@ -16,8 +16,9 @@ from lyricgen.cli.resume_arguments import expand
 from lyricgen.errors import UserError
 from lyricgen.evaluation.plots import read_logged_shares
 from lyricgen.reporting.comparison import Comparison, compare
+from lyricgen.reporting.missing_jobs import with_missing_jobs
 from lyricgen.reporting.plots import read_curves
-from lyricgen.reporting.records import read, with_missing_jobs
+from lyricgen.reporting.records import read
 from lyricgen.runs import record_files
 from lyricgen.runs.checkpoint_files import is_sound, newest_sound
 from lyricgen.runs.record_files import (

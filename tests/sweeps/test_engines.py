@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import torch
+from compare_runs import differences
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from rich import get_console
@@ -90,6 +91,21 @@ SPOILED = """
         raise RuntimeError("spoiled")
     if seed in (3, 4):
         sys.exit(seed - 3)
+"""
+
+# The job with seed=2 raises once the job with seed=1 has finished its first epoch; the second epoch
+# of all other jobs takes long.
+SPOILED_LATER = """
+    if training.options.seed == 2 and not (directory.parent / "go").exists():
+        while not list(directory.parent.glob("0_*/metrics.csv")):
+            time.sleep(0.02)
+        raise RuntimeError("spoiled")
+    step = training.module.training_step
+    def training_step(batch, batch_idx):
+        if training.trainer.current_epoch == 1 and not (directory.parent / "go").exists():
+            time.sleep(1)
+        return step(batch, batch_idx)
+    training.module.training_step = training_step
 """
 
 # Each job waits in its second epoch until the sweep's directory has a file `go`.
@@ -307,6 +323,55 @@ def test_failing_jobs_are_reported(start: Start, engine: str) -> None:
     ]
     assert "Traceback" not in out
     assert 'RuntimeError("spoiled")' in read_summary(command.sweep / "1_seed=2").traceback
+
+
+FAST = "hydra.sweeper.fail_fast=true"
+
+
+@needs_two_cores
+@pytest.mark.slow
+@pytest.mark.usefixtures("without_report")
+@pytest.mark.parametrize("engine", ["processes", "joblib", "slurm"])
+def test_the_first_failed_job_stops_a_sweep(
+    start: Start, train: Train, trained: Train, cluster: Path, engine: str
+) -> None:
+    number = {"processes": [TWO], "joblib": ["hydra.launcher.n_jobs=2"], "slurm": []}[engine]
+    seeds = "seed=1,2,3" if engine == "processes" else "seed=1,2"  # others begin jobs themselves
+    variables = variables_of(cluster) if engine == "slurm" else {}
+    spoiled = changes_of_jobs(SPOILED_LATER)
+    command = start(engine, seeds, FAST, *number, changes=spoiled, **variables)
+    status, out = command.wait()
+    assert status == 1, out
+    assert "Traceback" not in out
+    assert command.statuses == ["interrupted", "failed"]
+    failure = "job 1_seed=2 failed: RuntimeError: spoiled"
+    assert out.splitlines()[-1].startswith(f"error: {failure} (")
+    summary = read_summary(command.sweep)
+    assert (summary.status, str(summary.reason).partition(" (")[0]) == ("failed", failure)
+    assert not list(command.sweep.glob("2_*/summary.json"))
+    until(lambda: not command.processes, 60)
+    again = train(f"resume={command.sweep}", "hydra/launcher=processes")
+    assert again.status == 0, again.err
+    assert set(command.statuses) == {"finished"}
+    assert summary_of(command.sweep).get("reason") is None
+    single = trained(*SMALL, "seed=1").directory
+    assert single is not None
+    assert not differences(single, command.sweep / "0_seed=1")
+
+
+@needs_two_cores
+@pytest.mark.slow
+def test_a_killed_job_stops_a_sweep_that_fails_fast(start: Start) -> None:
+    command = start("processes", "seed=1,2,3", FAST, TWO, changes=changes_of_jobs(HELD))
+    command.wait_for_job(0, "held")
+    os.kill(command.wait_for_job(1, "held")["process"], signal.SIGKILL)
+    until(lambda: list(command.sweep.glob(".stop*")))
+    time.sleep(1)  # the other job sees the file
+    command.go()
+    status, out = command.wait()
+    assert status == 1, out
+    assert command.statuses == ["interrupted", "killed"]
+    assert out.splitlines()[-1].startswith("error: job 1_seed=2 killed (")
 
 
 @needs_two_cores

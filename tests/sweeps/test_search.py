@@ -29,6 +29,7 @@ from lyricgen.reporting import sweep_report
 from lyricgen.runs.directories import is_alive
 from lyricgen.runs.run import Run
 from lyricgen.runs.state import RunState
+from lyricgen.sweeps import task
 from lyricgen.sweeps.search.space import Space, describe, read_space
 from lyricgen.sweeps.search.storage import JobTrial, JournalLock, StudyOptions, open_storage, parse
 from lyricgen.sweeps.search.study import Study, build_sampler
@@ -495,6 +496,20 @@ def test_a_search_is_repeatable_and_keeps_typed_values(train: Train) -> None:
         assert f"_hidden_size={job['options']['hidden_size']},model.dropout=" in directory.name
 
 
+@pytest.mark.usefixtures("without_report")
+def test_the_first_failed_trial_stops_a_search_that_fails_fast(train: Train) -> None:
+    done = train(*SEARCH, "data.path=mine.txt", "hydra.sweeper.fail_fast=true")
+    assert done.status == 1, done.err
+    [job] = jobs_of(sweep_of())
+    assert summary_of(job)["status"] == "failed"
+    assert f"error: job {job.name} failed: " in done.err
+    assert summary_of(sweep_of())["reason"].startswith(f"job {job.name} failed: ")
+    Path("mine.txt").write_text("一二三四五六七八\n" * 60, "utf-8")
+    again = train("resume=latest")
+    assert again.status == 0, again.err
+    assert [summary_of(one)["status"] for one in jobs_of(sweep_of())] == ["finished"] * 3
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
 def test_a_failing_trial_does_not_stop_the_search(train: Train) -> None:
@@ -642,7 +657,7 @@ def test_the_search_of_the_configuration_files(
         (run.directory / "summary.json").write_text(json.dumps(summary), "utf-8")
         return 1.0
 
-    monkeypatch.setattr(command, "do_job", note)
+    monkeypatch.setattr(task, "do_job", note)
     trials = 3 if recipe else 12
     fewer = (f"hydra.sweeper.n_trials={trials}", "hydra.sweeper.sampler.startup_trials=6")
     assert train(*recipe, "sweep=optuna", *fewer).status == 0

@@ -17,10 +17,12 @@ from compare_runs import differences
 from lyricgen.cli.resume_arguments import expand
 from lyricgen.errors import UserError
 from lyricgen.reporting import sweep_report
-from lyricgen.runs.directories import claim_directory, new_directory
+from lyricgen.runs.directories import claim_directory, new_directory, resume_command
 from lyricgen.settings import flatten
 from lyricgen.sweeps import grid
 from lyricgen.sweeps.grid import PlannedJob, name_jobs, plan
+from lyricgen.sweeps.launch import launch
+from lyricgen.sweeps.sweep import UnfinishedJobsError
 from lyricgen.training import main as training
 from tests.conftest import (
     ROOT,
@@ -101,6 +103,54 @@ def test_a_failed_job_does_not_stop_the_sweep(train: Train) -> None:
     assert "-3,trainer.val_check_interval=null (failed: hidden_size=-3: " in line
     assert f"resume={sweep_of()}" in line
     assert "Traceback" not in done.out + done.err
+
+
+@pytest.mark.usefixtures("without_report")
+def test_the_first_failed_job_stops_a_sweep(train: Train) -> None:
+    """A file is missing, and appears before the sweep is resumed."""
+    Path("one.txt").write_text("一二三四五六七八\n" * 60, "utf-8")
+    texts = "data.path=one.txt,two.txt,./one.txt"
+    done = train("-m", *SMALL, texts, "hydra.sweeper.fail_fast=true")
+    assert done.status == 1, done.err
+    sweep = sweep_of()
+    assert [summary_of(sweep / name)["status"] for name in jobs_of(sweep)] == ["finished", "failed"]
+    [line] = done.err.splitlines()
+    failure = "job 1_data.path=two.txt failed: cannot read 'two.txt': No such file"
+    assert line.startswith(f"error: {failure}")
+    record = summary_of(sweep)
+    assert (record["status"], f"error: {record['reason']}") == ("failed", line)
+    assert list(record["jobs"]) == ["0", "1", "2"]
+    assert done.out.splitlines()[-1] == f"to go on with the sweep: {resume_command(sweep)}"
+    again = train("resume=latest")
+    assert again.status == 1, again.err
+    assert "job 0_" not in again.out
+    assert len(jobs_of(sweep)) == 2
+    Path("two.txt").write_text("八七六五四三二一\n" * 60, "utf-8")
+    last = train("resume=latest")
+    assert last.status == 0, last.err
+    assert [summary_of(sweep / name)["status"] for name in jobs_of(sweep)] == ["finished"] * 3
+    assert summary_of(sweep)["status"] == "finished"
+    assert "reason" not in summary_of(sweep)
+
+
+class BasicLauncher:
+    """Launcher that cannot begin a job."""
+
+    def launch(self, overrides: list[list[str]], number: int) -> None:
+        del overrides, number
+        raise OSError(28, "No space left on device")
+
+
+def test_a_job_that_does_not_begin_stops_a_sweep_that_fails_fast(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "summary.json").touch()
+    jobs: list[tuple[int, list[str]]] = [(3, []), (4, [])]
+    with pytest.raises(UnfinishedJobsError, match="job 3 did not begin: OSError: No space left"):
+        launch(BasicLauncher(), jobs, tmp_path, fail_fast=True)
+    assert "job 4" not in caplog.text
+    launch(BasicLauncher(), jobs, tmp_path)
+    assert "job 4 did not begin: OSError: No space left on device" in caplog.text
 
 
 @pytest.mark.usefixtures("without_report")
@@ -407,6 +457,8 @@ def test_jobs_are_named_after_their_differences() -> None:
     assert name_jobs(grid[:1], ["data.path"]) == ["cell=rnn,seed=1"]
     assert name_jobs(grid, ["data.path", "seed"]) == ["data.path=a,seed=1", "data.path=b,seed=2"]
     assert name_jobs([[]], []) == [""]
+    points = [["seed=1", "cell=gru"], ["seed=1", "layers=2", "cell=rnn"], ["seed=1"]]
+    assert name_jobs(points, []) == ["cell=gru", "cell=rnn,layers=2", ""]
 
 
 def test_equal_jobs_have_their_own_directories(tmp_path: Path) -> None:

@@ -18,11 +18,13 @@ import pytest
 
 import lyricgen
 import lyricgen.data
-from lyricgen.cli.typed_values import default_choices, group_choices
+from lyricgen.cli.known_settings import default_choices, group_choices
 from lyricgen.runs.directories import EVENTS
 from tests.conftest import ROOT, Train, need_published, run_main, until
+from tests.helpers import slurm
 from tests.helpers.dashboards import run_dashboard
 from tests.helpers.documents import (
+    CONTRIBUTING,
     DOCS,
     OWN_TEXTS,
     PAGES,
@@ -30,6 +32,7 @@ from tests.helpers.documents import (
     anchors,
     blocks,
     commands,
+    commands_of,
     links,
     shell_words,
     tables,
@@ -44,14 +47,19 @@ SLURM = (
     f"{TRAIN} -m hydra/launcher=slurm hydra.launcher.partition=gpu "
     "hydra.launcher.gpus_per_node=1 seed=1,2,3"
 )
+TO_CONTRIBUTE = (
+    "pip install -c constraints.txt -e '.[dev]' && pre-commit install",
+    "pytest",
+    "ruff check . && ruff format --check . && mypy && lint-imports",
+    "sphinx-build -W --keep-going docs build/site",
+)
 RAY = f"{TRAIN} -m hydra/launcher=ray seed=1,2 +hydra.launcher.ray.remote.num_cpus=4"
 
 # Commands of the pages that no test runs unchanged, with the reason.
+IN_CI = dict.fromkeys([START, TESTS, *TO_CONTRIBUTE], ".ci/run runs it in a new environment")
 NOT_RUN = {
-    START: ".ci/run runs it in a new environment",
-    TESTS: ".ci/run runs it in a new environment",
+    **IN_CI,
     DASHBOARD: "it runs until Ctrl-C; a test of its own starts and stops it",
-    SLURM: "it needs a cluster; tests/sweeps/ has a Slurm of shell scripts",
     RAY: "its launcher needs an environment of its own",
 }
 # Experiments that fetch a text; they run if LYRICGEN_DATA has it.
@@ -105,6 +113,7 @@ def run_in(
     train: Train,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[[Path, str], Result]:
     """Run a command of a page in a directory, in this process if possible."""
 
@@ -116,7 +125,9 @@ def run_in(
         if name == "lyricgen.train":
             arguments = _make_small(arguments)
         if any(part in command for part in IN_PROCESSES):
-            return _run_process([sys.executable, "-m", name, *arguments], directory)
+            cluster = tmp_path_factory.mktemp("cluster")
+            programs = slurm.install(cluster) if command == SLURM else None
+            return _run_process([sys.executable, "-m", name, *arguments], directory, programs)
         if name == "lyricgen.train":
             finished = train(*arguments)
             return Result(finished.status, finished.out, finished.err)
@@ -138,8 +149,11 @@ def _make_small(arguments: list[str]) -> list[str]:
     return arguments if "--cfg" in arguments else [*arguments, *SMALL]
 
 
-def _run_process(command: list[str], directory: Path) -> Result:
+def _run_process(command: list[str], directory: Path, programs: Path | None) -> Result:
+    """Run a command that finds programs in one more directory, if it is given."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    if programs is not None:
+        environment["PATH"] = f"{programs}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         command, cwd=directory, env=environment, capture_output=True, text=True, check=False
     )
@@ -235,6 +249,16 @@ def test_every_command_that_is_not_run_stands_on_a_page() -> None:
     assert set(NOT_RUN) <= every
     for experiment in FETCHED:
         assert f"{TRAIN} experiment={experiment}" in every
+
+
+def test_no_command_is_left_out() -> None:
+    """Those of all other pages run above, or with their page's own tests."""
+    first, _, additions = text_of(CONTRIBUTING).partition("\n## Add a")
+    assert set(commands_of(first)) == set(TO_CONTRIBUTE)
+    assert not set(commands_of(additions)) & set(NOT_RUN)
+    taken = [one for _, one in re.findall(r"""grep -m1 -xE (["'])(.*?)\1""", text_of(".ci/run"))]
+    for command in IN_CI:
+        assert command == "pytest" or any(re.fullmatch(one, command) for one in taken), command
 
 
 def test_slurm_is_composed(train: Train) -> None:

@@ -22,7 +22,8 @@ from lyricgen.runs.checkpoint_files import AtomicCheckpointIO
 from lyricgen.runs.state import RunState
 from lyricgen.training import build
 from lyricgen.training.callbacks.average import WeightAverage
-from lyricgen.training.options import AverageOptions, parse
+from lyricgen.training.callbacks.options import AverageOptions
+from lyricgen.training.options import parse
 from lyricgen.training.recurrent_module import RecurrentModule
 from tests.conftest import SMALL, TINY, Train, TrainingResult, run_main, train_until_killed
 from tests.helpers.composition import compose_options
@@ -274,14 +275,15 @@ def test_buffers_are_not_averaged_and_a_layer_stays_in_one_block_of_memory() -> 
     observer = WeightAverage(RunState(), AverageOptions(enabled=True, decay=0.5), model)
     observer.on_train_start(None, None)  # type: ignore[arg-type]
     before = block.clone()
-    observer.on_train_batch_start(None, None, None, 0)  # type: ignore[arg-type]
+    trainer: Any = SimpleNamespace(global_step=1, accumulate_grad_batches=1)
+    observer.on_train_batch_start(trainer, None, None, 0)  # type: ignore[arg-type]
     with torch.no_grad():
         model.weight.add_(1)
         model.bias.sub_(1)
     model.running_mean.fill_(4)
     model.num_batches_tracked.fill_(7)
     raw = torch.cat([model.weight, model.bias]).detach()
-    observer.after_step(SimpleNamespace(global_step=1), None)  # type: ignore[arg-type]
+    observer.after_step(trainer, None)
     found = torch.cat([model.weight, model.bias]).detach()
     torch.testing.assert_close(found, 2 / 11 * before + 9 / 11 * raw)
     assert float(model.running_mean[0]) == 4

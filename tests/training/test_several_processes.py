@@ -160,7 +160,7 @@ def test_each_process_draws_its_own_dropout_masks(monkeypatch: pytest.MonkeyPatc
     for rank, step in itertools.product((0, 1, 2), (3, 4)):
         module = object.__new__(RecurrentModule)
         torch.nn.Module.__init__(module)
-        module._seed = 1
+        module._seed, module._batches = 1, 1
         monkeypatch.setattr("lyricgen.training.recurrent_module.rank", lambda rank=rank: rank)
         monkeypatch.setattr(RecurrentModule, "trainer", Trainer)
         monkeypatch.setattr(RecurrentModule, "device", torch.device("cpu"))

@@ -49,7 +49,8 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, command: str, description: str, *, checkpoint: bool = True) -> None:
         self.known: list[str] = []
-        super().__init__(prog=f"python -m lyricgen.{command}", description=description)
+        prog = command if " " in command else f"python -m lyricgen.{command}"
+        super().__init__(prog=prog, description=description)
         if checkpoint:
             self.add_argument(
                 "checkpoints",
@@ -58,6 +59,20 @@ class Parser(argparse.ArgumentParser):
                 metavar="CHECKPOINT",
                 help="a checkpoint, a model file or a run's directory; without it, the best "
                 "checkpoint of the newest run that has one",
+            )
+            self.add_argument(
+                "--run",
+                nargs="+",
+                metavar="RUN",
+                help="in place of CHECKPOINT: the id or name of a run (lyricgen runs lists them), "
+                "its path, or latest; several runs are several checkpoints",
+            )
+            self.add_argument(
+                "--best",
+                nargs="*",
+                metavar="SETTING=VALUE",
+                help="in place of CHECKPOINT: the run with the best held-out perplexity of all, or "
+                "of those with these settings, such as data=dino cell=gru; they must have one text",
             )
         self.add_argument("--debug", action="store_true", help="show where an error comes from")
 
@@ -212,6 +227,7 @@ def run(
         options = parser.parse_args(arguments)
         try:
             with _show_messages():
+                _resolve_runs(options)
                 work(options)
             sys.stdout.flush()
         except UserError as error:
@@ -227,6 +243,14 @@ def run(
             refuse(problem)
         except KeyboardInterrupt:
             sys.exit(130)
+
+
+def _resolve_runs(options: argparse.Namespace) -> None:
+    """Replace --run or --best by checkpoints."""
+    if getattr(options, "run", None) is not None or getattr(options, "best", None) is not None:
+        from lyricgen.cli.named_runs import resolve_models  # noqa: PLC0415  heavy; seldom needed
+
+        resolve_models(options)
 
 
 @contextmanager

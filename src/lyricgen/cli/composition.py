@@ -17,7 +17,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lyricgen.cli.errors import stop
 from lyricgen.cli.hydra_private import BASIC_SWEEPER
-from lyricgen.cli.resume_arguments import drop_resume, with_recorded_settings
+from lyricgen.cli.recorded_settings import with_recorded_settings
+from lyricgen.cli.resume_arguments import drop_resume
 from lyricgen.errors import UserError
 from lyricgen.files import expand_home
 from lyricgen.runs.directories import (
@@ -216,7 +217,7 @@ class DirectoryCallback(Callback):
     """Hydra callback that checks the directory of a run or sweep before Hydra writes to it.
 
     The callback makes the directory unless `resume` is given, and stores the path in the
-    configuration. If the directory cannot be used, the command ends with status 2.
+    configuration. If the directory cannot be used, it raises `Refusal`.
     """
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:

@@ -10,14 +10,9 @@ from typing import NoReturn
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
-from lyricgen.cli.typed_values import (
-    default_choices,
-    for_shell,
-    group_choices,
-    known_settings,
-    quote_value,
-)
-from lyricgen.console import output_problem, refuse
+from lyricgen.cli.known_settings import default_choices, group_choices, known_settings
+from lyricgen.cli.typed_values import for_shell, quote_value
+from lyricgen.console import output_problem
 from lyricgen.errors import UserError, did_you_mean, find_nearest, in_one_line, path_problem
 from lyricgen.runs.interruption import Interrupted
 
@@ -126,9 +121,17 @@ def _unknown_choice(path: str, options: Sequence[str]) -> str:
     return f"{group}={choice}: there is no such choice{meant}{listed}"
 
 
+class Refusal(SystemExit):
+    """Exit with status 2 for an error that the user can mend; `line` describes the error."""
+
+    def __init__(self, line: str) -> None:
+        super().__init__(2)
+        self.line = line
+
+
 def stop(error: Exception) -> NoReturn:
-    """Print an error in one line, and end the command with status 2."""
-    refuse(describe_error(error))
+    """End the work with a `Refusal`, which Hydra does not turn into a message of its own."""
+    raise Refusal(describe_error(error)) from error
 
 
 def hides_an_interrupt(error: BaseException | None) -> bool:

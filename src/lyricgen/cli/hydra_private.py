@@ -7,17 +7,25 @@ import argparse
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+from hydra import version
 from hydra._internal.config_repository import ConfigRepository
+from hydra._internal.core_plugins.bash_completion import BashCompletion
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
-from hydra._internal.utils import get_args_parser
+from hydra._internal.utils import create_automatic_config_search_path, get_args_parser
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobRuntime
 from hydra.errors import HydraException
-from hydra.types import RunMode
+from hydra.types import RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 # groups and names of files in conf/ that are not choices
@@ -124,3 +132,74 @@ def hide_bases() -> None:
         return [one for one in found if (group_name, one) not in BASES]
 
     ConfigRepository.get_group_options = choices  # type: ignore[method-assign,assignment]
+
+
+def complete_program(program: str) -> None:
+    """Let Hydra's completion in bash complete a program, and remove it again as a whole."""
+    uninstall = BashCompletion.uninstall
+
+    def remove(completion: BashCompletion) -> None:
+        print(f"complete -r {program}")  # Hydra's own lines only bring an earlier completion back
+        uninstall(completion)
+
+    BashCompletion._get_exec = staticmethod(lambda: program)  # type: ignore[method-assign]
+    BashCompletion.uninstall = remove  # type: ignore[method-assign,assignment]
+
+
+@contextmanager
+def keep_callers_state() -> Iterator[None]:
+    """Give Hydra and logging a state of their own until the block ends, then restore the caller's.
+
+    Hydra's logging would close the caller's handlers.
+    """
+    kinds = (GlobalHydra, HydraConfig, JobRuntime, version.VersionBase)
+    states = {kind: Singleton._instances.pop(kind, None) for kind in kinds}
+    root, names, handlers = logging.getLogger(), dict(logging._handlers), logging._handlerList[:]  # type: ignore[attr-defined]
+    loggers = [one for one in root.manager.loggerDict.values() if isinstance(one, logging.Logger)]
+    levels = [(one, one.level) for one in (root, *loggers)]
+    of_root, root.handlers = root.handlers, []
+    logging._handlerList[:] = []  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        for handler in root.handlers:
+            handler.close()
+        root.handlers = of_root
+        logging._handlers.update(names)  # type: ignore[attr-defined]
+        logging._handlerList[:] = handlers  # type: ignore[attr-defined]
+        for logger, level in levels:
+            logger.setLevel(level)
+        for kind, state in states.items():
+            Singleton._instances.pop(kind, None)
+            if state is not None:
+                Singleton._instances[kind] = state
+
+
+def run_task(task: TaskFunction, options: argparse.Namespace, config_path: Path) -> Path:
+    """Run a task as `hydra.main` does, but raise all errors and return the directory.
+
+    Args:
+        task: function that gets the composed configuration.
+        options: parsed command line.
+        config_path: directory of train.yaml, unless --config-path names another.
+
+    Returns:
+        Directory of the run, or of the sweep if --multirun or the configuration asks for one.
+    """
+    version.setbase("1.3")
+    name, overrides = options.config_name or "train", options.overrides
+    path = create_automatic_config_search_path(
+        __file__, None, options.config_path or str(config_path)
+    )
+    if options.config_dir is not None:
+        added = f"file://{Path(options.config_dir).absolute()}"
+        path.prepend("command-line", added, SearchPathQuery(provider="schema"))
+    hydra = Hydra.create_main_hydra2(name, path)
+    mode = hydra.get_mode(name, overrides)
+    if mode is None or (options.multirun and mode == RunMode.RUN):
+        mode = RunMode.MULTIRUN if options.multirun else RunMode.RUN
+        overrides.append(f"hydra.mode={mode.name}")
+    if mode == RunMode.RUN:
+        done = hydra.run(name, task, overrides)
+        return Path(done.hydra_cfg.hydra.runtime.output_dir)  # type: ignore[union-attr]
+    return Path(hydra.multirun(name, task, overrides))

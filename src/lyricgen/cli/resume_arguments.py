@@ -1,8 +1,9 @@
-"""Conversion of typed arguments to Hydra's; `resume=` becomes the overrides of a run or sweep."""
+"""Conversion of typed arguments to Hydra's; `resume=` and `like=` become recorded overrides."""
 
 import argparse
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,40 +13,36 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from lyricgen.cli.command_line import with_suggestions
-from lyricgen.cli.hydra_private import options_parser
+from lyricgen.cli.hydra_private import REFUSED, options_parser, parse_by_grammar
+from lyricgen.cli.known_settings import GRID_POINTS, POINTS, default_choices, known_settings
+from lyricgen.cli.recorded_settings import INDEPENDENT, PLAIN, restore_changed
 from lyricgen.cli.typed_texts import implied_choice, take_texts
-from lyricgen.cli.typed_values import (
-    default_choices,
-    known_settings,
-    quote_texts,
-    quote_value,
-    read_text,
-)
+from lyricgen.cli.typed_values import quote_texts, quote_value, read_text, write_value
 from lyricgen.console import tell
 from lyricgen.errors import UserError
 from lyricgen.files import expand_home, is_there
-from lyricgen.runs.directories import CHECKPOINTS, HYDRA_FOLDER, MULTIRUN
-from lyricgen.runs.newest import newest_checkpoint, newest_run, tell_taken
+from lyricgen.runs.directories import HYDRA_FOLDER, MULTIRUN
+from lyricgen.runs.newest import newest_checkpoint, tell_taken
 from lyricgen.runs.record_files import RecordError, read_yaml
+from lyricgen.runs.references import NEWEST, find_directory
 from lyricgen.runs.state import start_anew
 from lyricgen.runs.summary import RunSummary
 from lyricgen.settings import OLDER, belongs_to, complete, key
 
 _TYPED = "command-line"  # Hydra's name for the source --config-dir
 _HYDRA, _OVERRIDES = f"{HYDRA_FOLDER}/hydra.yaml", f"{HYDRA_FOLDER}/overrides.yaml"
-_PLAIN = "recipe=none"  # override that gives the defaults of versions without recipes
-# Groups whose choice changes neither other groups nor the learning.
-_INDEPENDENT = {"trainer", "callbacks", "logger"}
 # Settings of the directory of a run or sweep, which `resume=` decides.
 DIRECTORY_SETTINGS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.mode")
 
 
 def expand(arguments: list[str]) -> list[str]:
-    """Turn typed arguments into Hydra's; recorded overrides of a run or sweep replace `resume=`.
+    """Turn typed arguments into Hydra's; recorded overrides replace `resume=` and `like=`.
 
     Words that name texts become `data.path=`, and a text that is named chooses `data=text`.
+    `sweep.points=` becomes `hydra.sweeper.points=`.
 
     A sweep also gets --multirun. Otherwise, if an argument is wrong, Hydra would complain of the
     settings with several values instead.
@@ -67,15 +64,15 @@ def expand(arguments: list[str]) -> list[str]:
         if path is not None:
             _refuse_record(option, path)
     others, texts = take_texts(read.overrides)
-    overrides = [_with_newest(one) for one in others]
+    overrides = [_with_newest(_read_points(one)) for one in others]
     resumed = _find_last_value("resume", overrides)
     if resumed is None:
         return _arguments_of_new(read, options, overrides, texts)
     typed = drop_resume(overrides)
     for one in (*options, *typed):
-        if one in ("-m", "--multirun") or key(one) in DIRECTORY_SETTINGS:
+        if one in ("-m", "--multirun") or key(one) in (*DIRECTORY_SETTINGS, "like"):
             raise UserError(f"resume={resumed} continues in its own directory: leave out {one}")
-    directory = _directory(resumed)
+    directory = _directory("resume", resumed)
     is_sweep = (directory / MULTIRUN).exists()
     recorded_options, recorded = _read_command_line(directory, is_sweep=is_sweep)
     rewritten = [*quote_texts(typed, multirun=is_sweep), *texts]
@@ -116,18 +113,74 @@ def _divide(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
 def _arguments_of_new(
     read: argparse.Namespace, options: list[str], overrides: list[str], texts: list[str]
 ) -> list[str]:
-    """Return the arguments of a new run or sweep; `sweep=` adds --multirun.
+    """Return the arguments of a new run or sweep; `sweep=` and `sweep.points=` add --multirun.
 
     `texts` holds the override that names texts, if any.
     """
+    like = _find_last_value("like", overrides)
+    if like is not None:
+        options, overrides = _add_recorded(like, read, options, overrides, texts)
     mode = _find_last_value("hydra.mode", overrides)
-    sweeps = _find_last_value("sweep", overrides) is not None and mode is None
+    sweeping = (_find_last_value(name, overrides) for name in ("sweep", GRID_POINTS))
+    sweeps = mode is None and any(one is not None for one in sweeping)
     multirun = sweeps or mode == "MULTIRUN" or read.multirun
     if read.config_name is None:
         directories = [] if read.config_dir is None else [read.config_dir]
         overrides = [*implied_choice(overrides, texts, directories), *overrides]
     typed = [*quote_texts(overrides, multirun=multirun), *texts]
     return [*(_multirun(read) if sweeps else []), *options, *typed]
+
+
+def _read_points(override: str) -> str:
+    """Rename `sweep.points=`; its value may also be written as YAML or JSON.
+
+    Other overrides are returned unchanged.
+    """
+    if key(override) not in (POINTS, GRID_POINTS):
+        return override
+    value = override.partition("=")[2]
+    if parse_by_grammar(value) is REFUSED:
+        with suppress(YAMLError, OmegaConfBaseException):  # the sweeper refuses a text
+            value = write_value(OmegaConf.to_container(OmegaConf.create(value)))
+    return f"{GRID_POINTS}={value}"
+
+
+def _add_recorded(
+    like: str,
+    read: argparse.Namespace,
+    options: list[str],
+    overrides: list[str],
+    texts: list[str],
+) -> tuple[list[str], list[str]]:
+    """Add the options and overrides of a recorded run or sweep to those of a new one.
+
+    A group that is chosen anew begins with its own settings, unless it is one of `INDEPENDENT`. A
+    new text replaces the recorded one. A default that has changed since keeps its recorded value,
+    unless a new text or choice may change it. Settings that said `auto` are filled anew.
+    """
+    directory = _directory("like", like)
+    is_sweep = (directory / MULTIRUN).exists()
+    recorded_options, recorded = _read_command_line(directory, is_sweep=is_sweep)
+    typed = [one for one in overrides if key(one) != "like"]
+    chosen = {key(one) for one in typed} & default_choices().keys()
+    replaced = {key(one) for one in (*typed, *texts)} | (set() if is_sweep else {"sweep"})
+    replaced |= {"data"} if "data.path" in replaced else set()
+    replaced |= {"layers"} if "depth" in replaced else set()  # which the choice may set
+    recorded = [
+        one
+        for one in recorded
+        if key(one) not in replaced and not belongs_to(key(one), list(chosen - INDEPENDENT))
+    ]
+    if is_sweep:
+        options, read.multirun = [*_multirun(read), *options], True
+    elif not (recorded_options or replaced & (default_choices().keys() - INDEPENDENT - {"sweep"})):
+        earlier = RunSummary.read_earlier(directory)
+        if earlier is not None and earlier.options:
+            restored = restore_changed(complete(earlier.unfilled), recorded)
+            kept = (*replaced, *chosen)
+            recorded += [one for one in restored if not belongs_to(key(one), kept)]
+    words = [part for pair in recorded_options if pair[0] not in options for part in pair]
+    return [*words, *options], [*recorded, *typed]
 
 
 def _with_newest(override: str) -> str:
@@ -196,17 +249,17 @@ def drop_resume(overrides: Iterable[str]) -> list[str]:
     return [one for one in overrides if key(one) != "resume"]
 
 
-def _directory(resumed: str) -> Path:
-    directory = newest_run() if resumed == "latest" else expand_home(resumed)
-    if directory.is_file() and directory.parent.name == CHECKPOINTS:
-        directory = directory.parent.parent
+def _directory(setting: str, reference: str) -> Path:
+    """Find the directory of a run or sweep that has begun, for resume= or like=."""
+    directory = find_directory(reference)
     if not (directory / MULTIRUN).is_file() and not (directory / _OVERRIDES).is_file():
         raise UserError(
-            f"resume={resumed}: {str(directory)!r} is not the directory of a run or a sweep that "
-            f"has begun (it has neither {_OVERRIDES} nor {MULTIRUN}): name one under outputs, or "
-            "resume=latest; a new run may start with the weights of a model: init_from=CHECKPOINT"
+            f"{setting}={reference}: {str(directory)!r} is not the directory of a run or a sweep "
+            f"that has begun (it has neither {_OVERRIDES} nor {MULTIRUN}): name one under outputs, "
+            f"or {setting}=latest; a new run may start with the weights of a model: "
+            "init_from=CHECKPOINT"
         )
-    if resumed == "latest":
+    if reference == NEWEST:
         tell_taken(directory)
     return directory.resolve()
 
@@ -256,7 +309,7 @@ def _read_command_line(
     # records omit the backslash before ${x} in a text
     parts = [quote_texts([one], multirun=is_sweep) if "${" in one else [one] for one in overrides]
     if "recipe" not in configuration:  # of an earlier version, which had none
-        parts.insert(0, [_PLAIN])
+        parts.insert(0, [PLAIN])
     return options, [part for each in parts for part in each]
 
 
@@ -274,47 +327,3 @@ def _drop_old_settings(overrides: list[Override]) -> list[Override]:
             engine = f"hydra/launcher={engines[-1]}"
             tell(f"{one.input_line} is left out: {engine} has no such setting now")
     return kept
-
-
-def with_recorded_settings(
-    directory: Path, values: dict[str, Any], overrides: Sequence[str]
-) -> dict[str, Any]:
-    """Restore a run's recorded settings, in case a default has changed since.
-
-    Args:
-        directory: directory of the run.
-        values: plain values of the present configuration; the function does not change them.
-        overrides: overrides of the present configuration.
-
-    Returns:
-        The values with recorded settings restored, except settings with a new override. Nothing is
-        restored if nothing is recorded, or if a new override chooses a group other than trainer,
-        callbacks and logger.
-    """
-    earlier = RunSummary.read_earlier(directory)
-    if earlier is None or earlier.options is None or "overrides" not in earlier.model_fields_set:
-        return values
-    last, now = ({key(one): one for one in each} for each in (earlier.overrides, overrides))
-    if "recipe" not in earlier.options:
-        last = {"recipe": _PLAIN} | last
-    typed = {name for name, one in now.items() if last.get(name) != one}
-    if typed & (default_choices().keys() - _INDEPENDENT):
-        return values
-    return _with_recorded(values, complete(earlier.options), typed)
-
-
-def _with_recorded(
-    values: dict[str, Any], recorded: dict[str, Any], typed: set[str], above: str = ""
-) -> dict[str, Any]:
-    settled = dict(values)
-    for name, value in recorded.items():
-        path = f"{above}{name}"
-        if name not in values or path in typed or path == "resume":
-            continue
-        now = values[name]
-        both = isinstance(value, dict) and isinstance(now, dict)
-        if both and value.get("kind") == now.get("kind"):
-            settled[name] = _with_recorded(now, value, typed, f"{path}.")
-        elif not any(belongs_to(one, [path]) for one in typed):
-            settled[name] = value
-    return settled

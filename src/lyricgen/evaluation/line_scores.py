@@ -15,7 +15,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.markup import escape
 from rich.table import Table
 
-from lyricgen.console import format_figure, table_console
+from lyricgen.console import format_figure
 from lyricgen.errors import escape_line
 from lyricgen.evaluation.scores import Checkpoint
 from lyricgen.evaluation.tables import escape_name, new_table
@@ -23,7 +23,7 @@ from lyricgen.evaluation.text_scores import score_texts
 from lyricgen.files import keep_finite
 from lyricgen.models.memory_model import is_memory
 from lyricgen.models.metrics import perplexity
-from lyricgen.stacking import put_whole
+from lyricgen.stacking import put_whole, table_console
 
 NARROWEST, WIDEST = 12, 100  # columns of a terminal for the text of a line
 

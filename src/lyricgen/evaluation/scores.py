@@ -127,10 +127,17 @@ def open_checkpoints(
     `load_checkpoints` explains the arguments.
 
     Raises:
-        UserError: a checkpoint cannot be loaded, the text is unknown, missing or changed, or the
-            checkpoints cannot be compared.
+        UserError: a checkpoint cannot be loaded, or as for `add_text`.
     """
-    checkpoints = load_checkpoints(paths, memory)
+    return add_text(load_checkpoints(paths, memory))
+
+
+def add_text(checkpoints: Sequence[Checkpoint]) -> list[CheckpointWithText]:
+    """Read the text that all checkpoints were trained on.
+
+    Raises:
+        UserError: the text is unknown, missing or changed, or the checkpoints cannot be compared.
+    """
     options = [_text_options(each) for each in checkpoints]
     first = checkpoints[0]
     for each, chosen in zip(checkpoints, options, strict=True):

@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from lyricgen.console import on_terminal, put_generated, show_generated, show_json
+from lyricgen.console import on_terminal, show_generated, show_json
 from lyricgen.errors import escape_line
 from lyricgen.files import keep_finite
 from lyricgen.generation.texts import GeneratedText
@@ -25,6 +25,7 @@ from lyricgen.settings import (
     known_to_model,
     override_text,
 )
+from lyricgen.stacking import put_generated
 
 CUT = " […]"  # marks a text that was cut off
 MOST_SETTINGS = 4  # most settings in a heading

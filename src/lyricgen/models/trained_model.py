@@ -168,7 +168,7 @@ class TrainedModel:
 
     @property
     def gap(self) -> str:
-        """Mark of a gap: the first of "_□◌" that is not in the vocabulary; "_" if all are in it."""
+        """Mark of a gap, the first of "_□◌" that is not in the vocabulary; "_" if all are in it."""
         return next((mark for mark in GAPS if mark not in self.vocabulary.characters), GAPS[0])
 
     def normalise(self, text: str) -> str:

@@ -9,7 +9,6 @@ from pathlib import Path
 import pandas as pd
 from mpmath import betainc
 
-from lyricgen.errors import UserError, did_you_mean
 from lyricgen.reporting.grouping import (
     Values,
     follows,
@@ -17,14 +16,17 @@ from lyricgen.reporting.grouping import (
     list_varied_settings,
     name_texts,
 )
+from lyricgen.reporting.ranking import (
+    check_metric,
+    choose_metric,
+    choose_sign,
+    figure_prefix,
+    is_scored,
+)
 from lyricgen.reporting.records import ABSENT, Record, check_known, format_value, shorten
-from lyricgen.runs.summary import PREFIXES, EnsembleSummary
+from lyricgen.runs.summary import EnsembleSummary
 
 LEVEL = 0.05  # a difference with a smaller p-value is significant
-DEFAULT_METRIC = "val/perplexity"  # ranks the groups by default, unless nothing is held out
-# Ends of the names of figures that can rank groups, whose smallest or largest value is best.
-SMALLEST_BEST = ("loss", "perplexity", "bits_per_char", "parameters", "wall_seconds")
-LARGEST_BEST = ("chars_per_second",)
 # Figures whose means stand beside the ranking figure.
 FIGURES = ("parameters", "chars_per_second", "wall_seconds", "best_epoch")
 
@@ -146,12 +148,7 @@ def compare(
     if list(over) != ["seed"]:  # the default holds for runs that failed before their seed, too
         check_known(over, records, "--over")
     if metric is not None:
-        known = {name for record in records for name in record.figures}
-        known |= {name.replace(prefix, "") for name in known for prefix in PREFIXES}
-        rankable = sorted(name for name in known if name.endswith((*SMALLEST_BEST, *LARGEST_BEST)))
-        if metric not in rankable:
-            there, meant = ", ".join(rankable), did_you_mean(metric, rankable)
-            raise UserError(f"--metric {metric}: no run has it (there is {there}){meant}")
+        check_metric(metric, records, "--metric")
     texts = group_by_text(records)
     return [
         _compare(name, text, by, over, metric, ensembles or {})
@@ -168,34 +165,26 @@ def _compare(
     ensembles: Mapping[Path, EnsembleSummary],
 ) -> Comparison:
     settings = [record.settings for record in records]
-    alike = settings[0].items()  # all runs on a text have the same prefix
-    prefix = next((prefix for prefix, setting in PREFIXES.items() if setting in alike), "")
-    split, _, figure = (metric or DEFAULT_METRIC).rpartition("/")
-    figure = prefix + figure if figure in ("perplexity", "bits_per_char") else figure
-    ranking = f"{split}/{figure}" if split else figure
-    if metric is None and not any(ranking in record.figures for record in records):
-        ranking = f"train/{figure}"  # nothing is held out
+    ranking = choose_metric(records, metric)
     found = list_varied_settings(records, over)
     keys = tuple(by or found or ["name"])
     mixed = [key for key in found if key not in keys and not follows(key, [*keys, *over], settings)]
-
-    def is_scored(run: Record) -> bool:
-        return run.summary.status == "finished" and ranking in run.figures
 
     runs: dict[Values, dict[Values, Record]] = {}
     for record in records:
         group, pair = runs.setdefault(record.values(keys), {}), record.values((*over, *mixed))
         repeats = [group[pair], record] if pair in group else [record]
-        group[pair] = max(repeats, key=lambda run: (is_scored(run), run.summary.started))
+        group[pair] = max(repeats, key=lambda run: (is_scored(run, ranking), run.summary.started))
     groups = [
         Group(
             values,
-            {pair: run for pair, run in group.items() if is_scored(run)},
-            [run for run in group.values() if not is_scored(run)],
+            {pair: run for pair, run in group.items() if is_scored(run, ranking)},
+            [run for run in group.values() if not is_scored(run, ranking)],
         )
         for values, group in runs.items()
     ]
     repeated = len(records) - sum(map(len, runs.values()))
+    prefix = figure_prefix(records)
     ranked, rows = _rank(groups, ranking, prefix)
     return Comparison(
         name=name,
@@ -298,11 +287,6 @@ def paired_test(differences: "pd.Series[float]") -> float | None:
     freedom = len(differences) - 1
     t = float(differences.mean()) / (float(differences.std()) / math.sqrt(len(differences)))
     return float(betainc(freedom / 2, 0.5, 0, freedom / (freedom + t**2), regularized=True))
-
-
-def choose_sign(metric: str) -> int:
-    """Return 1 if the smallest value of a figure is best, else -1."""
-    return -1 if metric.endswith(LARGEST_BEST) else 1
 
 
 def reason_without_figure(record: Record) -> str:

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from lyricgen.console import format_figure, progress
 from lyricgen.errors import HARMLESS, escape_line, escape_text, in_one_line
-from lyricgen.reporting.comparison import Comparison, choose_sign
+from lyricgen.reporting.comparison import Comparison
 from lyricgen.reporting.plot_style import DARK, LIGHT, plot_style, to_png, to_svg
 from lyricgen.reporting.plots import (
     heat_axes,
@@ -26,6 +26,7 @@ from lyricgen.reporting.plots import (
     plot_price,
     read_curves,
 )
+from lyricgen.reporting.ranking import choose_sign
 from lyricgen.reporting.records import Record, format_value
 from lyricgen.reporting.tables import failures, list_columns, make_title, notes
 from lyricgen.runs.directories import STUDY
@@ -60,10 +61,12 @@ def build_sections(comparisons: Sequence[Comparison]) -> list[Section]:
     ]
 
 
-def _plot_comparison(comparison: Comparison, suffix: str) -> tuple[list[Plot], list[str]]:
-    """Make the plots of a comparison; return them, and messages in place of missing plots.
+def choose_plots(comparison: Comparison) -> tuple[dict[str, Callable[[], Figure]], list[str]]:
+    """Choose the plots of a comparison.
 
-    `suffix` ends the names of the plots' files.
+    Returns:
+        Functions that make the plots, by their names, such as "learning curves"; and messages in
+        place of missing plots.
     """
     functions: dict[str, Callable[[], Figure]] = {}
     messages = []
@@ -81,9 +84,25 @@ def _plot_comparison(comparison: Comparison, suffix: str) -> tuple[list[Plot], l
         messages.append(shares)
     elif shares:
         functions["importance"] = lambda: plot_importance(shares)
-    words = comparison.name + "".join(map(comparison.label, comparison.groups))
+    return functions, messages
+
+
+def words_of(comparison: Comparison) -> str:
+    """Join the words of a comparison's plots, for `plot_style`."""
+    return comparison.name + "".join(map(comparison.label, comparison.groups))
+
+
+def _plot_comparison(comparison: Comparison, suffix: str) -> tuple[list[Plot], list[str]]:
+    """Make the plots of a comparison; return them, and messages in place of missing plots.
+
+    `suffix` ends the names of the plots' files.
+    """
+    functions, messages = choose_plots(comparison)
     plots = []
-    with plot_style(words), progress(f"plotting {comparison.name}", len(functions)) as moved:
+    with (
+        plot_style(words_of(comparison)),
+        progress(f"plotting {comparison.name}", len(functions)) as moved,
+    ):
         for number, (name, plot) in enumerate(functions.items()):
             moved(number)
             figure = plot()

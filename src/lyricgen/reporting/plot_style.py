@@ -65,9 +65,16 @@ def plot_style(words: str) -> Iterator[None]:
         yield
 
 
+class ShownFigure(Figure):
+    """Figure that a notebook shows."""
+
+    def _repr_png_(self) -> bytes:
+        return to_png(self)
+
+
 def new_plot(title: str, size: tuple[float, float] = SIZE) -> tuple[Figure, Axes]:
     """Create an empty plot; `size` is in inches."""
-    figure = Figure(size, dpi=DPI, layout="constrained", facecolor="none")
+    figure = ShownFigure(size, dpi=DPI, layout="constrained", facecolor="none")
     axes = figure.subplots()
     axes.set_title(title, size=10.5, loc="left", color=INK)
     return figure, axes

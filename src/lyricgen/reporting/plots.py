@@ -8,14 +8,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from lyricgen.console import format_figure, progress
-from lyricgen.errors import escape_line
+from lyricgen.errors import UserError, escape_line
 from lyricgen.evaluation.style import legible_ink
-from lyricgen.reporting.comparison import DEFAULT_METRIC, Comparison, choose_sign
+from lyricgen.reporting.comparison import Comparison
 from lyricgen.reporting.plot_style import (
     INK,
     LINE,
@@ -26,10 +27,12 @@ from lyricgen.reporting.plot_style import (
     new_plot,
     set_scale,
 )
+from lyricgen.reporting.ranking import DEFAULT_METRIC, choose_sign
 from lyricgen.reporting.records import ABSENT, Record, format_value
 from lyricgen.reporting.tables import make_title
 from lyricgen.runs.directories import METRICS
 from lyricgen.runs.record_files import RecordError, read_columns
+from lyricgen.runs.summary import perplexity_name
 from lyricgen.settings import Value
 
 log = logging.getLogger(__name__)
@@ -120,14 +123,46 @@ def plot_curves(comparison: Comparison, curves: LearningCurves) -> Figure:
         lines.setdefault(_label(comparison, rank, plotted), line)
     # the perplexity of n-gram models, if it is equal in all runs with figures
     ngrams = {round(run.figures.get(NGRAM, 0.0), 6) for run in comparison.records if run.figures}
-    if comparison.metric == DEFAULT_METRIC and len(ngrams) == 1 and (ngram := ngrams.pop()):
-        style = {"color": MUTED, "linestyle": (0, (4, 3)), "linewidth": 1.2}
-        lines["n-gram model"] = axes.axhline(ngram, **style)  # type: ignore[arg-type]
+    ngram = ngrams.pop() if comparison.metric == DEFAULT_METRIC and len(ngrams) == 1 else 0.0
+    _finish_curves(axes, curves.unit, lines, heights, ngram)
+    return figure
+
+
+def _finish_curves(
+    axes: Axes, unit: str, lines: dict[str, Any], heights: list[float], ngram: float
+) -> None:
+    """Add the line of the n-gram model unless its perplexity is 0, scales and a legend."""
+    if ngram:
+        style: dict[str, Any] = {"color": MUTED, "linestyle": (0, (4, 3)), "linewidth": 1.2}
+        lines["n-gram model"] = axes.axhline(ngram, **style)
         heights.append(ngram)
     set_scale(axes, "y", heights)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-    axes.set_xlabel(curves.unit)
-    add_legend(figure, list(lines.values()), list(lines))
+    axes.set_xlabel(unit)
+    add_legend(axes.get_figure(root=True), list(lines.values()), list(lines))  # type: ignore[arg-type]
+
+
+def plot_run(run: Record) -> Figure:
+    """Plot the training and held-out perplexity of a run, with that of the n-gram model.
+
+    Raises:
+        UserError: the run has no curve yet, or no metrics.csv.
+    """
+    name = perplexity_name(run.figures)
+    tables = {split: _read(run, f"{split}/{name}") for split in ("train", "val")}
+    tables = {split: table for split, table in tables.items() if len(table)}
+    if not tables:
+        raise UserError(f"{str(run.directory)!r} has no curve: train for an epoch, with logger.csv")
+    within = any(table["epoch"].nunique() < table["step"].nunique() for table in tables.values())
+    unit = "step" if within else "epoch"
+    figure, axes = new_plot(f"{make_title(name)} by {unit}")
+    lines: dict[str, Any] = {}
+    for table, colour in zip(tables.items(), SERIES, strict=False):
+        split, rows = table
+        style: dict[str, Any] = {"marker": "o", "markersize": 3} if len(rows) < 3 else {}
+        [lines[split]] = axes.plot(rows[unit], rows[f"{split}/{name}"], color=colour, **style)
+    found = [height for split, rows in tables.items() for height in rows[f"{split}/{name}"]]
+    _finish_curves(axes, unit, lines, found, run.figures.get(NGRAM, 0.0))
     return figure
 
 

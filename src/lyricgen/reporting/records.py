@@ -3,10 +3,10 @@
 import logging
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import product, takewhile
+from itertools import takewhile
 from pathlib import Path
 
 from lyricgen.console import progress
@@ -15,10 +15,12 @@ from lyricgen.runs.directories import (
     CHECKPOINTS,
     HYDRA_FOLDER,
     MULTIRUN,
+    NOTES,
     SUMMARY,
     outputs_directory,
     read_number,
 )
+from lyricgen.runs.notes import EMPTY, Notes, read_notes
 from lyricgen.runs.record_files import walk
 from lyricgen.runs.summary import EnsembleSummary, RunSummary, SweepSummary, read_summary
 from lyricgen.settings import (
@@ -33,10 +35,8 @@ from lyricgen.settings import (
 
 log = logging.getLogger(__name__)
 
-MISSING = RunSummary(status="missing")  # summary of a job that left no files
 ABSENT = "–"
 _SHORT = 24  # largest number of characters of a text that is not shortened
-_MOST = 100_000  # largest number of combinations that are searched for missing jobs
 Conditions = dict[str, list[str]]  # allowed values of each setting
 
 
@@ -51,6 +51,7 @@ class Record:
         overrides: settings that the user typed, in their order.
         sweep: directory of the sweep that the job belongs to; None for a single run.
         number: number of the job; None if it is unknown, or for a single run.
+        notes: note and tags of the run; a job also has the tags of its sweep.
     """
 
     directory: Path
@@ -59,6 +60,7 @@ class Record:
     overrides: dict[str, Value]
     sweep: Path | None = None
     number: int | None = None
+    notes: Notes = EMPTY
 
     @cached_property
     def settings(self) -> dict[str, Value]:
@@ -74,7 +76,9 @@ class Record:
         return self.summary.figures
 
     def value(self, key: str) -> Value:
-        """Look up a setting, or the status; return a dash if the run does not have the setting."""
+        """Look up a setting, the status or the tags; return a dash if the run has no such value."""
+        if key == "tag":
+            return ", ".join(self.notes.tags) or ABSENT
         return self.summary.status if key == "status" else self.settings.get(key, ABSENT)
 
     def values(self, keys: Iterable[str]) -> tuple[Value, ...]:
@@ -88,13 +92,29 @@ class RunRecords:
 
     Attributes:
         records: records of the runs, in the order of their directories.
-        plans: overrides of all planned jobs, by the sweep's directory and the job's number.
-        ensembles: all jobs of a sweep as one model, by the sweep's directory.
+        sweeps: summaries of the sweeps by their directories.
+        notes: notes of runs and sweeps that have some, by their directories.
+        damaged: reason why a summary cannot be read, by its directory.
     """
 
-    records: list[Record]
-    plans: dict[Path, dict[int, list[str]]]
-    ensembles: dict[Path, EnsembleSummary]
+    records: list[Record] = field(default_factory=list)
+    sweeps: dict[Path, SweepSummary] = field(default_factory=dict)
+    notes: dict[Path, Notes] = field(default_factory=dict)
+    damaged: dict[Path, str] = field(default_factory=dict)
+
+    @property
+    def plans(self) -> dict[Path, dict[int, list[str]]]:
+        """Overrides of all planned jobs, by the sweep's directory and the job's number."""
+        return {
+            path: {int(number): typed for number, typed in sweep.jobs.items()}
+            for path, sweep in self.sweeps.items()
+        }
+
+    @property
+    def ensembles(self) -> dict[Path, EnsembleSummary]:
+        """All jobs of a sweep as one model, by the sweep's directory."""
+        found = {path: sweep.ensemble for path, sweep in self.sweeps.items()}
+        return {path: one for path, one in found.items() if one is not None}
 
 
 def read(directories: Sequence[Path]) -> RunRecords:
@@ -105,6 +125,24 @@ def read(directories: Sequence[Path]) -> RunRecords:
     Raises:
         UserError: a directory does not exist, or no directory holds a run or sweep.
     """
+    found = read_all(directories)
+    for path, why in found.damaged.items():
+        log.warning("%s is left out: %s", path / SUMMARY, why)
+    if not found.records and not found.sweeps:
+        named = " and ".join(repr(str(one)) for one in directories or [outputs_directory()])
+        raise UserError(
+            f"no run found in {named}: train a run (python -m lyricgen.train), or name a "
+            "directory with runs"
+        )
+    return found
+
+
+def read_all(directories: Sequence[Path]) -> RunRecords:
+    """Read like `read`, but without a warning of unreadable summaries, and also if none is there.
+
+    Raises:
+        UserError: a directory does not exist.
+    """
     asked = list(directories) or [outputs_directory()]
     for directory in asked:
         if not directory.is_dir():
@@ -113,29 +151,25 @@ def read(directories: Sequence[Path]) -> RunRecords:
                 f"{str(directory)!r} is not there: "
                 f"{'name a directory that holds runs' if directories else mended}"
             )
-    paths = list(dict.fromkeys(path.resolve() for one in asked for path in _with_summary(one)))
-    found = RunRecords([], {}, {})
+    paths = {path.resolve(): noted for one in asked for path, noted in _with_summary(one)}
+    found = RunRecords()
     with progress("reading runs", len(paths)) as moved:
-        for number, path in enumerate(paths, 1):
+        for number, (path, noted) in enumerate(paths.items(), 1):
+            if noted:
+                found.notes[path] = read_notes(path)
             try:
                 _add(found, path, read_summary(path))
             except UserError as error:
-                log.warning("%s is left out: %s", path / SUMMARY, error.__cause__)
+                found.damaged[path] = str(error.__cause__)
             moved(number)
-    if not found.records and not found.plans:
-        named = " and ".join(repr(str(each)) for each in asked)
-        raise UserError(
-            f"no run found in {named}: train a run (python -m lyricgen.train), or name a "
-            "directory with runs"
-        )
     return found
 
 
-def _with_summary(directory: Path) -> Iterator[Path]:
-    """Yield the directories that hold a summary.json, with jobs in the order of their numbers."""
+def _with_summary(directory: Path) -> Iterator[tuple[Path, bool]]:
+    """Yield directories with a summary.json, jobs by their numbers, and whether they have notes."""
     for folder, folders, files in walk(directory):
         if SUMMARY in files:
-            yield folder
+            yield folder, NOTES in files
         folders[:] = sorted(set(folders) - {CHECKPOINTS, HYDRA_FOLDER}, key=_by_number)
 
 
@@ -146,93 +180,29 @@ def _by_number(name: str) -> tuple[float, str]:
 
 def _add(found: RunRecords, directory: Path, summary: RunSummary | SweepSummary) -> None:
     if isinstance(summary, SweepSummary):
-        found.plans[directory] = {int(number): typed for number, typed in summary.jobs.items()}
-        if summary.ensemble is not None:
-            found.ensembles[directory] = summary.ensemble
+        found.sweeps[directory] = summary
         return
+    notes = found.notes.get(directory, EMPTY)
+    record = make_record(directory, summary, notes)
+    if record.sweep in found.notes:
+        tags = (*notes.tags, *found.notes[record.sweep].tags)
+        record = replace(record, notes=replace(notes, tags=tags))
+    found.records.append(record)
+
+
+def make_record(directory: Path, summary: RunSummary, notes: Notes = EMPTY) -> Record:
+    """Make the record of a run from its directory, its summary and its notes."""
     number = summary.job
     if number is None and (directory.parent / MULTIRUN).exists():  # a job of Hydra's own sweeper
         number = read_number(directory)
     options = flatten(complete(summary.options or {}))
     overrides = parse_overrides(summary.overrides)
     sweep = None if number is None else directory.parent
-    found.records.append(Record(directory, summary, options, overrides, sweep, number))
+    return Record(directory, summary, options, overrides, sweep, number, notes)
 
 
-def with_missing_jobs(found: RunRecords) -> list[Record]:
-    """Return the records that were found, and records of the missing jobs of their sweeps.
-
-    A job without options, which is missing or failed early, gets options from the job of the same
-    sweep with the nearest overrides, if any job has options. It gets only options that both jobs
-    must share.
-    """
-    sweeps: dict[Path, list[Record]] = {sweep: [] for sweep in found.plans}
-    for record in found.records:
-        if record.sweep is not None:
-            sweeps.setdefault(record.sweep, []).append(record)
-    records = [record for record in found.records if record.sweep is None]
-    for sweep, jobs in sweeps.items():
-        plan = found.plans.get(sweep)
-        missing = _gaps(jobs) if plan is None else _find_missing_jobs(sweep, plan, jobs)
-        known = [job for job in jobs if "model" in job.options]
-        for job in [*jobs, *missing]:
-            records.append(job if "model" in job.options else _with_options(job, known))
-    return records
-
-
-def _find_missing_jobs(
-    sweep: Path, plan: Mapping[int, list[str]], jobs: list[Record]
-) -> Iterator[Record]:
-    """Find the planned jobs that left no files."""
-    there = {job.number for job in jobs}
-    for number, overrides in plan.items():
-        if number not in there:
-            yield Record(sweep, MISSING, {}, parse_overrides(overrides), sweep, number)
-
-
-def _gaps(jobs: list[Record]) -> Iterator[Record]:
-    """Find the combinations of a grid's values that have no job, for a grid without a plan.
-
-    The result is empty for a search, for jobs that set different settings, and for a grid of more
-    than `_MOST` combinations.
-    """
-    keys = list(jobs[0].overrides)
-    if any(job.summary.search_space or list(job.overrides) != keys for job in jobs):
-        return
-    values = [list(dict.fromkeys(job.overrides[key] for job in jobs)) for key in keys]
-    if math.prod(map(len, values)) > _MOST:
-        return
-    there = {tuple(job.overrides.values()) for job in jobs}
-    for combination in product(*values):
-        if combination not in there:
-            typed = dict(zip(keys, combination, strict=True))
-            yield Record(jobs[0].directory.parent, MISSING, {}, typed, jobs[0].sweep)
-
-
-def _with_options(job: Record, known: Iterable[Record]) -> Record:
-    """Give a job the options that it must share with the nearest job in `known`, if any."""
-
-    def nearness(other: Record) -> tuple[bool, int]:
-        same = job.overrides.items() & other.overrides.items()
-        differing = job.overrides.items() ^ other.overrides.items()
-        groups = {key.partition(".")[0] for key, _ in differing}
-        return not groups & {"data", "objective"}, len(same)
-
-    nearest = max(known, key=nearness, default=None)
-    if nearest is None:
-        return job
-    differing = [key for key, value in job.overrides.items() if nearest.overrides.get(key) != value]
-    options: dict[str, Value] = {
-        key: value
-        for key, value in nearest.options.items()
-        if not any(key.startswith(f"{group}.") for group in differing)
-    }
-    typed = {key: value for key, value in job.overrides.items() if key in options}
-    return replace(job, options=options | job.options | typed)
-
-
-def parse_conditions(typed: Iterable[str]) -> Conditions:
-    """Parse conditions such as `cell=lstm,gru` or `cell=lstm,layers=2`.
+def parse_conditions(typed: Iterable[str], option: str = "--where") -> Conditions:
+    """Parse conditions such as `cell=lstm,gru` or `cell=lstm,layers=2`; messages name the option.
 
     Raises:
         UserError: a condition does not begin with a setting and `=`.
@@ -245,30 +215,32 @@ def parse_conditions(typed: Iterable[str]) -> Conditions:
             if equals and name.strip():
                 key = name.strip()
             elif not key:
-                raise UserError(f"--where {one}: say of which setting, as in --where cell=lstm")
+                raise UserError(f"{option} {one}: say of which setting, as in {option} cell=lstm")
             conditions.setdefault(key, []).append((value if equals else piece).strip())
     return conditions
 
 
-def select(records: Sequence[Record], conditions: Conditions) -> list[Record]:
-    """Select the records that fulfil all conditions.
+def select(
+    records: Sequence[Record], conditions: Conditions, option: str = "--where"
+) -> list[Record]:
+    """Select the records that fulfil all conditions; messages name the option.
 
     Raises:
         UserError: no run has the setting, or no run fulfils the conditions.
     """
-    check_known(conditions, records, "--where")
+    check_known(conditions, records, option)
     chosen = list(records)
     for key, texts in conditions.items():
         allowed = {text: parse_value(text) for text in texts}
-        values = [record.value(key) for record in chosen]
         left = [
             record
-            for record, value in zip(chosen, values, strict=True)
-            if str(value) in allowed or value in allowed.values()
+            for record in chosen
+            for values in [record.notes.tags if key == "tag" else record.values([key])]
+            if any(str(value) in allowed or value in allowed.values() for value in values)
         ]
         if not left:
-            there = ", ".join(sorted(set(map(format_value, values))))
-            raise UserError(f"no run has --where {key}={','.join(texts)}: there is {there}")
+            there = ", ".join(sorted({format_value(record.value(key)) for record in chosen}))
+            raise UserError(f"no run has {option} {key}={','.join(texts)}: there is {there}")
         chosen = left
     return chosen
 
@@ -279,7 +251,7 @@ def check_known(keys: Iterable[str], records: Sequence[Record], option: str) -> 
     Raises:
         UserError: no run has a setting in `keys`; the message names similar settings.
     """
-    known = {"status"}.union(*(record.settings for record in records))
+    known = {"status", "tag"}.union(*(record.settings for record in records))
     for key in keys:
         if key not in known:
             meant = did_you_mean(key, known) or "; settings are cell, layers, optimizer.lr, …"

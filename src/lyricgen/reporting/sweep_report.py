@@ -6,14 +6,16 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lyricgen.console import put, show, table_console
+from lyricgen.console import put, show
 from lyricgen.errors import UserError, reason
 from lyricgen.files import replace_file, write_atomically
 from lyricgen.reporting.comparison import Comparison, compare
+from lyricgen.reporting.missing_jobs import with_missing_jobs
 from lyricgen.reporting.page import build_sections, render
-from lyricgen.reporting.records import parse_conditions, read, select, with_missing_jobs
+from lyricgen.reporting.records import parse_conditions, read, select
 from lyricgen.reporting.tables import failures, notes, terminal_table, to_frame
 from lyricgen.runs.directories import outputs_directory
+from lyricgen.stacking import table_console
 
 RUNS_SHOWN = 10  # largest number of runs without a figure that the terminal lists
 REPORT = "report"  # name of the directory and of its files

@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import shlex
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 
 LARGEST_CHECKPOINT = 64_000_000_000  # most bytes of a checkpoint
 _BLOCK = 1 << 20  # bytes hashed at a time
+_NAMED = "epoch_*_step_*.ckpt"  # pattern of the results of `checkpoint_name`
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -55,6 +57,43 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             write_atomically(_sums(target), "\n".join([digest, *_read_digests(target)[:2], ""]))
             if target.name == LAST and target.exists():
                 target.replace(target.with_name(PREVIOUS))
+
+
+def checkpoint_name(row: Mapping[str, float]) -> str:
+    """Name the checkpoint of a row of metrics.csv by its epoch and step."""
+    return f"epoch_{row['epoch']}_step_{row['step']}.ckpt"
+
+
+def keep_best(checkpoints: Path, name: str) -> None:
+    """Give best.ckpt a second name, under which it stays when a new best.ckpt replaces it."""
+    best, kept = checkpoints / BEST, checkpoints / name
+    if not best.exists():  # somebody has removed it
+        return
+    write_atomically(_sums(kept), "\n".join([*_read_digests(best), ""]))
+    kept.unlink(missing_ok=True)
+    try:
+        os.link(best, kept)
+    except OSError:  # a file system without links
+        with replace_file(kept) as stream:
+            stream.write(best.read_bytes())
+
+
+def settle_best(checkpoints: Path, names: Sequence[str]) -> None:
+    """Keep the best checkpoints of a run, and remove the other ones that bear an epoch and a step.
+
+    Args:
+        checkpoints: the directory of the files.
+        names: names of the checkpoints, best first. The first one is best.ckpt; if there is a file
+            of its own name, best.ckpt is of a later step, and the file replaces it.
+    """
+    best, first = checkpoints / BEST, checkpoints / (names[0] if names else BEST)
+    if first != best and is_sound(first):
+        sums = [*_read_digests(first), *_read_digests(best)]
+        write_atomically(_sums(best), "\n".join([*sums[:6], ""]))
+        first.replace(best)
+    for path in checkpoints.glob(f"{_NAMED}*"):
+        if path.name.removesuffix(".sha256") not in names[1:]:
+            path.unlink()
 
 
 def is_sound(checkpoint: Path) -> bool:

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from itertools import takewhile
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal
 
 from filelock import FileLock, Timeout
@@ -18,6 +19,8 @@ from lyricgen.files import expand_home, open_ordinary
 
 SUMMARY = "summary.json"
 MULTIRUN = "multirun.yaml"  # configuration of a sweep, under the name that Hydra's sweeper gives it
+NOTES = "notes.json"  # note and tags of a run or sweep
+TRASH = ".trash"  # folder of the outputs directory with the runs that `lyricgen runs rm` removed
 STUDY = "study.log"  # Optuna's journal of a search, in the directory of its sweep
 HYDRA_FOLDER = ".hydra"
 LOCK = ".lock"
@@ -121,6 +124,22 @@ def remove_unused() -> None:
             if [path.name for path in directory.iterdir()] == [LOCK]:
                 (directory / LOCK).unlink()
             directory.rmdir()
+
+
+@contextmanager
+def hide_trash(directory: Path) -> Iterator[Path]:
+    """Yield a directory for TensorBoard, which would show removed runs as well.
+
+    If runs were removed, it is a temporary directory with links to everything else.
+    """
+    if not (directory / TRASH).is_dir():
+        yield directory
+        return
+    with TemporaryDirectory(prefix="lyricgen-") as linked:
+        names = {path.name for path in directory.iterdir()} - {TRASH}
+        for name in names | {"runs", "sweeps"}:  # which may come later
+            (Path(linked) / name).symlink_to(directory.resolve() / name)
+        yield Path(linked)
 
 
 def refuse_links(directory: Path, patterns: Sequence[str] = OF_RUN) -> None:

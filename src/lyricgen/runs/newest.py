@@ -21,6 +21,7 @@ from lyricgen.runs.directories import (
     OF_RUN,
     PREVIOUS,
     SUMMARY,
+    TRASH,
     list_matching,
     outputs_directory,
 )
@@ -33,7 +34,7 @@ log = logging.getLogger(__name__)
 LATEST = "latest.txt"
 _LONGEST_PATH = 10_000  # bytes of a latest.txt
 _LONGEST_REASON = 200  # characters of the reason why a run has failed
-_DATE, _TIME = r"\d{4}-\d\d-\d\d", r"\d\d-\d\d-\d\d\.\d{6}"  # in names of directories
+DATE, TIME = r"\d{4}-\d\d-\d\d", r"\d\d-\d\d-\d\d\.\d{6}"  # in names of directories
 _UNITS = (("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1))
 
 
@@ -64,8 +65,9 @@ def newest_runs() -> Iterator[Path]:
         yield named
     levels = [outputs.glob(f"{level}/{SUMMARY}") for level in ("*", "*/*", "*/*/*")]
     found = {summary.parent for level in levels for summary in level}
+    found = {run for run in found if TRASH not in run.relative_to(outputs).parts}
     runs = [run for run in found if run.parent not in found]  # the others are jobs of sweeps
-    yield from sorted((run for run in runs if run != named), key=_find_start, reverse=True)
+    yield from sorted((run for run in runs if run != named), key=find_start, reverse=True)
 
 
 def record_newest(directory: Path, *, resumed: bool) -> None:
@@ -77,7 +79,7 @@ def record_newest(directory: Path, *, resumed: bool) -> None:
     """
     directory, outputs = directory.resolve(), outputs_directory().resolve()
     if resumed:
-        dated = (p for p in directory.parents if re.fullmatch(_DATE, p.name))
+        dated = (p for p in directory.parents if re.fullmatch(DATE, p.name))
         holders = (p.parents[1] for p in dated if p.parent.name in ("runs", "sweeps"))
         outputs = next((p for p in holders if os.path.lexists(p / LATEST)), outputs)
     for kind in ("runs", "sweeps"):  # each may be a link to another disk
@@ -93,6 +95,25 @@ def record_newest(directory: Path, *, resumed: bool) -> None:
     except OSError as error:  # a directory of that name, say; the run itself can be written
         advice = "%s cannot be written (%s): name %s to commands that take the newest run"
         log.warning(advice, outputs / LATEST, error.strerror, directory)
+
+
+def is_newest(directory: Path) -> bool:
+    """Whether latest.txt names a directory."""
+    named = _find_named_run(outputs_directory())
+    return named is not None and named.resolve() == directory.resolve()
+
+
+def record_newest_left() -> None:
+    """Write the newest run that is left into latest.txt; remove the file if there is none.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    latest = outputs_directory() / LATEST
+    latest.unlink(missing_ok=True)
+    for newest in newest_runs():
+        record_newest(newest, resumed=False)
+        return
 
 
 def _find_named_run(outputs: Path) -> Path | None:
@@ -120,10 +141,10 @@ def _find_named_run(outputs: Path) -> Path | None:
         return None
 
 
-def _find_start(directory: Path) -> float:
-    """Start of a run or sweep in seconds, by its path or else by the last change of its summary."""
+def find_start(directory: Path) -> float:
+    """Start of a run or sweep in seconds, by its path, else by the last change of its summary."""
     name = f"{directory.parent.name} {directory.name}"
-    began = re.match(f"{_DATE} {_TIME}", name)
+    began = re.match(f"{DATE} {TIME}", name)
     if began is not None:
         with suppress(ValueError, OverflowError):  # no such day or hour
             return datetime.strptime(began[0], "%Y-%m-%d %H-%M-%S.%f").timestamp()
@@ -241,25 +262,41 @@ def _describe(summary: RunSummary | SweepSummary) -> str:
     """Describe the model and the text of a run; "" if they are not recorded."""
     if isinstance(summary, SweepSummary):
         return f"a sweep of {len(summary.jobs)} jobs"
-    try:
-        options: Any = summary.options
-        model, data = options["model"], options["data"]
-        if model["kind"] == "ngram":
-            network = f"{model['order']}-gram {model['smoothing']}"
-        else:
-            network = f"{options['cell']['kind']} {options['layers']}x{options['hidden_size']}"
-        filling = ", fills gaps" if options["objective"] == "fill" else ""
-        text = name_files(data["path"]) if data["kind"] == "text" else data["kind"]
-    except (KeyError, TypeError, ValueError):  # a record may be damaged
+    network, text = describe_options(summary.options)
+    if not network or not text:
         return ""
+    filling = ", fills gaps" if (summary.options or {}).get("objective") == "fill" else ""
     return f"{network} on {text}{filling}"
+
+
+def describe_options(options: dict[str, Any] | None) -> tuple[str, str]:
+    """Describe the network or n-gram model, and the text, of recorded options; "" if unknown."""
+    found: Any = options
+    try:
+        if found["model"]["kind"] == "ngram":
+            network = f"{found['model']['order']}-gram {found['model']['smoothing']}"
+        else:
+            network = f"{found['cell']['kind']} {found['layers']}x{found['hidden_size']}"
+    except (KeyError, TypeError):  # a record may be damaged
+        network = ""
+    try:
+        data = found["data"]
+        text = name_files(data["path"]) if data["kind"] == "text" else str(data["kind"])
+    except (KeyError, TypeError, ValueError):
+        text = ""
+    return network, text
 
 
 def _age(path: Path) -> str:
     try:
-        seconds = max(0, int(time.time() - path.stat().st_mtime))
+        return f"{format_age(path.stat().st_mtime)} old"
     except OSError:  # it was deleted meanwhile
         return ""
+
+
+def format_age(start: float) -> str:
+    """Write the time since a moment in its largest unit, as in 3 days."""
+    seconds = max(0, int(time.time() - start))
     unit, size = next((one for one in _UNITS if seconds >= one[1]), _UNITS[-1])
     number = seconds // size
-    return f"{number} {unit}{'' if number == 1 else 's'} old"
+    return f"{number} {unit}{'' if number == 1 else 's'}"

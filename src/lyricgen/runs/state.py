@@ -25,7 +25,7 @@ from lyricgen.settings import (
 log = logging.getLogger(__name__)
 
 # Settings that may change when a run is resumed. The text may have moved: its digest is compared.
-FREE = (*PLUMBING, "trainer.max_epochs", "data.path", "data.max_bytes")
+FREE = (*PLUMBING, "trainer.max_epochs", "trainer.max_time", "data.path", "data.max_bytes")
 
 
 @dataclass
@@ -53,6 +53,7 @@ class RunState:
     patience_epoch: int = 0  # epoch of that loss, counted from 1
     patience_used: int = 0  # number of checks since that loss
     pruned: str | None = None  # reason why the search pruned the run
+    out_of_time: bool = False  # whether trainer.max_time ended the run here
 
     # the epoch so far
     metrics: dict[str, float] = field(default_factory=dict)
@@ -68,6 +69,11 @@ class RunState:
     def characters_per_second(self) -> float:
         """Training characters a second in all ended epochs; 0 before an epoch has ended."""
         return self.trained_characters / self.trained_seconds if self.trained_seconds else 0.0
+
+    def best_rows(self, monitor: str) -> list[dict[str, float]]:
+        """Sort the rows with a finite monitored loss by it, the lowest first."""
+        judged = [row for row in self.rows if math.isfinite(row.get(monitor, math.nan))]
+        return sorted(judged, key=lambda row: row[monitor])
 
     def restore(self, checkpoint: dict[str, Any]) -> None:
         """Load the state from a checkpoint of this version or of an earlier one."""
@@ -204,6 +210,10 @@ def _how_to_make_longer(
         return "a larger callbacks.early_stopping.patience makes it longer"
     if content["global_step"] == options["trainer"]["max_steps"]:
         return f"it has made its trainer.max_steps; for more, {start_anew(directory)}"
+    limit = options["trainer"]["max_time"]
+    if state.out_of_time:
+        over = limit is not None and state.wall_seconds >= limit
+        return f"more than trainer.max_time={limit:g} seconds make it longer" if over else None
     if content["epoch"] + 1 >= options["trainer"]["max_epochs"]:
         return "a larger trainer.max_epochs makes it longer"
     return None

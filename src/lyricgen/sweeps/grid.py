@@ -10,6 +10,9 @@ from pydantic import PositiveInt
 
 from lyricgen.cli.composition import job_values
 from lyricgen.cli.hydra_private import combine_values
+from lyricgen.cli.known_settings import POINTS
+from lyricgen.cli.typed_texts import implied_choice
+from lyricgen.cli.typed_values import quote_texts, write_value
 from lyricgen.console import progress, show
 from lyricgen.errors import UserError
 from lyricgen.options import Options, validate
@@ -35,7 +38,9 @@ CHOSEN = ("cell.kernel", "data.column", "data.key")
 class GridOptions(Options):
     """Options of `hydra.sweeper.` with hydra/sweeper=grid."""
 
+    points: Any  # `write_points` checks them
     jobs_at_a_time: PositiveInt | None
+    fail_fast: bool
     params: dict[str, Any]
 
 
@@ -66,14 +71,16 @@ def sweep_grid(sweeper: Any, arguments: list[str]) -> None:
             exists and `resume=` is missing, or the end of the sweep cannot be recorded.
         OSError: the directory cannot be used, or the beginning of the sweep cannot be recorded.
         HydraException: a combination cannot be composed.
-        UnfinishedJobsError: some jobs failed, were killed or never began.
+        UnfinishedJobsError: some jobs failed, were killed or never began; with `fail_fast` at the
+            first.
         Interrupted: Ctrl-C or another signal came; all jobs have stopped.
     """
     options: GridOptions = validate(GridOptions, sweeper.options, "hydra.sweeper.")
     at_a_time = options.jobs_at_a_time
     check_launcher(sweeper.launcher, at_a_time)
     typed, overrides, resume = read_arguments(arguments, options.params)
-    planned = _compose_jobs(sweeper, overrides)
+    points = write_points(options.points, overrides)
+    planned = _compose_jobs(sweeper, overrides, points)
     sweep = Sweep(Path(sweeper.config.hydra.sweep.dir), typed, resume=resume)
     with claim_directory(sweep.directory):
         jobs = plan(sweep.directory, planned)
@@ -82,12 +89,54 @@ def sweep_grid(sweeper: Any, arguments: list[str]) -> None:
             left = [(job.number, sweep.arguments(job)) for job in jobs if not job.done]
             if len(left) < len(jobs):
                 show(f"{len(jobs) - len(left)} of {len(jobs)} jobs are done")
-            launch(sweeper.launcher, left, sweep.directory, at_a_time, sharing=len(jobs))
+            launcher, number, fast = sweeper.launcher, len(jobs), options.fail_fast
+            launch(launcher, left, sweep.directory, at_a_time, sharing=number, fail_fast=fast)
 
 
-def _compose_jobs(sweeper: Any, overrides: list[str]) -> list[PlannedJob]:
-    """Compose a job for every combination of the overrides' values."""
-    combinations = combine_values(sweeper.loader, overrides)
+def write_points(points: Any, others: Sequence[str]) -> list[list[str]]:
+    """Write the overrides of each point, that is, of each combination in `hydra.sweeper.points`.
+
+    Args:
+        points: the points as plain values; None for no points.
+        others: all other overrides.
+
+    Returns:
+        The overrides of each point; without points, one empty list.
+
+    Raises:
+        UserError: the points are no list of different combinations, or a setting cannot be in them.
+    """
+    if points is None:
+        return [[]]
+    are_mappings = isinstance(points, list) and all(isinstance(one, dict) for one in points)
+    if not are_mappings or not points:
+        raise UserError(
+            f"{POINTS}: it is no list of combinations: type them as "
+            f"'{POINTS}=[{{cell: gru, layers: 2}}, {{cell: lstm, layers: 1}}]'"
+        )
+    shared = {key(one): one for one in others}
+    written: list[list[str]] = []
+    for number, point in enumerate(points, 1):
+        names = [key(str(name)) for name in point]
+        for name in names:
+            if name in shared:
+                raise UserError(f"{POINTS}: {shared[name]} sets {name}, too: leave out one of them")
+            if name in ("sweep", "resume", POINTS) or name.startswith("hydra"):
+                raise UserError(f"{POINTS}: {name} holds for the whole sweep: type it by itself")
+        own = [f"{name}={write_value(value)}" for name, value in point.items()]
+        own = quote_texts(own, multirun=True)
+        own = [*implied_choice([*others, *own], [], []), *own]
+        earlier = [index for index, one in enumerate(written, 1) if sorted(one) == sorted(own)]
+        if earlier:
+            raise UserError(f"{POINTS}: numbers {earlier[0]} and {number} are equal: drop one")
+        written.append(own)
+    return written
+
+
+def _compose_jobs(sweeper: Any, overrides: list[str], points: list[list[str]]) -> list[PlannedJob]:
+    """Compose a job for every combination of a point with values of the overrides."""
+    grid = combine_values(sweeper.loader, overrides)
+    combinations = [[*one, *point] for point in points for one in grid]
     left_out = sweeper.config.hydra.job.config.override_dirname.exclude_keys
     jobs = []
     with progress("composing the jobs", len(combinations)) as moved:
@@ -104,14 +153,18 @@ def name_jobs(combinations: Sequence[Sequence[str]], left_out: Sequence[str]) ->
     If all jobs are equal, they are named by all overrides without the keys in `left_out`.
 
     Args:
-        combinations: overrides of each job, with the same keys in the same order.
+        combinations: overrides of each job.
         left_out: keys that a name contains only if no other keys differ.
     """
-    each_key = list(zip(*combinations, strict=True))
-    short = [each for each in each_key if key(each[0]) not in left_out]
-    differ = [[each for each in some if len(set(each)) > 1] for some in (short, each_key)]
+    jobs = [{one.partition("=")[0]: one for one in each} for each in combinations]
+    heads = list(dict.fromkeys(head for job in jobs for head in job))
+    short = [head for head in heads if key(head) not in left_out]
+    differ = [
+        [head for head in some if len({job.get(head) for job in jobs}) > 1]
+        for some in (short, heads)
+    ]
     naming = differ[0] or differ[1] or short
-    return [",".join(each[job] for each in naming) for job in range(len(combinations))]
+    return [",".join(job[head] for head in naming if head in job) for job in jobs]
 
 
 def plan(directory: Path, planned: Sequence[PlannedJob]) -> list[Job]:

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -32,11 +33,8 @@ from lyricgen.threads import VARIABLES
 SWEEP_POLL_SECONDS = 0.25  # between two looks at the sweep
 SWEEP_STOP_SECONDS = 10.0  # time for a job of a killed sweep to stop after each of two signals
 SWEEP = "LYRICGEN_SWEEP_PROCESS"  # environment variable: name of the sweep's process
-# modules imported before a job is forked; each job imports the command itself
-PRELOADED = [
-    *("lyricgen.sweeps.sweep", "lyricgen.cli.errors", "lyricgen.cli.resume_arguments"),
-    *("lyricgen.training.main", "lyricgen.training.results"),
-]
+# modules imported before a job is forked
+PRELOADED = ["lyricgen.sweeps.task", "lyricgen.training.main", "lyricgen.training.results"]
 
 _OWN_SIGNALS = tuple(signum for signum in SIGNALS if signum not in (signal.SIGINT, HANGUP))
 
@@ -151,6 +149,7 @@ def _run_task(
         )
     except Exception as error:  # an error of the job itself is in its summary.json
         tell(f"job {number} did not begin: {reason(error)}")
+        sys.exit(1)
 
 
 def do_as_job(sweep: Path, job: Callable[[], float]) -> float:

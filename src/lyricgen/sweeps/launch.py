@@ -15,8 +15,8 @@ from lyricgen.runs.directories import check_there
 from lyricgen.runs.interruption import raise_if_requested, terminal_signals_blocked
 from lyricgen.runs.summary import score
 from lyricgen.sweeps.job import SWEEP, change_environment, process_name, start_fork_server
-from lyricgen.sweeps.sweep import jobs_in
-from lyricgen.sweeps.watch import Jobs, LauncherWatch, ProcessWatch, SlurmWatch
+from lyricgen.sweeps.sweep import find_failure, jobs_in, stopped_by
+from lyricgen.sweeps.watch import Jobs, JobWatch, LauncherWatch, ProcessWatch, SlurmWatch
 from lyricgen.threads import cores, threads_of_each
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,13 @@ def jobs_at_a_time(launcher: Any, at_a_time: int | None, jobs: int) -> int:
 
 
 def launch(
-    launcher: Any, jobs: Jobs, sweep: Path, at_a_time: int | None = None, sharing: int = 0
+    launcher: Any,
+    jobs: Jobs,
+    sweep: Path,
+    at_a_time: int | None = None,
+    *,
+    sharing: int = 0,
+    fail_fast: bool = False,
 ) -> None:
     """Run jobs; if the launcher allows it, a job that fails or is killed stops no other job.
 
@@ -76,15 +82,16 @@ def launch(
         launcher: launcher of Hydra.
         jobs: number and overrides of each job.
         sweep: directory of the sweep.
-        at_a_time: number of jobs at a time; None for the launcher's own number, or all jobs on Ray.
-            Only the launchers for processes, Ray and Slurm heed it.
-        sharing: number of jobs that share the cores, if it exceeds the number of `jobs`, so that
-            the rest of a resumed grid, or the last trials of a search, get no more threads each
-            than the jobs before them.
+        at_a_time: number of jobs at a time for processes, Ray and Slurm; None for the launcher's
+            own number, or all jobs on Ray.
+        sharing: number of all jobs of the sweep, so that the rest of a resumed grid, or the last
+            trials of a search, get no more threads each than the jobs before them.
+        fail_fast: whether the first job that fails, is killed or does not begin stops all jobs.
 
     Raises:
         Interrupted: Ctrl-C or another signal came; all jobs have stopped.
         UserError: the launcher's own number of jobs is wrong, or the sweep's directory is gone.
+        UnfinishedJobsError: with `fail_fast`, a job has stopped all jobs.
     """
     raise_if_requested()
     if not jobs:
@@ -92,26 +99,33 @@ def launch(
     kind = type(launcher).__name__
     local = jobs_at_a_time(launcher, at_a_time, max(sharing, len(jobs)))
     if kind == "BasicLauncher":
-        _launch_here(launcher, jobs, sweep)
+        _launch_here(launcher, jobs, sweep, fail_fast=fail_fast)
         return
     with change_environment({SWEEP: process_name()}):
+        batches = 1  # at a time
         if kind == "ProcessLauncher":
-            ProcessWatch(launcher, jobs, sweep, threads_of_each(local)).run(local)
-        elif kind == "RayLauncher":  # Ray has its own queue and cores
-            import ray  # noqa: PLC0415  an extra
-
-            if not ray.is_initialized():  # once, before several threads would do it
-                with terminal_signals_blocked():
-                    options: Any = OmegaConf.to_container(launcher.ray_cfg.init, resolve=True)
-                    ray.init(**options)
-            each = [[job] for job in jobs]  # if Ray loses a job, it forgets the rest of its batch
-            LauncherWatch(launcher, each, sweep).run(min(at_a_time or len(jobs), len(jobs)))
+            batches = local
+            watch: JobWatch = ProcessWatch(launcher, jobs, sweep, threads_of_each(local))
+        elif kind == "RayLauncher":  # Ray forgets the rest of a batch of which it loses a job
+            _start_ray(launcher)
+            batches = min(at_a_time or len(jobs), len(jobs))
+            watch = LauncherWatch(launcher, [[job] for job in jobs], sweep)
         elif kind == "SlurmLauncher":
             if at_a_time is not None:
                 launcher.params["array_parallelism"] = at_a_time
-            SlurmWatch(launcher, [jobs], sweep).run(1)
+            watch = SlurmWatch(launcher, [jobs], sweep)
         else:
-            LauncherWatch(launcher, [jobs], sweep).run(1)
+            watch = LauncherWatch(launcher, [jobs], sweep)
+        watch.run(batches, fail_fast=fail_fast)
+
+
+def _start_ray(launcher: Any) -> None:
+    import ray  # noqa: PLC0415  an extra
+
+    if not ray.is_initialized():  # once, before several threads would do it
+        with terminal_signals_blocked():
+            options: Any = OmegaConf.to_container(launcher.ray_cfg.init, resolve=True)
+            ray.init(**options)
 
 
 def launch_and_score(
@@ -138,16 +152,20 @@ def launch_and_score(
     return returned
 
 
-def _launch_here(launcher: Any, jobs: Jobs, sweep: Path) -> None:
+def _launch_here(launcher: Any, jobs: Jobs, sweep: Path, *, fail_fast: bool) -> None:
     """Run jobs one by one in the main thread, which gets the signals.
 
     The launcher is called for each job by itself, since it keeps the results of all jobs of a call.
     """
     for number, overrides in jobs:
         check_there(sweep)
+        failure = None
         try:
             launcher.launch([overrides], number)
         except Exception as error:  # an error of the job itself is in its summary.json
             raise_if_requested()  # a signal may have kept the job from beginning
-            log.warning("job %d did not begin: %s", number, reason(error))
+            failure = f"job {number} did not begin: {reason(error)}"
+            log.warning("%s", failure)
         raise_if_requested()
+        if fail_fast and (failure := failure or find_failure(sweep, number)):
+            raise stopped_by(failure)

@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 
 EPOCHS = "trainer.max_epochs"
 DONE = ("finished", "pruned")  # statuses of jobs that need no more work
+FAILED = ("failed", "killed")  # statuses of jobs that stop a sweep with fail_fast
 LISTED = 8  # largest number of unfinished jobs in one line
 
 
@@ -77,6 +78,21 @@ def jobs_in(directory: Path) -> dict[int, tuple[Path, RunSummary]]:
         if summary is not None:
             found[number] = path, summary
     return found
+
+
+def describe_end(directory: Path, summary: RunSummary, figure: str = "") -> str:
+    """Describe the end of a job by its name, status, figure and reason."""
+    why = f": {summary.reason}" if summary.reason else ""
+    return f"job {directory.name} {summary.status}{figure}{why}"
+
+
+def find_failure(sweep: Path, number: int) -> str | None:
+    """Describe the end of a job that has failed; None for another end."""
+    for directory in sweep.glob(f"{number}_*"):
+        summary = RunSummary.read_earlier(directory)
+        if summary is not None and summary.status in FAILED:
+            return describe_end(directory, summary)
+    return None
 
 
 class Arguments(NamedTuple):
@@ -125,7 +141,12 @@ def refuse_fewer_epochs(epochs: int, earlier: Any, earlier_jobs: str, advice: st
 
 
 class UnfinishedJobsError(Exception):
-    """Error whose message names the unfinished jobs of a sweep."""
+    """Error whose message names the unfinished jobs of a sweep, or the job that has stopped it."""
+
+
+def stopped_by(failure: str) -> UnfinishedJobsError:
+    """Make the error of a sweep that stops at its first failure, which `failure` describes."""
+    return UnfinishedJobsError(f"{failure} (hydra.sweeper.fail_fast=true stops the sweep)")
 
 
 class Sweep:
@@ -228,7 +249,8 @@ class Sweep:
                 raise
             stopped = isinstance(error, KeyboardInterrupt | Interrupted)
             if not stopped:
-                self.summary.reason = reason(error)
+                by_job = isinstance(error, UnfinishedJobsError)
+                self.summary.reason = str(error) if by_job else reason(error)
             try:
                 self._end("interrupted" if stopped else "failed")
             except UserError as unwritten:  # must not hide the error that stopped the sweep

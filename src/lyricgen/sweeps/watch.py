@@ -24,6 +24,7 @@ from lyricgen.runs.directories import SUBMITTED, SUMMARY, claim_directory, is_al
 from lyricgen.runs.interruption import handle_signals, terminal_signals_blocked
 from lyricgen.runs.summary import PREFIXES, RunSummary
 from lyricgen.sweeps.job import create_job_process, process_name, stop_file
+from lyricgen.sweeps.sweep import FAILED, describe_end, stopped_by
 
 log = logging.getLogger(__name__)
 
@@ -55,19 +56,23 @@ class JobWatch(ABC):
         self._numbers = {number for batch in self._waiting for number, _ in batch}
         self._earlier = {path: path.stat().st_mtime_ns for path in sweep.glob(f"*/{SUMMARY}")}
         self._ended: set[int] = set()
+        self._fail_fast = False
+        self._failures: list[str] = []  # descriptions of failed jobs
 
-    def run(self, at_a_time: int) -> None:
+    def run(self, at_a_time: int, *, fail_fast: bool = False) -> None:
         """Run the jobs, `at_a_time` batches at once, and report the end of each job.
 
         Raises:
             Interrupted: Ctrl-C or another signal came; all jobs have stopped.
+            UnfinishedJobsError: a job failed, and `fail_fast` is true; all jobs have stopped.
         """
+        self._fail_fast = fail_fast
         self._stop.unlink(missing_ok=True)  # left by an earlier process of this name
         with handle_signals() as interruption:
             interruption.patient = True
             try:
                 while True:
-                    stopping = interruption.requested is not None
+                    stopping = interruption.requested is not None or self._fails()
                     if stopping and not self._stop.exists():
                         self._ask_to_stop()
                     self._forget_waiting_if_vanished()
@@ -85,6 +90,8 @@ class JobWatch(ABC):
             finally:
                 self._remove_stop_file()
             interruption.raise_if_requested()
+        if self._fails():
+            raise stopped_by(self._failures[0])
 
     @abstractmethod
     def _begin(self, batch: Jobs) -> None:
@@ -93,6 +100,10 @@ class JobWatch(ABC):
     @abstractmethod
     def _drop_ended(self) -> int:
         """Forget the ended batches, and return the number of batches that still work."""
+
+    def _fails(self) -> bool:
+        """Whether a failed job stops the others."""
+        return self._fail_fast and bool(self._failures)
 
     def _ask_to_stop(self) -> None:
         """Forget the waiting jobs, and ask the running jobs to stop."""
@@ -107,6 +118,10 @@ class JobWatch(ABC):
     def _begin_waiting(self, at_a_time: int) -> None:
         """Begin further batches, so that `at_a_time` batches are at work."""
         while self._drop_ended() < at_a_time and self._waiting:
+            if self._fail_fast:
+                self._report()  # the batch that has just ended may have failed
+            if self._fails():
+                break
             self._begin(self._waiting.popleft())
 
     def _is_working(self, *, stopping: bool) -> bool:
@@ -133,7 +148,8 @@ class JobWatch(ABC):
         for number in [number for number in numbers if number not in begun]:
             written = self._sweep / SUBMITTED
             where = f"; what its process has written is in {written}" if written.is_dir() else ""
-            log.warning("job %d did not begin: %s%s", number, why[:200], where)
+            self._failures.append(f"job {number} did not begin: {why[:200]}")
+            log.warning("%s%s", self._failures[-1], where)
 
     def _summaries(self) -> dict[int, tuple[Path, RunSummary]]:
         """Read the new summaries of the jobs whose ends were not reported yet.
@@ -180,9 +196,10 @@ class JobWatch(ABC):
             shown = next(
                 (f", {name} {format_figure(value)}" for name, value in figures if value), ""
             )
-            why = f": {summary.reason}" if summary.reason else ""
             done = f"{len(self._ended)} of {len(self._numbers)}"
-            show(f"job {directory.name} {summary.status}{shown}{why} ({done})")
+            show(f"{describe_end(directory, summary, shown)} ({done})")
+            if summary.status in FAILED:
+                self._failures.append(describe_end(directory, summary))
 
     def _stop_at_once(self) -> None:
         """End the jobs on this machine by SIGTERM, and by SIGKILL if they go on."""
@@ -234,6 +251,8 @@ class ProcessWatch(JobWatch):
                 number = self._processes.pop(process)
                 if (process.exitcode or 0) < 0:
                     self._warn("its process was killed", [number])
+                elif process.exitcode:  # the process has said why
+                    self._failures.append(f"job {number} did not begin")
         return len(self._processes)
 
     @override

@@ -113,9 +113,10 @@ def log_batches(options: TrainOptions, datamodule: CharacterDataModule) -> None:
     read, reasons = sampler.num_read, []
     if read < targets:
         reasons.append("sampler.drop_last=true")
+    steps = options.trainer.max_steps
     limits = {
         "limit_train_batches": options.trainer.epoch_batches(len(sampler)),
-        "max_steps": options.trainer.max_steps,
+        "max_steps": None if steps is None else steps * options.trainer.accumulate_grad_batches,
     }
     for name, most in limits.items():
         if most is not None and most < len(sampler):
@@ -259,7 +260,7 @@ def build_module(
             options.scheduler,
             monitor=choose_monitor(datamodule),
             epochs=options.trainer.max_epochs,
-            steps_per_epoch=options.trainer.epoch_batches(len(datamodule.sampler)),
+            steps_per_epoch=options.trainer.epoch_steps(len(datamodule.sampler)),
             max_steps=options.trainer.max_steps,
         ),
         label_smoothing=options.loss.label_smoothing,
@@ -268,6 +269,7 @@ def build_module(
         state=state,
         total=total,
         seed=options.seed,
+        batches=options.trainer.accumulate_grad_batches,
     )
 
 

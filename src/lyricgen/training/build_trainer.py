@@ -106,7 +106,8 @@ def build_observers(
     if trial is not None:
         observers.append(Pruning(state, trial, monitor.partition("/")[0]))
     if chosen.checkpoint.enabled:
-        observers.append(Checkpoints(run, state, monitor, chosen.checkpoint, interruption))
+        limit = options.trainer.max_time
+        observers.append(Checkpoints(run, state, monitor, chosen.checkpoint, interruption, limit))
     return Observers(observers, loggers, baseline, samples)
 
 
@@ -165,17 +166,17 @@ def build_trainer(
 
 
 def _check_batches(chosen: TrainerOptions, available: int, *, validates: bool) -> None:
-    batches = chosen.epoch_batches(available)
-    unseen = (chosen.check_val_every_n_epoch - 1) * batches  # steps before the first validation
+    steps = chosen.epoch_steps(available)
+    unseen = (chosen.check_val_every_n_epoch - 1) * steps  # steps before the first validation
     if validates and chosen.max_steps is not None and chosen.max_steps <= unseen:
         raise UserError(
             f"trainer.max_steps={chosen.max_steps} ends the run before the epoch that "
             f"trainer.check_val_every_n_epoch={chosen.check_val_every_n_epoch} validates: nothing "
             "would be validated"
         )
-    if validates and (chosen.val_check_interval or 0) > batches:
+    if validates and (chosen.val_check_interval or 0) > steps:
         raise UserError(
-            f"trainer.val_check_interval={chosen.val_check_interval} is more than the {batches} "
+            f"trainer.val_check_interval={chosen.val_check_interval} is more than the {steps} "
             "steps of an epoch: lower it, or set it to null"
         )
 
@@ -193,9 +194,11 @@ def _make_trainer(
     if chosen.profiler is not None and rank == 0:
         profiler = PROFILERS[chosen.profiler](dirpath=run.directory, filename="profile")
     strategy: str | Strategy = "auto" if chosen.strategy in OWN_STRATEGIES else chosen.strategy
-    not_passed_on = {"max_steps", "devices", "strategy", "profiler", "float32_matmul_precision"}
+    not_passed_on = {"max_steps", "max_time", "float32_matmul_precision"}
+    changed = {"val_check_interval", "devices", "strategy", "profiler"}
     return pl.Trainer(
-        **chosen.model_dump(exclude=not_passed_on),
+        **chosen.model_dump(exclude=not_passed_on | changed),
+        val_check_interval=chosen.validation_interval(len(datamodule.sampler)),
         devices=choose_devices(chosen.accelerator, chosen.devices, run),
         strategy=OrderedDDP() if processes > 1 else strategy,
         limit_val_batches=None if "val" in datamodule.splits else 0,

@@ -110,6 +110,7 @@ class Counting(Training):
     current_epoch: ClassVar = 0
     max_epochs: ClassVar = 1
     num_training_batches: ClassVar = 1
+    accumulate_grad_batches: ClassVar = 1
     is_last_batch: ClassVar = True
     is_global_zero: ClassVar = True
     optimizers: ClassVar = ()

@@ -9,13 +9,16 @@ on the module), in this order:
     for each epoch:
         on_train_epoch_start
         for each batch:
-            on_train_batch_start, training_step, on_train_batch_end       → after_step
+            on_train_batch_start, training_step, on_train_batch_end
+            if the batch ends a step of the optimizer                     → after_step
             if a validation is due:
                 on_validation_start                                       → before_validation
                 its batches, on_validation_epoch_end, on_validation_end   → after_scoring
                 within an epoch                                           → after_validation
         on_train_epoch_end                                                → after_epoch
     on_train_end
+
+A step has `trainer.accumulate_grad_batches` batches; the last step of an epoch may have fewer.
 
 A validation at the end of an epoch belongs to after_epoch, not to after_validation. If early
 stopping ends the run at a validation within an epoch, that epoch has no after_epoch.
@@ -25,6 +28,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.strategies import DDPStrategy
 from torch.nn.parallel import DistributedDataParallel
 from typing_extensions import override
@@ -39,8 +43,8 @@ class Observer(pl.Callback):
     def after_step(self, trainer: pl.Trainer, outputs: Any) -> None:
         """Act after a step.
 
-        `outputs["loss"]` is the result of `training_step` in this process. `outputs` is None for
-        an n-gram model.
+        `outputs["loss"]` is the result of `training_step` in this process, or the mean of its
+        results for the batches of the step. `outputs` is None for an n-gram model.
         """
 
     def before_validation(self, trainer: pl.Trainer) -> None:
@@ -68,6 +72,7 @@ class Moments(pl.callbacks.Checkpoint):
         self._observers = observers
         self._max_steps = max_steps
         self._validated_step = -1
+        self._losses: list[torch.Tensor] = []  # of the step's batches, if it has several
 
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -83,9 +88,15 @@ class Moments(pl.callbacks.Checkpoint):
         batch: Any,
         batch_idx: int,
     ) -> None:
+        batches = trainer.accumulate_grad_batches
+        if batches > 1:
+            self._losses.append(outputs["loss"])  # which Lightning has divided by `batches`
+            if not is_step_end(trainer):
+                return
+            outputs = {"loss": torch.stack(self._losses).mean() * batches}
+            self._losses.clear()
         if self._is_over(trainer):
-            trainer.fit_loop.epoch_loop.batch_progress.is_last_batch = True
-            trainer.should_stop = True  # Lightning then validates, too
+            end_epoch(trainer)
         for observer in self._observers:
             observer.after_step(trainer, outputs)
 
@@ -119,17 +130,34 @@ def epoch_number(trainer: pl.Trainer) -> int:
     return trainer.current_epoch + 1 if trainer.global_step else 0
 
 
+def steps_per_epoch(trainer: pl.Trainer) -> int:
+    """Count the steps of an epoch."""
+    return -(-int(trainer.num_training_batches) // trainer.accumulate_grad_batches)
+
+
+def is_step_end(trainer: pl.Trainer) -> bool:
+    """Whether the newest batch is the last batch of its step."""
+    return not trainer.fit_loop._should_accumulate()
+
+
+def end_epoch(trainer: pl.Trainer) -> None:
+    """End the run after the newest step, which then ends its epoch; Lightning validates, too."""
+    trainer.fit_loop.epoch_loop.batch_progress.is_last_batch = True
+    trainer.should_stop = True
+
+
 def is_epoch_end(trainer: pl.Trainer) -> bool:
     """Whether the newest step is the last step of its epoch."""
     return trainer.is_last_batch
 
 
 def is_exact_point(trainer: pl.Trainer) -> bool:
-    """Whether a run can be resumed exactly after the newest step.
+    """Whether a run can be resumed exactly after the newest batch.
 
-    It cannot if a validation or the end of the epoch comes next, which the resumed run would skip.
+    It cannot within a step, whose gradients are not saved. It cannot if a validation or the end of
+    the epoch comes next, which the resumed run would skip.
     """
-    if is_epoch_end(trainer):
+    if is_epoch_end(trainer) or not is_step_end(trainer):
         return False
     loop = trainer.fit_loop.epoch_loop
     # this method of Lightning respects intervals, limits and epochs without validation

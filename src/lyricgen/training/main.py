@@ -33,6 +33,7 @@ from lyricgen.data.sources import settle_field
 from lyricgen.errors import UserError, reason
 from lyricgen.models.hybrid_building import find_network
 from lyricgen.models.trained_model import TrainedModel
+from lyricgen.runs.checkpoint_files import checkpoint_name, settle_best
 from lyricgen.runs.directories import BEST, LAST
 from lyricgen.runs.interruption import Interruption, signal_came
 from lyricgen.runs.run import Run
@@ -167,8 +168,11 @@ def train_and_evaluate(training: Training, run: Run, point: ResumePoint) -> None
 
 
 def _train_and_evaluate(training: Training, run: Run, point: ResumePoint) -> None:
+    kept = training.options.callbacks.checkpoint
     if training.options.resume is not None:
         rewind(run.directory, point.state.sizes)
+        rows = point.state.best_rows(build.choose_monitor(training.datamodule))
+        settle_best(run.checkpoints, [checkpoint_name(row) for row in rows[: kept.keep_best]])
     checkpoint = None
     if point.checkpoint is not None:
         # last.ckpt, which this replaces, may be damaged
@@ -179,8 +183,8 @@ def _train_and_evaluate(training: Training, run: Run, point: ResumePoint) -> Non
     else:
         _fit_together(training, run, point, checkpoint)
     state = training.state
-    kept = training.options.callbacks.checkpoint.enabled and math.isfinite(state.best_loss)
-    figures = results.conclude(training, run.checkpoints / BEST if kept else None)
+    judged = kept.enabled and math.isfinite(state.best_loss)
+    figures = results.conclude(training, run.checkpoints / BEST if judged else None)
     loggers = training.observers.loggers
     for logger in loggers:
         logger.finish(final_figures(figures, run.wall_seconds))

@@ -1,24 +1,23 @@
 """Options of a training run, and checks of settings that depend on each other.
 
-conf/ has the defaults. Further options are in `data.options` and `models.options`.
+conf/ has the defaults. Further options are in the `options` of `data`, `models`, `callbacks` and
+`loggers`.
 """
 
+import re
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
     NonNegativeFloat,
-    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     model_validator,
 )
 
 from lyricgen.data.options import DataOptions, SamplerOptions, Seed
-from lyricgen.generation.options import Generator
 from lyricgen.models.options import (
     CellOptions,
     DepthOptions,
@@ -32,8 +31,9 @@ from lyricgen.models.options import (
 )
 from lyricgen.options import Options, validate
 from lyricgen.settings import flatten, list_auto, plain_settings, replace_auto, restore_auto
+from lyricgen.training.callbacks.options import CallbacksOptions
+from lyricgen.training.loggers.options import LoggerOptions
 
-MLFLOW_SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks")
 Reduction = Literal["mean", "sum"]
 Effort = Literal["normal", "high"]
 
@@ -65,21 +65,36 @@ def _count_or_fraction(value: int | float) -> int | float:
 BatchCount = Annotated[int | float, AfterValidator(_count_or_fraction)]
 
 
+def _read_duration(value: Any) -> Any:
+    """Turn Lightning's DD:HH:MM:SS into seconds."""
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"(\d+):(\d\d):(\d\d):(\d\d)", value)
+    if match is None:
+        raise ValueError("write DD:HH:MM:SS, such as 00:01:30:00, or a number of seconds")
+    days, hours, minutes, seconds = map(int, match.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
 class TrainerOptions(Options):
     """Options of `trainer=`; most are arguments of Lightning's Trainer."""
 
     max_epochs: PositiveInt
     max_steps: PositiveInt | None
+    max_time: Annotated[PositiveFloat, BeforeValidator(_read_duration)] | None  # seconds
     accelerator: str
     devices: int | str | list[int]
     strategy: str
     precision: Annotated[PrecisionName, BeforeValidator(_full_precision)]
+    accumulate_grad_batches: PositiveInt
     gradient_clip_val: NonNegativeFloat | None
     gradient_clip_algorithm: Literal["norm", "value"]
     limit_train_batches: BatchCount | None
     check_val_every_n_epoch: PositiveInt
     val_check_interval: BatchCount | None
     deterministic: bool
+    benchmark: bool
+    detect_anomaly: bool
     profiler: Literal["simple", "advanced", "pytorch"] | None
     float32_matmul_precision: Literal["highest", "high", "medium"]
 
@@ -95,118 +110,27 @@ class TrainerOptions(Options):
             return available
         return int(available * limit) if isinstance(limit, float) else min(limit, available)
 
+    def epoch_steps(self, available: int) -> int:
+        """Count the steps of an epoch of at most `available` batches; the last may be smaller."""
+        return -(-self.epoch_batches(available) // self.accumulate_grad_batches)
 
-class CheckpointOptions(Options):
-    """Options of `callbacks.checkpoint.`."""
+    def validation_interval(self, available: int) -> int | float | None:
+        """Turn `val_check_interval`, of steps, into Lightning's interval, of batches."""
+        batches, interval = self.accumulate_grad_batches, self.val_check_interval
+        if batches == 1 or interval is None:
+            return interval
+        steps = self.epoch_steps(available)
+        every = max(1, int(steps * interval)) if isinstance(interval, float) else interval
+        return min(every * batches, self.epoch_batches(available))
 
-    enabled: bool
-    every_n_steps: PositiveInt | None
-
-
-class AverageOptions(Options):
-    """Options of `callbacks.average.`."""
-
-    enabled: bool
-    decay: float = Field(ge=0, lt=1)
-
-
-class EarlyStoppingOptions(Options):
-    """Options of `callbacks.early_stopping.`."""
-
-    enabled: bool
-    patience: PositiveInt
-    min_delta: NonNegativeFloat
-
-
-class SamplesOptions(Options):
-    """Options of `callbacks.samples.`."""
-
-    every_n_epochs: NonNegativeInt
-    steps: list[PositiveInt]
-    prefixes: list[str] | None
-    count: PositiveInt
-    length: PositiveInt
-    temperature: PositiveFloat
-    generator: Generator
-    seed: Seed | None
-
-
-class SmoothedLossOptions(Options):
-    """Options of `callbacks.smoothed_loss.`."""
-
-    enabled: bool
-    decay: float = Field(ge=0, lt=1)
-    start: NonNegativeFloat | None
-
-
-class BaselineOptions(Options):
-    """Options of `callbacks.baseline.`."""
-
-    enabled: bool
-    max_order: int = Field(ge=1, le=9)
-    max_chars: PositiveInt | None
-
-
-class ProgressOptions(Options):
-    """Options of `callbacks.progress.`."""
-
-    enabled: bool
-
-
-class CallbacksOptions(Options):
-    """Options of `callbacks=`."""
-
-    average: AverageOptions
-    checkpoint: CheckpointOptions
-    early_stopping: EarlyStoppingOptions
-    samples: SamplesOptions
-    smoothed_loss: SmoothedLossOptions
-    baseline: BaselineOptions
-    progress: ProgressOptions
-
-
-def _check_address(address: str | None) -> str | None:
-    """Check the form of the address of an MLflow server or database."""
-    if address is None:
-        return None
-    scheme, _, rest = address.partition("://")
-    if scheme.partition("+")[0] not in MLFLOW_SCHEMES or not rest.strip("/"):
-        raise ValueError(
-            f"choose http://SERVER:PORT, sqlite:////FILE or null ({', '.join(MLFLOW_SCHEMES)})"
-        )
-    if scheme in ("http", "https"):
-        try:
-            found = urlsplit(address)
-            known = bool(found.hostname) and found.port != 0
-        except ValueError:  # the port is no number
-            known = False
-        if not known:
-            raise ValueError("choose http://SERVER or http://SERVER:PORT")
-    return address
-
-
-class MlflowOptions(Options):
-    """Options of `logger=mlflow`."""
-
-    tracking_uri: Annotated[str | None, AfterValidator(_check_address)]
-    experiment: str = Field(min_length=1)
-
-
-class WandbOptions(Options):
-    """Options of `logger=wandb`."""
-
-    project: str = Field(min_length=1, max_length=128, pattern=r"^[^/\\\\#?%:]+$")
-    entity: str | None
-    mode: Literal["offline", "online"]
-
-
-class LoggerOptions(Options):
-    """Options of `logger=`; those of a logger that is not chosen are None."""
-
-    csv: bool
-    tensorboard: bool
-    mlflow: MlflowOptions | None
-    wandb: WandbOptions | None
+    @model_validator(mode="after")
+    def _check_benchmark(self) -> Self:
+        if self.benchmark and self.deterministic:
+            raise ValueError(
+                "trainer.benchmark=true lets cuDNN choose other kernels in each run: leave it or "
+                "trainer.deterministic=true out"
+            )
+        return self
 
 
 class TrainOptions(Options):
@@ -258,6 +182,11 @@ class TrainOptions(Options):
             raise ValueError(
                 f"memory=cache trains with model=hybrid, not with model={self.model.kind}: leave "
                 "it out, or give the trained model a memory by lyricgen.evaluate --memory"
+            )
+        if self.trainer.max_time is not None and not self.callbacks.checkpoint.enabled:
+            raise ValueError(
+                "trainer.max_time ends a run at a checkpoint: leave it or "
+                "callbacks.checkpoint.enabled=false out"
             )
         half = self.model.trains_in_steps and self.trainer.has_half_weights
         if self.callbacks.average.enabled and half:

@@ -88,7 +88,8 @@ def recipe(
     devices = chosen.get("trainer.devices")
     rows = max(rows, devices) if isinstance(devices, int) else rows  # each process needs one
     window = text.row or chosen.get("data.num_steps", steps)
-    step = chosen.get("data.batch_size", rows) * window  # characters
+    batches = chosen.get("trainer.accumulate_grad_batches", 1)
+    step = batches * chosen.get("data.batch_size", rows) * window  # characters
     length = readings if max_steps is None else min(readings, max_steps * step / text.characters)
     rate = 0.012**short * 0.008**long * (1 if chosen.get("init_from") is None else OLDER_RATE)
     return sizes | {

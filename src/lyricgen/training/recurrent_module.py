@@ -18,7 +18,7 @@ from lyricgen.models.cells.cell import State
 from lyricgen.models.model import Model
 from lyricgen.runs.state import RunState
 from lyricgen.training.ddp.group import gather_from_processes, sum_over_processes
-from lyricgen.training.lightning_hooks import is_epoch_end
+from lyricgen.training.lightning_hooks import is_epoch_end, is_step_end
 from lyricgen.training.options import Reduction
 from lyricgen.training.totals import NatsTotal, add_batch, part_perplexities
 
@@ -37,19 +37,21 @@ class RecurrentModule(pl.LightningModule):
     `batch.starts_stream`. Training and validation have separate states. The totals leave label
     smoothing out.
 
-    A resumed run continues exactly: dropout depends only on the seed, the step and the rank, and
-    checkpoints hold the training state and the totals.
+    A resumed run continues exactly: dropout depends only on the seed, the step, the batch's place
+    in its step and the rank, and checkpoints hold the training state and the totals.
 
     Args:
         model: the network.
         optimizer: makes the optimizer from the parameters.
         schedule: makes Lightning's description of the learning-rate schedule, or None.
         label_smoothing: share of each target spread over the vocabulary (Szegedy et al. 2016).
-        reduction: "mean" or "sum" over a batch's characters; "sum" gives long batches more weight.
+        reduction: "mean" over each batch's characters, then over the batches of a step; or "sum"
+            over the characters of a step, which gives long batches more weight.
         card: plain values that describe the network in a checkpoint.
         state: state of the run; checkpoints hold it, and `state.metrics` gets the figures.
         total: total of the training split in each epoch; the module fills it.
         seed: seed of dropout.
+        batches: number of batches in a step of the optimizer.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class RecurrentModule(pl.LightningModule):
         state: RunState,
         total: NatsTotal,
         seed: int,
+        batches: int = 1,
     ) -> None:
         super().__init__()
         self.model = model
@@ -73,7 +76,8 @@ class RecurrentModule(pl.LightningModule):
         self.label_smoothing = label_smoothing
         self.reduction: Reduction = reduction
         self._seed = seed
-        self._losses: list[Tensor] = []  # losses of the steps since the last check
+        self._batches = batches
+        self._losses: list[Tensor] = []  # losses of the steps since the last check, summed in each
         self._optimizer = optimizer
         self._schedule = schedule
         self._training_state: State | None = None
@@ -100,8 +104,9 @@ class RecurrentModule(pl.LightningModule):
 
     @override
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        # a seed for each step, whatever was drawn before; torch.manual_seed takes 100 times as long
-        seed = combine_seed(self._seed, self.trainer.global_step) + rank() * RANK_DISTANCE
+        # a seed for each batch, whatever was drawn before; torch.manual_seed takes 100 times longer
+        number = self.trainer.global_step * self._batches + batch_idx % self._batches
+        seed = combine_seed(self._seed, number) + rank() * RANK_DISTANCE
         torch.default_generator.manual_seed(seed)
         if self.device.type == "cuda":
             torch.cuda.default_generators[self.device.index or 0].manual_seed(seed)
@@ -110,7 +115,9 @@ class RecurrentModule(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Compute the loss of a batch: nats per character, or total nats with reduction=sum.
 
-        With several processes, the loss is the mean of their results.
+        With several processes, the loss is the mean of their results. With several batches in a
+        step, the gradient is that of the mean of their results; so with reduction=sum the result is
+        the total nats times the number of batches.
         """
         state = None if batch.starts_stream else self._training_state
         loss, nats, state = self.model.loss(batch, state, self.label_smoothing)
@@ -118,12 +125,19 @@ class RecurrentModule(pl.LightningModule):
         self.totals["train"].add(nats, batch.num_characters, batch.targets)
         if self.reduction == "mean":
             loss = loss / batch.num_characters
-        self._losses.append(loss.detach())
-        # Lightning averages the gradients of all processes; the loss needs their sum
-        return loss * world_size() if world_size() > 1 else loss
+        if batch_idx % self._batches and self._losses:
+            self._losses[-1] = self._losses[-1] + loss.detach()
+        else:
+            self._losses.append(loss.detach())
+        # Lightning averages the gradients of all processes and batches; the loss needs the sum of
+        # the processes, and of the batches unless it is a mean
+        parts = world_size() * (self._batches if self.reduction == "sum" else 1)
+        return loss * parts if parts > 1 else loss
 
     @override
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        if not is_step_end(self.trainer):
+            return
         if len(self._losses) >= CHECK_EVERY or is_epoch_end(self.trainer):
             self.check_finite()
 

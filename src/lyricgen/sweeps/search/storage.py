@@ -60,6 +60,7 @@ class StudyOptions(Options):
 
     n_trials: PositiveInt
     jobs_at_a_time: PositiveInt
+    fail_fast: bool
     storage: str | None = Field(min_length=1)
     sampler: ProposalOptions
     pruner: PrunerOptions

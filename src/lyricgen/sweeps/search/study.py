@@ -60,11 +60,11 @@ def sweep_study(sweeper: Any, arguments: list[str]) -> None:
             the space, the storage cannot be used, or the end of the sweep cannot be recorded.
         OSError: the directory cannot be used, or the jobs cannot be recorded.
         HydraException: an override cannot be read, or a trial cannot be composed.
-        UnfinishedJobsError: some trials failed or were killed.
+        UnfinishedJobsError: some trials failed or were killed; with `fail_fast` at the first.
         Interrupted: Ctrl-C or another signal came; all jobs have stopped.
     """
     options = parse(sweeper.options)
-    size = options.jobs_at_a_time
+    size, fail_fast = options.jobs_at_a_time, options.fail_fast
     check_launcher(sweeper.launcher, size)
     typed, overrides, resume = read_arguments(arguments, options.params)
     parser = OverridesParser.create(config_loader=sweeper.loader)
@@ -75,7 +75,7 @@ def sweep_study(sweeper: Any, arguments: list[str]) -> None:
 
     def do_batch(batch: list[Job]) -> None:
         jobs = [(job.number, sweep.arguments(job)) for job in batch]
-        launch(sweeper.launcher, jobs, sweep.directory, size, sharing=size)
+        launch(sweeper.launcher, jobs, sweep.directory, size, sharing=size, fail_fast=fail_fast)
 
     with sweep.conclusion():
         with study.lock:

@@ -16,8 +16,8 @@ from typing_extensions import override
 
 from lyricgen.models.model import Model
 from lyricgen.runs.state import RunState
+from lyricgen.training.callbacks.options import AverageOptions
 from lyricgen.training.lightning_hooks import Observer
-from lyricgen.training.options import AverageOptions
 
 
 @dataclass(eq=False)
@@ -52,7 +52,8 @@ class WeightAverage(Observer):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        self._swap()
+        if batch_idx % trainer.accumulate_grad_batches == 0:  # the first batch of a step
+            self._swap()
 
     @override
     def after_step(self, trainer: pl.Trainer, outputs: Any) -> None:

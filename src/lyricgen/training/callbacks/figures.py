@@ -15,9 +15,9 @@ from typing_extensions import override
 from lyricgen.data.batch import world_size
 from lyricgen.files import write_atomically
 from lyricgen.runs.state import RunState
+from lyricgen.training.callbacks.options import SmoothedLossOptions
 from lyricgen.training.ddp.group import sum_over_processes
 from lyricgen.training.lightning_hooks import Observer, epoch_number, is_epoch_end
-from lyricgen.training.options import SmoothedLossOptions
 from lyricgen.training.totals import NatsTotal
 
 SMOOTHED_LOSS = "train/smoothed_loss"
@@ -97,8 +97,8 @@ class SmoothedLoss(Observer):
     """Logs a smoothed loss L for every step, to TensorBoard and steps.csv.
 
     Each step sets L to decay · L + (1 - decay) · loss. L begins with the option `start`, or with
-    the first loss. The loss is the result of `training_step`: nats a character, or nats a batch
-    with loss.reduction=sum. The metrics of an epoch get its last L.
+    the first loss. The loss is nats a character, or nats a step with
+    loss.reduction=sum. The metrics of an epoch get its last L.
     """
 
     state: RunState  # keeps L

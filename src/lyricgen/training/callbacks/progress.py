@@ -14,7 +14,7 @@ from lyricgen.console import ProgressBar, format_figure
 from lyricgen.data.batch import world_size
 from lyricgen.runs.state import RunState
 from lyricgen.runs.summary import perplexity_name
-from lyricgen.training.lightning_hooks import Observer
+from lyricgen.training.lightning_hooks import Observer, steps_per_epoch
 from lyricgen.training.totals import NatsTotal
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class ProgressReport(Observer):
                 TextColumn("{task.fields[figures]}"),
                 TimeRemainingColumn(),
             )
-            total = (trainer.max_epochs or 1) * int(trainer.num_training_batches)
+            total = (trainer.max_epochs or 1) * steps_per_epoch(trainer)
             total = min(total, self.max_steps or total)
             self._bar.add_task("", total=total, figures="")
             self._bar.start()
@@ -66,9 +66,9 @@ class ProgressReport(Observer):
             )
         elif self._bar is None and now - self._spoke > SILENCE and trainer.is_global_zero:
             self._spoke = now
-            batches = int(trainer.num_training_batches)
-            step = trainer.global_step - trainer.current_epoch * batches
-            log.info("%s: step %d of %s", epoch, step, batches)
+            steps = steps_per_epoch(trainer)
+            step = trainer.global_step - trainer.current_epoch * steps
+            log.info("%s: step %d of %s", epoch, step, steps)
 
     @override
     def after_validation(self, trainer: pl.Trainer) -> None:

@@ -1,0 +1,71 @@
+"""Settings of Sphinx, which builds the site from the pages of this folder."""
+
+import re
+from pathlib import Path
+
+from docutils.nodes import Element
+from sphinx.addnodes import pending_xref
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+
+import lyricgen
+
+ROOT = Path(__file__).parents[1]
+# Pages of the site whose text stands at the top of the repository.
+AT_THE_TOP = {"index": "README.md", "contributing": "CONTRIBUTING.md"}
+# Public names of classes that have another name in the code.
+PUBLIC_NAMES = {"UserError": "Error", "WritingModel": "TrainedModel"}
+lyricgen.TrainedModel.__name__ = "TrainedModel"  # which autodoc shows
+
+project = "lyricgen"
+html_title = "lyricgen"
+html_theme = "furo"
+html_copy_source = False
+html_show_copyright = False
+smartquotes_action = "D"  # only the dashes of autodoc
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+viewcode_follow_imported_members = True
+
+myst_heading_anchors = 3  # as GitHub makes them
+nb_execution_mode = "off"  # scripts/run_notebooks.py runs the notebooks
+nb_merge_streams = True
+
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+maximum_signature_line_length = 80
+python_use_unqualified_type_names = True
+
+nitpicky = True
+default_role = "py:obj"  # `single` quotes: a link if the site has the object, else code
+nitpick_ignore_regex = [
+    ("py:obj", r".*"),
+    ("py:(class|exc|data)", r"(?!lyricgen).*"),
+    ("py:class", r"lyricgen\.(data\.splits\.Split|generation\.writer\.\w+)"),
+]
+
+
+def take_from_the_top(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Put README and CONTRIBUTING on their pages, and lead the links of all pages there."""
+    if docname in AT_THE_TOP:
+        path = ROOT / AT_THE_TOP[docname]
+        app.env.note_dependency(str(path))
+        source[0] = path.read_text("utf-8").replace("](docs/", "](") + source[0]
+    for page, name in AT_THE_TOP.items():
+        source[0] = re.sub(rf"\]\((\.\./)?{name}", f"]({page}.md", source[0])
+
+
+def link_public_name(
+    app: Sphinx, environment: BuildEnvironment, node: pending_xref, shown: Element
+) -> Element | None:
+    """Lead a reference to a class to its public name."""
+    name = node["reftarget"].rpartition(".")[2]
+    target, page = f"lyricgen.{PUBLIC_NAMES.get(name, name)}", node["refdoc"]
+    domain = environment.get_domain("py")
+    return domain.resolve_xref(environment, page, app.builder, "obj", target, node, shown)
+
+
+def setup(app: Sphinx) -> None:
+    """Connect the functions above."""
+    app.connect("source-read", take_from_the_top)
+    app.connect("missing-reference", link_public_name)
