@@ -22,7 +22,7 @@ from lyricgen.cli.command_line import Parser, run
 from lyricgen.console import progress, show
 from lyricgen.errors import UserError
 from lyricgen.files import expand_home
-from lyricgen.runs.directories import EVENTS, outputs_directory
+from lyricgen.runs.directories import EVENTS, hide_trash, outputs_directory
 from lyricgen.runs.record_files import walk
 
 log = logging.getLogger(__name__)
@@ -72,10 +72,7 @@ def _show(options: argparse.Namespace) -> None:
     if directory.exists() and not directory.is_dir():
         raise UserError(f"{str(directory)!r} is a file: name the directory of one run or of many")
     if options.directory is not None and not directory.exists():
-        raise UserError(
-            f"{str(directory)!r} is not there: name a directory of runs, or none for "
-            f"{str(outputs_directory())!r}"
-        )
+        raise UserError(f"{str(directory)!r} is not there: name a directory of runs, or none")
     host = HOST if options.host is None else options.host
     check_host(host)
     files = []
@@ -85,18 +82,18 @@ def _show(options: argparse.Namespace) -> None:
                 log.warning("%s is no ordinary file: TensorBoard may wait for it forever", path)
             files.append(path)
     runs = {path.parent for path in files}
-    problem = allow_open_files(len(files))
-    if problem is not None:
+    if problem := allow_open_files(len(files)):
         log.warning("%s", problem)
     tensorboard: Any = None
     try:
-        # the process that reads the files lives as long as `tensorboard`
-        tensorboard, address = _launch(directory, host, options.port)
-        _wait_for(address, len(runs))
-        if not runs:
-            show(f"no runs in {str(directory)!r} yet: they will show here as they are trained")
-        show(f"TensorBoard of {str(directory)!r}: {address} (Ctrl-C ends it)")
-        threading.Event().wait()
+        with hide_trash(directory) as shown:
+            # the process that reads the files lives as long as `tensorboard`
+            tensorboard, address = _launch(shown, host, options.port)
+            _wait_for(address, len(runs))
+            if not runs:
+                show(f"no runs in {str(directory)!r} yet: they will show here as they are trained")
+            show(f"TensorBoard of {str(directory)!r}: {address} (Ctrl-C ends it)")
+            threading.Event().wait()
     except KeyboardInterrupt:  # the only way to end the command
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)

@@ -184,13 +184,13 @@ def test_the_package_runs_a_command_by_its_name_and_imports_no_other() -> None:
     assert done.stdout.startswith("usage: python -m lyricgen.export")
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "lyricgen.cli.command_line" in imported
-    commands = {f"lyricgen.{name}" for name in COMMANDS}
+    commands = {f"lyricgen.{module}" for module, _ in COMMANDS.values()}
     assert not imported & {"hydra", "torch", *commands}
 
 
 def test_the_package_lists_its_commands() -> None:
     files = Path(lyricgen.__file__).parent.glob("[a-z]*.py")
-    assert set(COMMANDS) == {
+    assert {module for module, _ in COMMANDS.values()} == {
         path.stem for path in files if 'if __name__ == "__main__"' in path.read_text("utf-8")
     }
     done, wrong = run_by_name(), run_by_name("trian")
@@ -199,7 +199,11 @@ def test_the_package_lists_its_commands() -> None:
     assert wrong.stderr.startswith("error: 'trian' is no command: did you mean train? (")
     for listed in (done.stdout, wrong.stderr):
         assert set(COMMANDS) <= set(re.findall(r"\w+", listed))
-        assert listed.count("\n") == 1
+    assert wrong.stderr.count("\n") == 1
+    assert done.stdout.count("\n") <= 24  # a screen
+    examples = re.findall(r"^  lyricgen (\w+) ", done.stdout, re.M)
+    assert len(examples) == 3
+    assert set(examples) <= set(COMMANDS)
 
 
 def test_the_help_names_the_defaults_of_a_memory() -> None:

@@ -312,7 +312,7 @@ def test_a_chosen_port_that_is_taken_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("missing",), "'missing' is not there: name a directory of runs, or none for 'outputs'"),
+        (("missing",), "'missing' is not there: name a directory of runs, or none"),
         ((__file__,), "is a file: name the directory of one run or of many"),
         (("--port", "65536"), "--port 65536: it must be from 0 to 65535"),
         (("--port", "many"), "argument --port: invalid int value: 'many'"),

@@ -498,13 +498,14 @@ def test_a_search_is_repeatable_and_keeps_typed_values(train: Train) -> None:
 
 @pytest.mark.usefixtures("without_report")
 def test_the_first_failed_trial_stops_a_search_that_fails_fast(train: Train) -> None:
-    done = train(*SEARCH, "trainer.val_check_interval=100000", "hydra.sweeper.fail_fast=true")
+    done = train(*SEARCH, "data.path=mine.txt", "hydra.sweeper.fail_fast=true")
     assert done.status == 1, done.err
     [job] = jobs_of(sweep_of())
     assert summary_of(job)["status"] == "failed"
     assert f"error: job {job.name} failed: " in done.err
     assert summary_of(sweep_of())["reason"].startswith(f"job {job.name} failed: ")
-    again = train("resume=latest", "trainer.val_check_interval=null")
+    Path("mine.txt").write_text("一二三四五六七八\n" * 60, "utf-8")
+    again = train("resume=latest")
     assert again.status == 0, again.err
     assert [summary_of(one)["status"] for one in jobs_of(sweep_of())] == ["finished"] * 3
 

@@ -73,16 +73,12 @@ def expand(arguments: list[str]) -> list[str]:
             _refuse_record(option, path)
     others, texts = take_texts(read.overrides)
     overrides = [_with_newest(_read_points(one)) for one in others]
-    resumed, like = (_find_last_value(name, overrides) for name in ("resume", "like"))
-    if like is not None:
-        if resumed is not None:
-            raise UserError("resume= continues a run, and like= begins a new one: leave one out")
-        return _arguments_like(like, read, options, overrides, texts)
+    resumed = _find_last_value("resume", overrides)
     if resumed is None:
         return _arguments_of_new(read, options, overrides, texts)
     typed = drop_resume(overrides)
     for one in (*options, *typed):
-        if one in ("-m", "--multirun") or key(one) in DIRECTORY_SETTINGS:
+        if one in ("-m", "--multirun") or key(one) in (*DIRECTORY_SETTINGS, "like"):
             raise UserError(f"resume={resumed} continues in its own directory: leave out {one}")
     directory = _directory("resume", resumed)
     is_sweep = (directory / MULTIRUN).exists()
@@ -129,6 +125,9 @@ def _arguments_of_new(
 
     `texts` holds the override that names texts, if any.
     """
+    like = _find_last_value("like", overrides)
+    if like is not None:
+        options, overrides = _add_recorded(like, read, options, overrides, texts)
     mode = _find_last_value("hydra.mode", overrides)
     sweeping = (_find_last_value(name, overrides) for name in ("sweep", GRID_POINTS))
     sweeps = mode is None and any(one is not None for one in sweeping)
@@ -154,45 +153,42 @@ def _read_points(override: str) -> str:
     return f"{GRID_POINTS}={value}"
 
 
-def _arguments_like(
+def _add_recorded(
     like: str,
     read: argparse.Namespace,
     options: list[str],
     overrides: list[str],
     texts: list[str],
-) -> list[str]:
-    """Return the arguments of a new run or sweep with the settings of a recorded one.
+) -> tuple[list[str], list[str]]:
+    """Add the options and overrides of a recorded run or sweep to those of a new one.
 
-    A choice of a group that is typed begins with its own settings. A text that is typed replaces
-    the recorded one. Settings that said `auto` are filled anew. Defaults that have changed since
-    keep their recorded values, unless a text or a group that changes others is typed.
+    A group that is chosen anew begins with its own settings, unless it is one of `INDEPENDENT`. A
+    new text replaces the recorded one. A default that has changed since keeps its recorded value,
+    unless a new text or choice may change it. Settings that said `auto` are filled anew.
     """
     directory = _directory("like", like)
     is_sweep = (directory / MULTIRUN).exists()
     recorded_options, recorded = _read_command_line(directory, is_sweep=is_sweep)
     typed = [one for one in overrides if key(one) != "like"]
-    keys = {key(one) for one in (*typed, *texts)}
-    if "data.path" in keys:
-        keys.add("data")
-        recorded = [one for one in recorded if key(one) != "data"]
-    if "depth" in keys:
-        keys.add("layers")  # which the choice sets
     chosen = {key(one) for one in typed} & default_choices().keys()
-    dropped = {"sweep"} if not is_sweep else set()
+    replaced = {key(one) for one in (*typed, *texts)} | (set() if is_sweep else {"sweep"})
+    replaced |= {"data"} if "data.path" in replaced else set()
+    replaced |= {"layers"} if "depth" in replaced else set()  # which the choice may set
     recorded = [
         one
         for one in recorded
-        if key(one) not in keys | dropped and not belongs_to(key(one), list(chosen))
+        if key(one) not in replaced and not belongs_to(key(one), list(chosen - INDEPENDENT))
     ]
-    summary = None if is_sweep else RunSummary.read_earlier(directory)
-    independent = not keys & (default_choices().keys() - INDEPENDENT)
-    if summary is not None and summary.options and independent and not recorded_options:
-        restored = restore_changed(complete(summary.unfilled), recorded)
-        recorded += [one for one in restored if key(one) not in keys]
+    if is_sweep:
+        options, read.multirun = [*_multirun(read), *options], True
+    elif not (recorded_options or replaced & (default_choices().keys() - INDEPENDENT - {"sweep"})):
+        earlier = RunSummary.read_earlier(directory)
+        if earlier is not None and earlier.options:
+            restored = restore_changed(complete(earlier.unfilled), recorded)
+            kept = (*replaced, *chosen)
+            recorded += [one for one in restored if not belongs_to(key(one), kept)]
     words = [part for pair in recorded_options if pair[0] not in options for part in pair]
-    multirun = _multirun(read) if is_sweep and not read.multirun else []
-    new = _arguments_of_new(read, [*words, *options], [*recorded, *typed], texts)
-    return [*multirun, *new]
+    return [*words, *options], [*recorded, *typed]
 
 
 def _with_newest(override: str) -> str:

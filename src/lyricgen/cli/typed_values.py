@@ -22,10 +22,13 @@ NEVER_SWEPT = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.
 NAMES = (
     *("name", "data.column", "data.key", "data.encoding", "data.separator"),
     *("trainer.accelerator", "trainer.strategy", "hydra.job.name"),
+    *("logger.mlflow.tracking_uri", "logger.mlflow.experiment"),
+    *("logger.wandb.project", "logger.wandb.entity"),
 )
 LISTS = ("callbacks.samples.prefixes", "hydra.searchpath")
 NULLABLE = (
     *(*FILES, *LISTS, "data.column", "data.key", "data.separator", "hydra.sweeper.storage"),
+    *("logger.mlflow.tracking_uri", "logger.wandb.entity"),
 )
 
 POINTS, GRID_POINTS = "sweep.points", "hydra.sweeper.points"  # as it is typed, and recorded

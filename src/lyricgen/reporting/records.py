@@ -17,7 +17,6 @@ from lyricgen.runs.directories import (
     MULTIRUN,
     NOTES,
     SUMMARY,
-    TRASH,
     outputs_directory,
     read_number,
 )
@@ -167,14 +166,11 @@ def read_all(directories: Sequence[Path]) -> RunRecords:
 
 
 def _with_summary(directory: Path) -> Iterator[tuple[Path, bool]]:
-    """Find the directories with a summary.json, jobs by their numbers, and whether they have notes.
-
-    The runs that were removed are left out.
-    """
+    """Yield directories with a summary.json, jobs by their numbers, and whether they have notes."""
     for folder, folders, files in walk(directory):
         if SUMMARY in files:
             yield folder, NOTES in files
-        folders[:] = sorted(set(folders) - {CHECKPOINTS, HYDRA_FOLDER, TRASH}, key=_by_number)
+        folders[:] = sorted(set(folders) - {CHECKPOINTS, HYDRA_FOLDER}, key=_by_number)
 
 
 def _by_number(name: str) -> tuple[float, str]:

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from itertools import takewhile
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal
 
 from filelock import FileLock, Timeout
@@ -123,6 +124,22 @@ def remove_unused() -> None:
             if [path.name for path in directory.iterdir()] == [LOCK]:
                 (directory / LOCK).unlink()
             directory.rmdir()
+
+
+@contextmanager
+def hide_trash(directory: Path) -> Iterator[Path]:
+    """Yield a directory for TensorBoard, which would show removed runs as well.
+
+    If runs were removed, it is a temporary directory with links to everything else.
+    """
+    if not (directory / TRASH).is_dir():
+        yield directory
+        return
+    with TemporaryDirectory(prefix="lyricgen-") as linked:
+        names = {path.name for path in directory.iterdir()} - {TRASH}
+        for name in names | {"runs", "sweeps"}:  # which may come later
+            (Path(linked) / name).symlink_to(directory.resolve() / name)
+        yield Path(linked)
 
 
 def refuse_links(directory: Path, patterns: Sequence[str] = OF_RUN) -> None:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from lyricgen.errors import escape_line
 from lyricgen.files import open_ordinary
+from lyricgen.runs.directories import TRASH
 
 log = logging.getLogger(__name__)
 
@@ -175,13 +176,15 @@ def read_json_lines(path: Path, shape: type[Shape]) -> Iterator[Shape]:
 
 
 def walk(directory: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
-    """Walk like `os.walk`, and warn of each existing directory that cannot be read."""
+    """Walk like `os.walk`, without removed runs; warn of directories that cannot be read."""
 
     def warn(error: OSError) -> None:
         if not isinstance(error, FileNotFoundError):  # it is not there yet, or gone
             log.warning("%s is left out: %s", error.filename, error.strerror)
 
     for path, folders, files in os.walk(directory, onerror=warn):
+        if TRASH in folders:
+            folders.remove(TRASH)
         yield Path(path), folders, files
 
 

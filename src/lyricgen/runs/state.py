@@ -53,6 +53,7 @@ class RunState:
     patience_epoch: int = 0  # epoch of that loss, counted from 1
     patience_used: int = 0  # number of checks since that loss
     pruned: str | None = None  # reason why the search pruned the run
+    out_of_time: bool = False  # whether trainer.max_time ended the run here
 
     # the epoch so far
     metrics: dict[str, float] = field(default_factory=dict)
@@ -209,11 +210,12 @@ def _how_to_make_longer(
         return "a larger callbacks.early_stopping.patience makes it longer"
     if content["global_step"] == options["trainer"]["max_steps"]:
         return f"it has made its trainer.max_steps; for more, {start_anew(directory)}"
+    limit = options["trainer"]["max_time"]
+    if state.out_of_time:
+        over = limit is not None and state.wall_seconds >= limit
+        return f"more than trainer.max_time={limit:g} seconds make it longer" if over else None
     if content["epoch"] + 1 >= options["trainer"]["max_epochs"]:
         return "a larger trainer.max_epochs makes it longer"
-    limit = options["trainer"]["max_time"]
-    if limit is not None and state.wall_seconds >= limit:
-        return f"its trainer.max_time is over: more than {limit:g} seconds make it longer"
     return None
 
 

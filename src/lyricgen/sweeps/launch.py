@@ -82,11 +82,10 @@ def launch(
         launcher: launcher of Hydra.
         jobs: number and overrides of each job.
         sweep: directory of the sweep.
-        at_a_time: number of jobs at a time; None for the launcher's own number, or all jobs on Ray.
-            Only the launchers for processes, Ray and Slurm heed it.
-        sharing: number of jobs that share the cores, if it exceeds the number of `jobs`, so that
-            the rest of a resumed grid, or the last trials of a search, get no more threads each
-            than the jobs before them.
+        at_a_time: number of jobs at a time for processes, Ray and Slurm; None for the launcher's
+            own number, or all jobs on Ray.
+        sharing: number of all jobs of the sweep, so that the rest of a resumed grid, or the last
+            trials of a search, get no more threads each than the jobs before them.
         fail_fast: whether the first job that fails, is killed or does not begin stops all jobs.
 
     Raises:
@@ -103,15 +102,13 @@ def launch(
         _launch_here(launcher, jobs, sweep, fail_fast=fail_fast)
         return
     with change_environment({SWEEP: process_name()}):
-        watch: JobWatch
         batches = 1  # at a time
         if kind == "ProcessLauncher":
             batches = local
-            watch = ProcessWatch(launcher, jobs, sweep, threads_of_each(local))
-        elif kind == "RayLauncher":  # Ray has its own queue and cores
+            watch: JobWatch = ProcessWatch(launcher, jobs, sweep, threads_of_each(local))
+        elif kind == "RayLauncher":  # Ray forgets the rest of a batch of which it loses a job
             _start_ray(launcher)
             batches = min(at_a_time or len(jobs), len(jobs))
-            # if Ray loses a job, it forgets the rest of its batch
             watch = LauncherWatch(launcher, [[job] for job in jobs], sweep)
         elif kind == "SlurmLauncher":
             if at_a_time is not None:

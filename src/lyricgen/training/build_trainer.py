@@ -49,7 +49,7 @@ class Observers:
     """Observers of a run.
 
     `all` lists every observer in the order of the calls: later observers use the results of earlier
-    observers, and loggers are observers, too. `baseline` and `samples` are None if the options leave
+    observers. Loggers are observers, too. `baseline` and `samples` are None if the options leave
     them out.
     """
 

@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.loggers import Logger
 from pytorch_lightning.profilers import Profiler
 from torch import Tensor
 from typing_extensions import override
@@ -26,6 +25,7 @@ from lyricgen.training.build import trained_model
 from lyricgen.training.build_trainer import Observers
 from lyricgen.training.ddp.environment import number_of_processes
 from lyricgen.training.ddp.group import check_processes
+from lyricgen.training.loggers.logger import RunLogger
 from lyricgen.training.options import TrainOptions
 from lyricgen.training.recurrent_module import RecurrentModule
 from lyricgen.training.totals import NatsTotal, score_split
@@ -177,7 +177,7 @@ class Counting(Training):
             getattr(observer, method)(self, *arguments, **named)
 
     @property
-    def loggers(self) -> list[Logger]:
+    def loggers(self) -> list[RunLogger]:
         """The loggers of the run."""
         return self.observers.loggers
 

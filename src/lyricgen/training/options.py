@@ -205,8 +205,10 @@ class CallbacksOptions(Options):
     progress: ProgressOptions
 
 
-def _check_address(address: str) -> str:
+def _check_address(address: str | None) -> str | None:
     """Check the form of the address of an MLflow server or database."""
+    if address is None:
+        return None
     scheme, _, rest = address.partition("://")
     if scheme.partition("+")[0] not in MLFLOW_SCHEMES or not rest.strip("/"):
         raise ValueError(
@@ -226,7 +228,7 @@ def _check_address(address: str) -> str:
 class MlflowOptions(Options):
     """Options of `logger=mlflow`."""
 
-    tracking_uri: Annotated[str, AfterValidator(_check_address)] | None
+    tracking_uri: Annotated[str | None, AfterValidator(_check_address)]
     experiment: str = Field(min_length=1)
 
 

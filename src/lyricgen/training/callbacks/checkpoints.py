@@ -68,9 +68,8 @@ class Checkpoints(Observer):
     def after_step(self, trainer: pl.Trainer, outputs: Any) -> None:
         signal = self._receive()
         if (signal or self._is_due(trainer)) and is_exact_point(trainer):
-            self._save(trainer)
-            if signal == OUT_OF_TIME:
-                self._end(trainer)
+            self._save(trainer, signal)
+            if self._over:
                 end_epoch(trainer)
 
     @override
@@ -79,9 +78,7 @@ class Checkpoints(Observer):
         rank = self._rank() if self.monitor == "val/loss" else None
         # if early stopping ends the run here, the checkpoint shows that the run is finished
         if signal or self._is_due(trainer) or rank is not None or trainer.should_stop:
-            self._save(trainer, rank)
-        if signal == OUT_OF_TIME and not trainer.should_stop:
-            self._end(trainer)
+            self._save(trainer, signal, rank)
 
     @override
     def after_epoch(self, trainer: pl.Trainer, *, validated: bool) -> None:
@@ -89,9 +86,7 @@ class Checkpoints(Observer):
         ends = trainer.should_stop or epoch == trainer.max_epochs
         signal = gather_from_processes(self._request())[0]
         due = bool(signal) or ends or epoch % self.options.every_n_epochs == 0
-        self._save(trainer, rank, last=due and not self._over)
-        if signal == OUT_OF_TIME and not ends:
-            self._end(trainer)
+        self._save(trainer, 0 if ends else signal, rank, last=due and not self._over)
 
     def _request(self) -> int:
         """This process's signal, else OUT_OF_TIME if the time is over, else 0."""
@@ -118,8 +113,15 @@ class Checkpoints(Observer):
         self.state.best_loss = min([self.state.best_loss, *(row[self.monitor] for row in best[:1])])
         return ranks[0] if ranks else None
 
-    def _save(self, trainer: pl.Trainer, rank: int | None = None, *, last: bool = True) -> None:
-        """Save the newest row's checkpoint, if it has a rank among the best ones, and last.ckpt."""
+    def _save(
+        self, trainer: pl.Trainer, signal: int, rank: int | None = None, *, last: bool = True
+    ) -> None:
+        """Save the newest row's checkpoint, if it has a rank among the best ones, and last.ckpt.
+
+        If `signal` is OUT_OF_TIME, this ends the run.
+        """
+        over = signal == OUT_OF_TIME and not trainer.should_stop
+        self.state.out_of_time = False
         folder, best = self.run.checkpoints, self.state.best_rows(self.monitor)
         names = [checkpoint_name(row) for row in best[: max(2, self.options.keep_best)]]
         if trainer.is_global_zero:
@@ -130,17 +132,13 @@ class Checkpoints(Observer):
         if rank is not None:
             trainer.save_checkpoint(folder / (names[rank] if rank else BEST))
         if last:
+            self.state.out_of_time = over
             trainer.save_checkpoint(folder / LAST)
             if trainer.is_global_zero:
                 settle_best(folder, names[: self.options.keep_best])
         self.interruption.raise_if_requested()
-
-    def _end(self, trainer: pl.Trainer) -> None:
-        """End the run, whose time is over."""
-        trainer.should_stop = self._over = True
-        if trainer.is_global_zero:
-            log.info(
-                "trainer.max_time: %g seconds are over: the run ends after step %d",
-                self.max_time,
-                trainer.global_step,
-            )
+        if over:
+            trainer.should_stop = self._over = True
+            ends = "trainer.max_time: %g seconds are over: the run ends after step %d"
+            if trainer.is_global_zero:
+                log.info(ends, self.max_time, trainer.global_step)

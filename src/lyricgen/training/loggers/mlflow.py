@@ -46,15 +46,12 @@ class MlflowLogger(RemoteLogger):
         set_environment(ENVIRONMENT)
         for name in ("mlflow", "alembic", "urllib3.connectionpool"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        from mlflow.tracking import MlflowClient  # noqa: PLC0415
+        import mlflow  # noqa: PLC0415
 
         chosen = logged.options.logger.mlflow
         assert chosen is not None
-        self._new_client, self._uri, self._experiment = (
-            MlflowClient,
-            chosen.tracking_uri,
-            chosen.experiment,
-        )
+        self._mlflow: Any = mlflow
+        self._uri, self._experiment = chosen.tracking_uri, chosen.experiment
         self._client: Any = None
         self._run = ""
         self._is_new = False
@@ -71,7 +68,7 @@ class MlflowLogger(RemoteLogger):
             if uri is None:
                 uri = f"sqlite:///{_database()}"
                 self._create_database()
-            self._client = self._new_client(uri)
+            self._client = self._mlflow.MlflowClient(uri)
         client, logged, place = self._client, self.logged, self._find_experiment()
         mine = f"tags.`lyricgen.id` = '{self.id}'"
         found = client.search_runs([place], mine, max_results=1)
@@ -88,10 +85,8 @@ class MlflowLogger(RemoteLogger):
 
     @override
     def send(self, points: Sequence[Point]) -> None:
-        from mlflow.entities import Metric  # noqa: PLC0415
-
         metrics = [
-            Metric(name, float(value), one.milliseconds, one.step)
+            self._mlflow.entities.Metric(name, float(value), one.milliseconds, one.step)
             for one in points
             for name, value in one.figures.items()
         ]
@@ -120,11 +115,9 @@ class MlflowLogger(RemoteLogger):
 
     def _send_parameters(self, known: dict[str, str]) -> None:
         """Send the options that MLflow lacks; it never changes a parameter."""
-        from mlflow.entities import Param  # noqa: PLC0415
-
         options = known_to_model(flatten(self.logged.options.model_dump(mode="json")))
         parameters = [
-            Param(name, override_text(value)[:LONGEST_TEXT])
+            self._mlflow.entities.Param(name, override_text(value)[:LONGEST_TEXT])
             for name, value in options.items()
             if name not in known and not is_plumbing(name)
         ]
@@ -134,12 +127,12 @@ class MlflowLogger(RemoteLogger):
 
     def _find_experiment(self) -> str:
         """Find the experiment's id; create the experiment if it is missing."""
-        from mlflow.exceptions import MlflowException  # noqa: PLC0415
-
         place = str(_database().with_name("mlflow_artifacts")) if self._uri is None else None
         found = self._client.get_experiment_by_name(self._experiment)
         if found is None:
-            with suppress(MlflowException):  # another job has created it meanwhile
+            with suppress(
+                self._mlflow.exceptions.MlflowException
+            ):  # another job has created it meanwhile
                 return str(self._client.create_experiment(self._experiment, place))
             found = self._client.get_experiment_by_name(self._experiment)
         return str(found.experiment_id)
@@ -152,7 +145,7 @@ class MlflowLogger(RemoteLogger):
                 torn.unlink(missing_ok=True)
             if not path.exists():
                 new = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
-                self._new_client(f"sqlite:///{new}").search_experiments(max_results=1)
+                self._mlflow.MlflowClient(f"sqlite:///{new}").search_experiments(max_results=1)
                 new.replace(path)
 
 

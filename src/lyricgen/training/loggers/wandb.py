@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from netrc import NetrcParseError, netrc
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from typing_extensions import override
@@ -74,7 +74,7 @@ class WandbLogger(RemoteLogger):
         self._run.define_metric("*", step_metric="step")
         return False
 
-    def _begin(self, mode: str) -> None:
+    def _begin(self, mode: Literal["offline", "online"]) -> None:
         logged, chosen = self.logged, self._chosen
         options = known_to_model(flatten(logged.options.model_dump(mode="json")))
         self._run = self._wandb.init(
