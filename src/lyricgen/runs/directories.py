@@ -35,6 +35,7 @@ SUBMITTED = ".submitit"  # directory of the jobs that were sent to Slurm
 GROWING = (SAMPLES, STEPS, EVENTS)  # files to which a run appends; metrics.csv is replaced whole
 # Patterns of the names of files in the directories of runs and sweeps.
 OF_RUN = (SUMMARY, HYDRA_FOLDER, CHECKPOINTS, METRICS, HPARAMS, REMOTE_ID, "*profile*", *GROWING)
+BEGUN = (SUMMARY, HYDRA_FOLDER, CHECKPOINTS, MULTIRUN)  # any shows that a run or sweep is there
 OF_SWEEP = (SUMMARY, MULTIRUN, SUBMITTED, "report", "[0-9]*_*")
 
 _made: list[Path] = []  # directories that `make_directory` has made, parents first
