@@ -102,9 +102,7 @@ def test_the_suggestion_is_where_a_plain_computation_puts_it(
     assert 0.01 < seen["rate"] < 10
     mean = sum(still) / len(still)
     assert float(rows[best]["smoothed_loss"]) == pytest.approx(mean + smoothed[best], rel=1e-3)
-    [*_, line] = run.out.splitlines()
-    typed = {*PLAIN, "data=text", f"optimizer.lr={seen['rate']:g}"} - {"find_lr=true"}
-    assert set(line.partition("python -m lyricgen.train ")[2].split()) == typed
+    assert f"type the same command with optimizer.lr={seen['rate']:g} in place of" in run.out
     assert {path.name for path in directory.iterdir()} == {
         *("find_lr.csv", "find_lr.png", "train.log")
     }
