@@ -36,6 +36,7 @@ DECIDING = (
 )
 # Settings that older runs do not record, with their values in those runs.
 OLDER: dict[str, Any] = {"recipe": "none", "effort": "normal", "memory": {"kind": "none"}}
+OLDER["find_lr"] = False
 # The same for settings of groups: a group, its choice (None: any), and the settings.
 ADDED: tuple[tuple[str, str | None, dict[str, Any]], ...] = (
     ("callbacks", None, {"average": {"enabled": False, "decay": 0.98}}),

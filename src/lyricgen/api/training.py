@@ -61,7 +61,7 @@ def fit_sweep(values: Grid | str, *overrides: str | Path, **settings: Any) -> Sw
 
     >>> sweep = lyricgen.fit_sweep({"cell": ["rnn", "gru"], "seed": [1, 2]}, "data=dino")
     >>> sweep = lyricgen.fit_sweep([{"cell": "rnn"}, {"cell": "gru", "layers": 2}], seed=1)
-    >>> sweep = lyricgen.fit_sweep("sweep=optuna", "data=dino")
+    >>> sweep = lyricgen.fit_sweep("sweep=optuna", "hydra.sweeper.n_trials=5")
 
     Args:
         values: the values of each setting; or a list of combinations; or a first override, such as

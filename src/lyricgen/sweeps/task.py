@@ -121,6 +121,11 @@ def train(values: dict[str, Any], run: Run) -> float:
                 return score(point.summary)
             training = prepare(values, run, point, interruption, trial, older=older)
             interruption.raise_if_requested()
+            if training.options.find_lr:
+                from lyricgen.training.find_lr import find_lr
+
+                find_lr(training, run)
+                return math.inf
         except BaseException as error:
             _record_unbegun(error, run, values, interruption)
             raise
