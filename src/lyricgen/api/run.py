@@ -87,7 +87,7 @@ class Run:
 
     @property
     def metrics(self) -> pd.DataFrame:
-        """The table metrics.csv: figures after each validation, by epoch and step.
+        """The table metrics.csv, the figures after each validation, by epoch and step.
 
         Raises:
             UserError: the file is missing or damaged.
@@ -100,7 +100,7 @@ class Run:
 
     @property
     def samples(self) -> pd.DataFrame:
-        """The samples drawn during training: step, epoch, prefix, strategy, seed and text.
+        """The samples drawn in training, with step, epoch, prefix, strategy, seed and text.
 
         Raises:
             UserError: the file samples.jsonl is missing or damaged.
