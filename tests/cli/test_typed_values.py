@@ -15,18 +15,19 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from pydantic import BaseModel
 
+from lyricgen.cli.known_settings import off_switches
 from lyricgen.cli.typed_values import (
-    CONFIG_DIRECTORY,
     FILES,
     LISTS,
     NAMES,
     NULLABLE,
-    off_switches,
     quote_texts,
     quote_value,
 )
 from lyricgen.errors import UserError
-from lyricgen.training.options import CallbacksOptions, TrainOptions, parse
+from lyricgen.settings import CONFIG_DIRECTORY
+from lyricgen.training.observer_options import CallbacksOptions
+from lyricgen.training.options import TrainOptions, parse
 from tests.conftest import SMALL, Train, sweep_of
 
 TYPED = [

@@ -18,7 +18,7 @@ import pytest
 
 import lyricgen
 import lyricgen.data
-from lyricgen.cli.typed_values import default_choices, group_choices
+from lyricgen.cli.known_settings import default_choices, group_choices
 from lyricgen.runs.directories import EVENTS
 from tests.conftest import ROOT, Train, need_published, run_main, until
 from tests.helpers import slurm

@@ -22,7 +22,8 @@ from lyricgen.models.network import LanguageModel
 from lyricgen.runs.state import RunState
 from lyricgen.training import build
 from lyricgen.training.callbacks.figures import SMOOTHED_LOSS, SmoothedLoss
-from lyricgen.training.options import SmoothedLossOptions, parse
+from lyricgen.training.observer_options import SmoothedLossOptions
+from lyricgen.training.options import parse
 from lyricgen.training.recurrent_module import RecurrentModule
 from lyricgen.training.totals import NatsTotal
 from tests.conftest import SMALL, TINY, Train

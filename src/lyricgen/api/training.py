@@ -17,8 +17,9 @@ from lyricgen.api.run import Run
 from lyricgen.api.runs import Sweep
 from lyricgen.cli.errors import Refusal, describe_error, hides_an_interrupt, is_mendable
 from lyricgen.cli.hydra_private import keep_callers_state, run_task
+from lyricgen.cli.known_settings import POINTS, known_settings
 from lyricgen.cli.resume_arguments import expand, read_options
-from lyricgen.cli.typed_values import POINTS, known_settings, write_value
+from lyricgen.cli.typed_values import write_value
 from lyricgen.console import NOTEBOOK, Notebook
 from lyricgen.errors import UserError, in_one_line
 from lyricgen.runs.directories import MULTIRUN, remove_unused

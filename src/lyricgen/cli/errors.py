@@ -10,13 +10,8 @@ from typing import NoReturn
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
-from lyricgen.cli.typed_values import (
-    default_choices,
-    for_shell,
-    group_choices,
-    known_settings,
-    quote_value,
-)
+from lyricgen.cli.known_settings import default_choices, group_choices, known_settings
+from lyricgen.cli.typed_values import for_shell, quote_value
 from lyricgen.console import output_problem
 from lyricgen.errors import UserError, did_you_mean, find_nearest, in_one_line, path_problem
 from lyricgen.runs.interruption import Interrupted

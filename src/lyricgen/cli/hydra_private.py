@@ -12,7 +12,6 @@ from typing import Any
 
 from hydra import version
 from hydra._internal.config_repository import ConfigRepository
-from hydra._internal.core_plugins.bash_completion import BashCompletion
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_automatic_config_search_path, get_args_parser
@@ -25,6 +24,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobRuntime
 from hydra.errors import HydraException
+from hydra.plugins.completion_plugin import CompletionPlugin
 from hydra.types import RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
@@ -136,14 +136,18 @@ def hide_bases() -> None:
 
 def complete_program(program: str) -> None:
     """Let Hydra's completion in bash complete a program, and remove it again as a whole."""
-    uninstall = BashCompletion.uninstall
+    find_plugins = Hydra.get_shell_to_plugin_map
 
-    def remove(completion: BashCompletion) -> None:
-        print(f"complete -r {program}")  # Hydra's own lines only bring an earlier completion back
-        uninstall(completion)
+    def plugins(_: Hydra, loader: ConfigLoader) -> dict[str, list[CompletionPlugin]]:
+        found = find_plugins(loader)
+        for plugin in found["bash"]:
+            plugin._get_exec = lambda: program  # type: ignore[attr-defined]
+            plugin.uninstall = lambda: print(  # type: ignore[method-assign]
+                f"complete -r {program}\nunset -f hydra_bash_completion"
+            )
+        return found
 
-    BashCompletion._get_exec = staticmethod(lambda: program)  # type: ignore[method-assign]
-    BashCompletion.uninstall = remove  # type: ignore[method-assign,assignment]
+    Hydra.get_shell_to_plugin_map = plugins  # type: ignore[method-assign,assignment]
 
 
 @contextmanager

@@ -10,7 +10,8 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lyricgen.cli.typed_values import default_choices, group_choices, quote_value
+from lyricgen.cli.known_settings import default_choices, group_choices
+from lyricgen.cli.typed_values import quote_value
 from lyricgen.runs.summary import RunSummary
 from lyricgen.settings import (
     AUTO,

@@ -17,18 +17,10 @@ from yaml import YAMLError
 
 from lyricgen.cli.command_line import with_suggestions
 from lyricgen.cli.hydra_private import REFUSED, options_parser, parse_by_grammar
+from lyricgen.cli.known_settings import GRID_POINTS, POINTS, default_choices, known_settings
 from lyricgen.cli.recorded_settings import INDEPENDENT, PLAIN, restore_changed
 from lyricgen.cli.typed_texts import implied_choice, take_texts
-from lyricgen.cli.typed_values import (
-    GRID_POINTS,
-    POINTS,
-    default_choices,
-    known_settings,
-    quote_texts,
-    quote_value,
-    read_text,
-    write_value,
-)
+from lyricgen.cli.typed_values import quote_texts, quote_value, read_text, write_value
 from lyricgen.console import tell
 from lyricgen.errors import UserError
 from lyricgen.files import expand_home, is_there

@@ -7,13 +7,8 @@ from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
 
-from lyricgen.cli.typed_values import (
-    default_choices,
-    group_choices,
-    known_settings,
-    quote_value,
-    read_text,
-)
+from lyricgen.cli.known_settings import default_choices, group_choices, known_settings
+from lyricgen.cli.typed_values import quote_value, read_text
 from lyricgen.errors import UserError, did_you_mean
 from lyricgen.files import expand_home, is_there
 from lyricgen.runs.record_files import RecordError, read_yaml

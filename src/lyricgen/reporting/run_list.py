@@ -9,7 +9,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from lyricgen.console import format_figure, put, show, table_console
+from lyricgen.console import format_figure, put, show
 from lyricgen.errors import UserError, escape_line
 from lyricgen.reporting.ranking import DEFAULT_METRIC, choose_metric, rank_records
 from lyricgen.reporting.records import (
@@ -25,6 +25,7 @@ from lyricgen.runs.newest import describe_options, find_start, format_age
 from lyricgen.runs.notes import EMPTY, Notes
 from lyricgen.runs.references import list_directories, shorten_ids
 from lyricgen.settings import OF_SAMPLER, OF_TEXT, Settings, Value
+from lyricgen.stacking import table_console
 
 Row = dict[str, Any]
 

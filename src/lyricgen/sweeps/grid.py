@@ -10,8 +10,9 @@ from pydantic import PositiveInt
 
 from lyricgen.cli.composition import job_values
 from lyricgen.cli.hydra_private import combine_values
+from lyricgen.cli.known_settings import POINTS
 from lyricgen.cli.typed_texts import implied_choice
-from lyricgen.cli.typed_values import POINTS, quote_texts, write_value
+from lyricgen.cli.typed_values import quote_texts, write_value
 from lyricgen.console import progress, show
 from lyricgen.errors import UserError
 from lyricgen.options import Options, validate

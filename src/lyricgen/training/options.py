@@ -1,25 +1,23 @@
 """Options of a training run, and checks of settings that depend on each other.
 
-conf/ has the defaults. Further options are in `data.options` and `models.options`.
+conf/ has the defaults. Further options are in `observer_options`, `data.options` and
+`models.options`.
 """
 
 import re
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
     NonNegativeFloat,
-    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     model_validator,
 )
 
 from lyricgen.data.options import DataOptions, SamplerOptions, Seed
-from lyricgen.generation.options import Generator
 from lyricgen.models.options import (
     CellOptions,
     DepthOptions,
@@ -33,8 +31,8 @@ from lyricgen.models.options import (
 )
 from lyricgen.options import Options, validate
 from lyricgen.settings import flatten, list_auto, plain_settings, replace_auto, restore_auto
+from lyricgen.training.observer_options import CallbacksOptions, LoggerOptions
 
-MLFLOW_SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks")
 Reduction = Literal["mean", "sum"]
 Effort = Literal["normal", "high"]
 
@@ -134,121 +132,6 @@ class TrainerOptions(Options):
         return self
 
 
-class CheckpointOptions(Options):
-    """Options of `callbacks.checkpoint.`."""
-
-    enabled: bool
-    every_n_steps: PositiveInt | None
-    every_n_epochs: PositiveInt
-    keep_best: PositiveInt
-
-
-class AverageOptions(Options):
-    """Options of `callbacks.average.`."""
-
-    enabled: bool
-    decay: float = Field(ge=0, lt=1)
-
-
-class EarlyStoppingOptions(Options):
-    """Options of `callbacks.early_stopping.`."""
-
-    enabled: bool
-    patience: PositiveInt
-    min_delta: NonNegativeFloat
-
-
-class SamplesOptions(Options):
-    """Options of `callbacks.samples.`."""
-
-    every_n_epochs: NonNegativeInt
-    steps: list[PositiveInt]
-    prefixes: list[str] | None
-    count: PositiveInt
-    length: PositiveInt
-    temperature: PositiveFloat
-    generator: Generator
-    seed: Seed | None
-
-
-class SmoothedLossOptions(Options):
-    """Options of `callbacks.smoothed_loss.`."""
-
-    enabled: bool
-    decay: float = Field(ge=0, lt=1)
-    start: NonNegativeFloat | None
-
-
-class BaselineOptions(Options):
-    """Options of `callbacks.baseline.`."""
-
-    enabled: bool
-    max_order: int = Field(ge=1, le=9)
-    max_chars: PositiveInt | None
-
-
-class ProgressOptions(Options):
-    """Options of `callbacks.progress.`."""
-
-    enabled: bool
-
-
-class CallbacksOptions(Options):
-    """Options of `callbacks=`."""
-
-    average: AverageOptions
-    checkpoint: CheckpointOptions
-    early_stopping: EarlyStoppingOptions
-    samples: SamplesOptions
-    smoothed_loss: SmoothedLossOptions
-    baseline: BaselineOptions
-    progress: ProgressOptions
-
-
-def _check_address(address: str | None) -> str | None:
-    """Check the form of the address of an MLflow server or database."""
-    if address is None:
-        return None
-    scheme, _, rest = address.partition("://")
-    if scheme.partition("+")[0] not in MLFLOW_SCHEMES or not rest.strip("/"):
-        raise ValueError(
-            f"choose http://SERVER:PORT, sqlite:////FILE or null ({', '.join(MLFLOW_SCHEMES)})"
-        )
-    if scheme in ("http", "https"):
-        try:
-            found = urlsplit(address)
-            known = bool(found.hostname) and found.port != 0
-        except ValueError:  # the port is no number
-            known = False
-        if not known:
-            raise ValueError("choose http://SERVER or http://SERVER:PORT")
-    return address
-
-
-class MlflowOptions(Options):
-    """Options of `logger=mlflow`."""
-
-    tracking_uri: Annotated[str | None, AfterValidator(_check_address)]
-    experiment: str = Field(min_length=1)
-
-
-class WandbOptions(Options):
-    """Options of `logger=wandb`."""
-
-    project: str = Field(min_length=1, max_length=128, pattern=r"^[^/\\\\#?%:]+$")
-    entity: str | None
-    mode: Literal["offline", "online"]
-
-
-class LoggerOptions(Options):
-    """Options of `logger=`; those of a logger that is not chosen are None."""
-
-    csv: bool
-    tensorboard: bool
-    mlflow: MlflowOptions | None
-    wandb: WandbOptions | None
-
-
 class TrainOptions(Options):
     """The whole configuration of a training run."""
 
@@ -260,6 +143,7 @@ class TrainOptions(Options):
     name: str = Field(min_length=1)
     init_from: str | None = Field(min_length=1)
     resume: str | None
+    find_lr: bool
     objective: Objective
     cell: CellOptions
     depth: DepthOptions
@@ -359,6 +243,11 @@ class TrainOptions(Options):
             raise ValueError(
                 f"trainer.check_val_every_n_epoch={self.trainer.check_val_every_n_epoch} is more "
                 f"than trainer.max_epochs={self.trainer.max_epochs}: nothing would be validated"
+            )
+        if self.find_lr and (self.resume is not None or not self.model.trains_in_steps):
+            known = "resume" if self.resume is not None else f"model={self.model.kind}"
+            raise ValueError(
+                f"find_lr=true tests the learning rates of a new network: leave it or {known} out"
             )
         if "/" in self.name or "\0" in self.name:
             raise ValueError(f"name={self.name!r}: it names a directory and cannot hold '/'")

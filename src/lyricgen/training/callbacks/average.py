@@ -17,7 +17,7 @@ from typing_extensions import override
 from lyricgen.models.model import Model
 from lyricgen.runs.state import RunState
 from lyricgen.training.lightning_hooks import Observer
-from lyricgen.training.options import AverageOptions
+from lyricgen.training.observer_options import AverageOptions
 
 
 @dataclass(eq=False)

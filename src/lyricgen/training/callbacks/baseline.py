@@ -14,7 +14,7 @@ from lyricgen.models.ngram.language_model import NgramBaseline
 from lyricgen.models.options import Interpolated
 from lyricgen.runs.state import RunState
 from lyricgen.training.lightning_hooks import Observer
-from lyricgen.training.options import BaselineOptions
+from lyricgen.training.observer_options import BaselineOptions
 
 SMOOTHINGS: tuple[Interpolated, ...] = ("kneser_ney", "witten_bell")
 

@@ -14,7 +14,7 @@ from lyricgen.runs.run import Run
 from lyricgen.runs.state import RunState, sync_growing_files
 from lyricgen.training.ddp.group import Broadcast, gather_from_processes
 from lyricgen.training.lightning_hooks import Observer, end_epoch, is_exact_point
-from lyricgen.training.options import CheckpointOptions
+from lyricgen.training.observer_options import CheckpointOptions
 
 log = logging.getLogger(__name__)
 

@@ -33,7 +33,7 @@ from lyricgen.runs.record_files import RecordError, read_json_lines
 from lyricgen.runs.state import RunState
 from lyricgen.training.lightning_hooks import Observer, is_epoch_end
 from lyricgen.training.loggers.logger import RunLogger, Sample
-from lyricgen.training.options import SamplesOptions
+from lyricgen.training.observer_options import SamplesOptions
 
 log = logging.getLogger(__name__)
 

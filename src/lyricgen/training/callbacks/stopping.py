@@ -12,7 +12,7 @@ from lyricgen.runs.state import RunState
 from lyricgen.runs.summary import perplexity_name
 from lyricgen.training.ddp.group import gather_from_processes
 from lyricgen.training.lightning_hooks import Observer, epoch_number
-from lyricgen.training.options import EarlyStoppingOptions
+from lyricgen.training.observer_options import EarlyStoppingOptions
 
 log = logging.getLogger(__name__)
 
