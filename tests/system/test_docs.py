@@ -217,7 +217,7 @@ def _takes_newest_run(command: str) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [README, "docs/generate.md", "docs/evaluate.md"])
+@pytest.mark.parametrize("page", [page for page in (README, *DOCS) if blocks(page, "python")])
 def test_the_python_of_a_page_works(
     page: str, workplace: Workplace, run: Callable[[str], Result], capfd: pytest.CaptureFixture[str]
 ) -> None:
