@@ -119,6 +119,7 @@ def test_conditions_and_directories_select_runs(ten_runs: dict[str, Path], runs:
 
 
 def test_show_has_settings_figures_files_and_samples(ten_runs: dict[str, Path], runs: Run) -> None:
+    change(ten_runs["elk"], samples=["two\nlines"])
     done = runs("show", "elk")
     assert done.status == 0, done.err
     lines = [line.split() for line in done.out.splitlines() if line]
@@ -133,7 +134,7 @@ def test_show_has_settings_figures_files_and_samples(ten_runs: dict[str, Path], 
     best = ten_runs["elk"] / "checkpoints/best.ckpt"
     assert ["checkpoints/best.ckpt", f"{best.stat().st_size:,}"] in lines
     assert any(line[:3] == ["command", "python", "-m"] for line in lines)
-    assert any(line[0] == "sample" for line in lines)
+    assert ["sample", r"two\nlines"] in lines
     torn = runs("show", "torn")
     assert torn.status == 0
     assert "damaged" in torn.out
@@ -146,7 +147,7 @@ def test_diff_has_the_settings_and_figures_that_differ(
     lines = [line.split() for line in done.out.splitlines() if line]
     assert ["cell", "lstm", "gru"] in lines
     assert ["val/perplexity", "40", "10"] in lines
-    assert not [line for line in lines if line[0] in ("hidden_size", "parameters", "seed")]
+    assert not [line for line in lines if line[0] in ("hidden_size", "layers", "seed")]
     assert runs("diff", "ant", "bee").out.startswith("no setting differs\n")
     assert "is a sweep or damaged" in refusal(runs("diff", "ant", "torn"))
 
