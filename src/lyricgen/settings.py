@@ -35,8 +35,12 @@ DECIDING = (
     *("min_count", "newline", "encoding", "control_characters", *SPLITTING),
 )
 # Settings that older runs do not record, with their values in those runs.
-OLDER: dict[str, Any] = {"recipe": "none", "effort": "normal", "memory": {"kind": "none"}}
-OLDER["find_lr"] = False
+OLDER: dict[str, Any] = {
+    "recipe": "none",
+    "effort": "normal",
+    "memory": {"kind": "none"},
+    "find_lr": False,
+}
 # The same for settings of groups: a group, its choice (None: any), and the settings.
 ADDED: tuple[tuple[str, str | None, dict[str, Any]], ...] = (
     ("callbacks", None, {"average": {"enabled": False, "decay": 0.98}}),

@@ -9,7 +9,6 @@ import csv
 import io
 import logging
 import math
-import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,7 +27,6 @@ from lyricgen.reporting.plot_style import new_plot, plot_style, to_png
 from lyricgen.runs.directories import RANGE_TEST, unmark
 from lyricgen.runs.run import Run
 from lyricgen.runs.state import RunState
-from lyricgen.settings import key
 from lyricgen.stacking import put_whole
 from lyricgen.training.build import build_module
 from lyricgen.training.build_trainer import Observers, build_trainer
@@ -106,9 +104,10 @@ def find_lr(training: Training, run: Run) -> float | None:
         show("no learning rate lowers the loss: there is no suggestion")
         return None
     rate = float(f"{RATES[best]:.2g}")
-    typed = [one for one in run.overrides if key(one) not in ("find_lr", "optimizer.lr")]
-    command = ["python", "-m", "lyricgen.train", *typed, f"optimizer.lr={rate:g}"]
-    show(f"suggestion, where the loss falls most steeply: {shlex.join(command)}")
+    show(
+        "suggestion, where the loss falls most steeply: type the same command with "
+        f"optimizer.lr={rate:g} in place of find_lr=true"
+    )
     return rate
 
 
