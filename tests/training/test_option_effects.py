@@ -283,7 +283,7 @@ def test_an_anomaly_ends_a_run_where_it_arises(
         return loss + 0 * (loss - loss.detach()).sqrt()  # whose slope is 0 · ∞
 
     monkeypatch.setattr(RecurrentModule, "training_step", spoil)
-    with pytest.raises(RuntimeError, match="SqrtBackward0.* returned nan values"):
+    with pytest.raises(RuntimeError, match=r"SqrtBackward0.* returned nan values"):
         train(*SMALL, "trainer.detect_anomaly=true")
     assert "training diverged" in train(*SMALL).err
 
