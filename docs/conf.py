@@ -13,6 +13,7 @@ AT_THE_TOP = {"index": "README.md", "contributing": "CONTRIBUTING.md"}
 project = "lyricgen"
 html_title = "lyricgen"
 html_theme = "furo"
+html_static_path = html_css_files = ["site.css"]
 html_copy_source = False
 html_show_copyright = False
 smartquotes_action = "D"  # only the dashes of autodoc

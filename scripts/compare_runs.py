@@ -31,9 +31,14 @@ def differences(undisturbed: Path, run: Path) -> list[str]:
 
 def contents(directory: Path) -> dict[str, Any]:
     """Read all contents of a run directory, without measured times and speeds."""
-    files = (path for path in directory.rglob("*") if ".tfevents." not in path.name)
-    found: dict[str, Any] = {"files": sorted(str(path.relative_to(directory)) for path in files)}
-    for path in sorted((directory / "checkpoints").glob("*.ckpt")):
+    # previous.ckpt is the last.ckpt before, which a signal may have saved
+    files = [
+        path
+        for path in sorted(directory.rglob("*"))
+        if ".tfevents." not in path.name and path.name != "previous.ckpt"
+    ]
+    found: dict[str, Any] = {"files": [str(path.relative_to(directory)) for path in files]}
+    for path in [path for path in files if path.suffix == ".ckpt"]:
         checkpoint, name = torch.load(path, weights_only=True), path.name
         for part in ("state_dict", "optimizer_states", "lr_schedulers"):
             found[f"{name} {part}"] = checkpoint.get(part)

@@ -15,7 +15,7 @@ import pytest
 from nbformat import NotebookNode
 from run_notebooks import NOTEBOOKS, run_notebook
 
-DRAWN = "drawn"  # tag of a cell with texts that a model has drawn: one letter changes all others
+VARIES = "varies"  # tag of a cell that shows times, paths or drawn texts
 NUMBER = r"\d+(?:\.\d+)?(?:e-?\d+)?"
 OF_A_MACHINE = r"/tmp|/work|/home|/root|/usr|[Ww]arning|Traceback|\r"
 
@@ -49,12 +49,11 @@ def test_a_notebook_runs_and_gives_its_stored_outputs(path: Path, tmp_path: Path
     run = run_notebook(path, tmp_path)
     for cell, expected in zip(code_cells(run), code_cells(stored), strict=True):
         found, wanted = texts_of(cell), texts_of(expected)
-        if DRAWN in cell.metadata.get("tags", []):
-            assert len(found.splitlines()) == len(wanted.splitlines()), cell.source
-        else:
+        assert bool(found) == bool(wanted), cell.source
+        if VARIES not in cell.metadata.get("tags", []):
             assert re.sub(NUMBER, "0", found) == re.sub(NUMBER, "0", wanted), cell.source
             numbers = [[*map(float, re.findall(NUMBER, text))] for text in (found, wanted)]
-            assert numbers[0] == pytest.approx(numbers[1], rel=0.05), cell.source
+            assert numbers[0] == pytest.approx(numbers[1], rel=0.05, abs=0.05), cell.source
         for picture, other in zip(pictures_of(cell), pictures_of(expected), strict=True):
             assert picture.shape == other.shape, cell.source
             # other processors round differently, which moves a curve by a pixel

@@ -39,6 +39,7 @@ OF_RUN = (
     *(SUMMARY, HYDRA_FOLDER, CHECKPOINTS, METRICS, HPARAMS, REMOTE_ID, "*profile*"),
     *(f"{RANGE_TEST}.*", *GROWING),
 )
+BEGUN = (SUMMARY, HYDRA_FOLDER, CHECKPOINTS, MULTIRUN)  # any shows that a run or sweep is there
 OF_SWEEP = (SUMMARY, MULTIRUN, SUBMITTED, "report", "[0-9]*_*")
 
 _made: list[Path] = []  # directories that `make_directory` has made, parents first

@@ -15,9 +15,9 @@ from lyricgen.console import tell
 from lyricgen.errors import UserError, did_you_mean
 from lyricgen.files import expand_home
 from lyricgen.runs.directories import (
+    BEGUN,
     CHECKPOINTS,
     MULTIRUN,
-    OF_RUN,
     SUMMARY,
     list_matching,
     outputs_directory,
@@ -113,7 +113,7 @@ def find_run(reference: str) -> Path:
         return newest_run()
     path = expand_home(reference)
     is_file = path.suffix in _MODEL_FILES
-    if is_file or os.sep in reference or list_matching(path, (*OF_RUN, MULTIRUN)):
+    if is_file or os.sep in reference or list_matching(path, BEGUN):
         return path
     directories = list_directories()
     named = [one for one in directories if reference in (name_of(one), _recorded_name(one))]

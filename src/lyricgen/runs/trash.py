@@ -8,9 +8,8 @@ from pathlib import Path
 
 from lyricgen.errors import UserError
 from lyricgen.runs.directories import (
+    BEGUN,
     MULTIRUN,
-    OF_RUN,
-    OF_SWEEP,
     TRASH,
     claim_directory,
     list_matching,
@@ -27,7 +26,7 @@ def check_removable(directory: Path) -> None:
         UserError: it is no run below the outputs directory, or it is a job of a sweep.
     """
     shown, sweep = repr(str(directory)), directory.parent
-    if not list_matching(directory, (*OF_RUN, *OF_SWEEP)) or _relative(directory) == Path():
+    if not list_matching(directory, BEGUN) or _relative(directory) == Path():
         raise UserError(f"{shown} is not the directory of a run: name a run by its id")
     if (sweep / MULTIRUN).exists() and read_number(directory) is not None:
         raise UserError(
