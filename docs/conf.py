@@ -2,24 +2,18 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
-from docutils.nodes import Element
-from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
-from sphinx.environment import BuildEnvironment
-
-import lyricgen
 
 ROOT = Path(__file__).parents[1]
 # Pages of the site whose text stands at the top of the repository.
 AT_THE_TOP = {"index": "README.md", "contributing": "CONTRIBUTING.md"}
-# Public names of classes that have another name in the code.
-PUBLIC_NAMES = {"UserError": "Error", "WritingModel": "TrainedModel"}
-lyricgen.TrainedModel.__name__ = "TrainedModel"  # which autodoc shows
 
 project = "lyricgen"
 html_title = "lyricgen"
 html_theme = "furo"
+html_static_path = html_css_files = ["site.css"]
 html_copy_source = False
 html_show_copyright = False
 smartquotes_action = "D"  # only the dashes of autodoc
@@ -30,6 +24,7 @@ myst_heading_anchors = 3  # as GitHub makes them
 nb_execution_mode = "off"  # scripts/run_notebooks.py runs the notebooks
 nb_merge_streams = True
 
+napoleon_use_ivar = True
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
@@ -41,7 +36,7 @@ default_role = "py:obj"  # `single` quotes: a link if the site has the object, e
 nitpick_ignore_regex = [
     ("py:obj", r".*"),
     ("py:(class|exc|data)", r"(?!lyricgen).*"),
-    ("py:class", r"lyricgen\.(data\.splits\.Split|generation\.writer\.\w+)"),
+    ("py:class", r"lyricgen\.(data|generation|models|reporting|runs)\..*"),  # not public
 ]
 
 
@@ -55,17 +50,21 @@ def take_from_the_top(app: Sphinx, docname: str, source: list[str]) -> None:
         source[0] = re.sub(rf"\]\((\.\./)?{name}", f"]({page}.md", source[0])
 
 
-def link_public_name(
-    app: Sphinx, environment: BuildEnvironment, node: pending_xref, shown: Element
-) -> Element | None:
-    """Lead a reference to a class to its public name."""
-    name = node["reftarget"].rpartition(".")[2]
-    target, page = f"lyricgen.{PUBLIC_NAMES.get(name, name)}", node["refdoc"]
-    domain = environment.get_domain("py")
-    return domain.resolve_xref(environment, page, app.builder, "obj", target, node, shown)
+def name_publicly(*given: Any) -> None:
+    """Give errors their public name in a docstring, whose lines are the last argument."""
+    lines = given[-1]
+    lines[:] = [re.sub(r"\bUserError\b", "Error", line) for line in lines]
+
+
+def annotate_publicly(*given: Any) -> tuple[str | None, str | None]:
+    """Give classes their public names in a signature, the last two arguments."""
+    inside, public = r"~?(lyricgen\.api\.models\.)?WritingModel", "~lyricgen.TrainedModel"
+    arguments, result = (one and re.sub(inside, public, one) for one in given[-2:])
+    return arguments, result
 
 
 def setup(app: Sphinx) -> None:
     """Connect the functions above."""
     app.connect("source-read", take_from_the_top)
-    app.connect("missing-reference", link_public_name)
+    app.connect("autodoc-process-docstring", name_publicly)
+    app.connect("autodoc-process-signature", annotate_publicly)

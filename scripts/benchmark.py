@@ -5,10 +5,11 @@ another measurement: --kernels compares the kernels of cells (kernel_speed.py), 
 compares writing with the notebooks' loop (generation_speed.py), --scoring compares scoring lines
 with the plain forward pass (scoring_speed.py), --scale trains on texts of 1, 100 and 1,000 MB
 (scale.py), --sweep compares jobs in one process with jobs in processes of their own
-(sweep_speed.py), --report measures reports on many runs (report_speed.py), and --quality compares
-models trained for equal processor time (quality.py). A round of --sweep is two whole sweeps of
---jobs jobs, one in each way. On a busy machine use --threads 1 or OMP_WAIT_POLICY=passive, since
-waiting threads use up the cores.
+(sweep_speed.py), --report measures reports on many runs (report_speed.py), --quality compares
+models trained for equal processor time (quality.py), and --startup measures starts and steps, with
+--other PYTHON against the version in another environment (startup_speed.py). A round of --sweep is
+two whole sweeps of --jobs jobs, one in each way. On a busy machine use --threads 1 or
+OMP_WAIT_POLICY=passive, since waiting threads use up the cores.
 """
 
 import argparse
@@ -31,6 +32,7 @@ from report_speed import report_speed
 from rich.console import Console, RenderableType
 from scale import scale
 from scoring_speed import scoring
+from startup_speed import startup_speed
 from sweep_speed import sweep_speed
 from training_speed import TARGETS, training
 
@@ -53,6 +55,8 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=30, help="jobs of a sweep (default: 30)")
     instead.add_argument("--report", action="store_true", help="measure reports on many runs")
     instead.add_argument("--quality", action="store_true", help="compare models on texts")
+    instead.add_argument("--startup", action="store_true", help="measure starts and steps")
+    parser.add_argument("--other", metavar="PYTHON", help="of an environment with another version")
     parser.add_argument("--corpora", nargs="*", choices=TEXTS, default=list(TEXTS))
     parser.add_argument("--texts", nargs="+", type=Path, default=[], help="further running texts")
     parser.add_argument("--lists", nargs="+", type=Path, default=[], help="further lists of lines")
@@ -98,6 +102,9 @@ def tables(arguments: argparse.Namespace, directory: Path) -> Iterator[Renderabl
         yield scale(arguments.sizes, rounds, steps, directory)
     elif arguments.report:
         yield report_speed([6, 1000], rounds, directory)
+    elif arguments.startup:
+        os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
+        yield startup_speed(rounds, arguments.other, directory)
     elif arguments.quality:
         texts = choose_texts(arguments.corpora, arguments.texts, arguments.lists, directory)
         yield quality(texts, arguments.seeds, arguments.models, arguments.overrides, directory)

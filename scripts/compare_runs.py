@@ -2,6 +2,8 @@
 
 import csv
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from lyricgen.runs.checkpoint_files import is_sound
 
 # fields of a run's state that are measured times, or that other files hold
-MEASURED = ("wall_seconds", "trained_seconds", "epoch_seconds", "sizes", "rows")
+MEASURED = ("wall_seconds", "trained_seconds", "epoch_seconds", "sizes", "rows", "sent")
 CLOCKS = ("train/chars_per_second", "run/chars_per_second", "run/wall_seconds")
 
 
@@ -29,21 +31,25 @@ def differences(undisturbed: Path, run: Path) -> list[str]:
 
 def contents(directory: Path) -> dict[str, Any]:
     """Read all contents of a run directory, without measured times and speeds."""
-    files = (path for path in directory.rglob("*") if ".tfevents." not in path.name)
-    found: dict[str, Any] = {"files": sorted(str(path.relative_to(directory)) for path in files)}
-    for name in ("last", "best"):
-        path = directory / "checkpoints" / f"{name}.ckpt"
-        checkpoint = torch.load(path, weights_only=True) if path.exists() else {}
+    # previous.ckpt is the last.ckpt before, which a signal may have saved
+    files = [
+        path
+        for path in sorted(directory.rglob("*"))
+        if ".tfevents." not in path.name and path.name != "previous.ckpt"
+    ]
+    found: dict[str, Any] = {"files": [str(path.relative_to(directory)) for path in files]}
+    for path in [path for path in files if path.suffix == ".ckpt"]:
+        checkpoint, name = torch.load(path, weights_only=True), path.name
         for part in ("state_dict", "optimizer_states", "lr_schedulers"):
-            found[f"{name}.ckpt {part}"] = checkpoint.get(part)
+            found[f"{name} {part}"] = checkpoint.get(part)
         state = {
             key: each for key, each in checkpoint.get("run", {}).items() if key not in MEASURED
         }
         if "metrics" in state:
             metrics = state["metrics"].items()
             state["metrics"] = {key: each for key, each in metrics if key not in CLOCKS}
-        found[f"{name}.ckpt run"] = state
-        found[f"{name}.ckpt position"] = [checkpoint.get("epoch"), checkpoint.get("global_step")]
+        found[f"{name} run"] = state
+        found[f"{name} position"] = [checkpoint.get("epoch"), checkpoint.get("global_step")]
     with (directory / "metrics.csv").open(encoding="utf-8") as stream:
         found["metrics.csv"] = [
             {name: value for name, value in row.items() if name not in CLOCKS}
@@ -67,6 +73,33 @@ def contents(directory: Path) -> dict[str, Any]:
             [event.step, event.tensor_proto.string_val[0]] for event in events.Tensors(tag)
         ]
     return found
+
+
+def mlflow_differences(database: Path, run: Path) -> list[str]:
+    """List where the last values of MLflow's SQLite file differ from a run's metrics.csv."""
+    mine = "run_uuid = (SELECT run_uuid FROM tags WHERE key = 'lyricgen.id' AND value = ?)"
+    identity = [(run / "remote_id.txt").read_text("utf-8").strip()]
+    with closing(sqlite3.connect(database)) as connection:
+        values = connection.execute(
+            f"SELECT step, key, value FROM metrics WHERE {mine} ORDER BY timestamp",
+            identity,
+        ).fetchall()
+        status = f"SELECT value FROM tags WHERE key = 'lyricgen.status' AND {mine}"
+        ends = connection.execute(status, identity).fetchall()
+    last = {(step, key): value for step, key, value in values}
+    with (run / "metrics.csv").open(encoding="utf-8") as stream:
+        expected = {
+            (int(row["step"]), name): float(value)
+            for row in csv.DictReader(stream)
+            for name, value in row.items()
+            if value and name not in ("epoch", "step")
+        }
+    wrong = [f"MLflow's status is {ends}"] if ends != [("finished",)] else []
+    return wrong + [
+        f"{name} of step {step}: {value!r}, at MLflow {last.get((step, name))!r}"
+        for (step, name), value in expected.items()
+        if last.get((step, name)) != value
+    ]
 
 
 def _first_difference(one: Any, other: Any, where: str = "") -> str | None:

@@ -42,7 +42,17 @@ def run_notebook(path: Path, directory: Path) -> NotebookNode:
     )
     client.execute(env=outside)
     notebook.metadata = nbformat.from_dict(METADATA)
-    return notebook
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [one for one in cell.outputs if not _is_empty(one)]
+    # paths are shown from the directory of the notebook
+    text = nbformat.writes(notebook).replace(f"{directory.resolve()}/", "")
+    return nbformat.reads(text, as_version=4)
+
+
+def _is_empty(output: NotebookNode) -> bool:
+    """Whether an output is the place of a progress bar that has ended."""
+    return output.output_type == "display_data" and output.data == {"text/plain": ""}
 
 
 def main() -> None:

@@ -48,10 +48,10 @@ def test_older_runs_had_one_kernel(cell: str, kernel: str) -> None:
 
 
 def test_a_whole_configuration_of_an_older_run_had_no_recipe() -> None:
-    added = {"recipe": "none", "effort": "normal", "memory": {"kind": "none"}}
+    added = {"recipe": "none", "effort": "normal", "memory": {"kind": "none"}, "find_lr": False}
     assert complete({"seed": 1}) == {"seed": 1, **added}
     recorded = {"seed": 1, "recipe": "auto", "effort": "high", "memory": {"kind": "cache"}}
-    assert complete(recorded) == recorded
+    assert complete(recorded) == {**recorded, "find_lr": False}
     assert "recipe" not in complete({"cell": {"kind": "gru"}})  # of a network
 
 

@@ -1,7 +1,9 @@
 """lyricgen: train, compare and sample character-level recurrent language models.
 
->>> run = lyricgen.fit(data="dino")
->>> run.model().generate(seed=1)
+>>> import lyricgen
+>>> run = lyricgen.fit(data="dino", cell="gru")
+>>> run.model().generate("tri")
+'tri...'
 """
 
 import re

@@ -305,7 +305,7 @@ WRONG: list[tuple[str, object, str]] = [
     # unknown keys
     ("data.pth", "song.txt", "no such option"),
     ("trainer.max_steps", 0, "greater than 0"),
-    ("trainer.max_time", 3, "no such option"),
+    ("trainer.min_steps", 3, "no such option"),
     ("cell.nonlinearity", "relu", "no such option"),
     ("extra", {"key": 1}, "no such option"),
 ]

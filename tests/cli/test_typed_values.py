@@ -17,7 +17,6 @@ from pydantic import BaseModel
 
 from lyricgen.cli.known_settings import off_switches
 from lyricgen.cli.typed_values import (
-    CONFIG_DIRECTORY,
     FILES,
     LISTS,
     NAMES,
@@ -26,7 +25,8 @@ from lyricgen.cli.typed_values import (
     quote_value,
 )
 from lyricgen.errors import UserError
-from lyricgen.training.callbacks.options import CallbacksOptions
+from lyricgen.settings import CONFIG_DIRECTORY
+from lyricgen.training.observer_options import CallbacksOptions
 from lyricgen.training.options import TrainOptions, parse
 from tests.conftest import SMALL, Train, sweep_of
 

@@ -352,6 +352,7 @@ def test_the_page_on_training_names_the_settings_that_can_change() -> None:
 
 def test_every_change_is_named() -> None:
     recorded = {"seed": 1, "cell": {"kind": "lstm", "forget_bias": None}, "name": "a"}
+    recorded |= {"trainer": {"max_epochs": 2}}
     now = {"seed": 1, "cell": {"kind": "gru"}, "name": "b", "trainer": {"max_epochs": 3}}
     assert forbidden_changes(recorded, now) == [
         "cell=lstm (now: gru)",

@@ -72,7 +72,9 @@ def test_every_addition_trains(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_logger_gets_the_figures_of_ngrams(tmp_path: Path) -> None:
-    ngrams = ADDITIONS["logger"]._replace(commands=["python -m lyricgen.train model=ngram"])
+    ngrams = ADDITIONS["logger"]._replace(
+        commands=["python -m lyricgen.train logger=json_lines model=ngram"]
+    )
     trained = train_with(ngrams, tmp_path)
     assert "val/loss" in (trained.directory / "metrics.jsonl").read_text("utf-8")
 

@@ -42,6 +42,7 @@ from tests.helpers.documents import (
 )
 
 TRAIN = "python -m lyricgen.train"
+PYTHON = "docs/python.md"
 COMPLETION = 'eval "$(lyricgen train -sc install=bash)"'
 DASHBOARD = "python -m lyricgen.dashboard"
 START = f"pip install -c constraints.txt -e . && {TRAIN}"
@@ -231,7 +232,9 @@ def _takes_newest_run(command: str) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [README, "docs/generate.md", "docs/evaluate.md"])
+@pytest.mark.parametrize(
+    "page", [page for page in (README, *DOCS) if blocks(page, "python") and page != PYTHON]
+)
 def test_the_python_of_a_page_works(
     page: str, workplace: Workplace, run: Callable[[str], Result], capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -244,6 +247,26 @@ def test_the_python_of_a_page_works(
     assert "lyricgen.load" in program and "…" not in program
     exec(compile(program, page, "exec"), {"lyricgen": lyricgen})
     assert capfd.readouterr().out.startswith("分开")
+
+
+@pytest.mark.slow
+def test_the_page_on_python_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its programs run one after the other, with smaller networks and texts."""
+    monkeypatch.chdir(tmp_path)
+    small = ("hidden_size=16", "data.max_chars=3000", "data.batch_size=32", "trainer=cpu")
+    for name, first in (("fit", 0), ("fit_sweep", 1)):
+        function = getattr(lyricgen, name)
+        monkeypatch.setattr(
+            lyricgen, name, lambda *given, function=function, first=first, **named: function(
+                *given[:first], *small, *given[first:], **named
+            ),
+        )  # fmt: skip
+    names: dict[str, object] = {}
+    for number, program in enumerate(blocks(PYTHON, "python")):
+        exec(compile(program, f"{PYTHON}, program {number}", "exec"), names)
+    assert Path("curves.png").stat().st_size > 10_000
+    listed = set(re.findall(r"`lyricgen\.(\w+)", text_of(PYTHON)))
+    assert set(lyricgen.__all__) - {"TrainedModel", "__version__", "Runs"} <= listed
 
 
 @pytest.mark.slow

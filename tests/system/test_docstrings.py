@@ -1,17 +1,23 @@
 """Public docstrings: every example runs as it stands, and gives the result that it shows."""
 
 import doctest
+import io
+import shutil
+from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
+from typing import Any
 
+import numpy
 import pytest
 
 import lyricgen
-from tests.conftest import Train, copy_run
 
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-QUICK = ("hidden_size=16", "trainer.max_epochs=1", "data.max_chars=12000", "trainer=cpu")
-SONGS = ("name=songs", *QUICK)
-GAPS = ("name=gaps", "objective=fill", *QUICK)
+SMALL = (
+    *("trainer=cpu", "trainer.max_epochs=1", "hidden_size=16"),
+    *("data.max_chars=12000", "data.batch_size=32", "data.num_steps=20"),
+)
 
 
 def find_examples() -> list[doctest.DocTest]:
@@ -23,14 +29,55 @@ def find_examples() -> list[doctest.DocTest]:
     return [each for each in found if each.examples]
 
 
-@pytest.mark.parametrize("example", find_examples(), ids=lambda one: one.name)
-def test_an_example_gives_what_it_shows(
-    example: doctest.DocTest, trained: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    model = lyricgen.load(copy_run(trained(*(GAPS if "fill" in example.name else SONGS))).directory)
-    example.globs.update(lyricgen=lyricgen, model=model)
+def run_example(example: doctest.DocTest) -> str:
+    """Run an example; return what it should not have printed."""
     printed: list[str] = []
-    runner = doctest.DocTestRunner(optionflags=FLAGS, verbose=False)
-    failed, tried = runner.run(example, out=printed.append)
-    assert (failed, tried) == (0, len(example.examples)), "".join(printed)
+    doctest.DocTestRunner(optionflags=FLAGS, verbose=False).run(example, out=printed.append)
+    return "".join(printed)
+
+
+def train_quietly(name: str, first: int, settings: tuple[str, ...]) -> Callable[..., Any]:
+    """Make a function that trains print nothing, and take settings after its first arguments."""
+    function = getattr(lyricgen, name)
+
+    def train(*given: Any, **named: Any) -> Any:
+        with redirect_stdout(io.StringIO()):
+            return function(*given[:first], *settings, *given[first:], **named)
+
+    return train
+
+
+def test_every_public_function_has_an_example() -> None:
+    """So have the classes but `Sweep`, which `fit_sweep` shows, and `Error`."""
+    shown = {example.name.removeprefix("lyricgen.") for example in find_examples()}
+    functions = {"fit", "fit_sweep", "resume", "find_runs", "load", "Run", "Run.plot"}
+    of_runs = {f"Runs.{name}" for name in ("table", "plot")}
+    of_models = ("generate", "generate_many", "fill", "fill_many", "score", "next_characters")
+    methods = {f"TrainedModel.{name}" for name in (*of_models, "evaluate")}
+    assert functions | of_runs | methods <= {
+        one.replace("WritingModel", "TrainedModel") for one in shown
+    }
+
+
+@pytest.mark.slow
+def test_every_example_gives_what_it_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for place in ("trained", "work"):
+        (tmp_path / place).mkdir()
+    monkeypatch.chdir(tmp_path / "trained")
+    gaps = lyricgen.fit(*SMALL, objective="fill", name="gaps").model()
+    cells = {"cell": ["rnn", "gru"], "layers": [1, 2], "seed": [1, 2]}
+    sweep = lyricgen.fit_sweep(cells, *SMALL, data="dino")
+    songs, _ = (lyricgen.fit(*SMALL, name="songs", seed=seed) for seed in (1, 2))
+    names = {"numpy": numpy, "lyricgen": lyricgen, "run": songs, "runs": sweep}
+    for name, first, settings in (("fit", 0, SMALL), ("fit_sweep", 1, SMALL), ("resume", 1, ())):
+        monkeypatch.setattr(lyricgen, name, train_quietly(name, first, settings))
+    monkeypatch.chdir(tmp_path / "work")
+    Path("my_text.txt").write_text("the quick brown fox jumps over the lazy dog\n" * 50, "utf-8")
+    failures = ""
+    for example in find_examples():
+        shutil.copytree(tmp_path / "trained" / "outputs", "outputs", dirs_exist_ok=True)
+        model = gaps if "fill" in example.name else songs.model()
+        example.globs.update(names, model=model)
+        failures += run_example(example)
+        shutil.rmtree("outputs")
+    assert not failures, failures

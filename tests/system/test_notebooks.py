@@ -15,7 +15,7 @@ import pytest
 from nbformat import NotebookNode
 from run_notebooks import NOTEBOOKS, run_notebook
 
-DRAWN = "drawn"  # tag of a cell with texts that a model has drawn: one letter changes all others
+VARIES = "varies"  # tag of a cell that shows times, paths or drawn texts
 NUMBER = r"\d+(?:\.\d+)?(?:e-?\d+)?"
 OF_A_MACHINE = r"/tmp|/work|/home|/root|/usr|[Ww]arning|Traceback|\r"
 
@@ -49,12 +49,11 @@ def test_a_notebook_runs_and_gives_its_stored_outputs(path: Path, tmp_path: Path
     run = run_notebook(path, tmp_path)
     for cell, expected in zip(code_cells(run), code_cells(stored), strict=True):
         found, wanted = texts_of(cell), texts_of(expected)
-        if DRAWN in cell.metadata.get("tags", []):
-            assert len(found.splitlines()) == len(wanted.splitlines()), cell.source
-        else:
+        assert bool(found) == bool(wanted), cell.source
+        if VARIES not in cell.metadata.get("tags", []):
             assert re.sub(NUMBER, "0", found) == re.sub(NUMBER, "0", wanted), cell.source
             numbers = [[*map(float, re.findall(NUMBER, text))] for text in (found, wanted)]
-            assert numbers[0] == pytest.approx(numbers[1], rel=0.05), cell.source
+            assert numbers[0] == pytest.approx(numbers[1], rel=0.05, abs=0.05), cell.source
         for picture, other in zip(pictures_of(cell), pictures_of(expected), strict=True):
             assert picture.shape == other.shape, cell.source
             # other processors round differently, which moves a curve by a pixel
@@ -68,11 +67,13 @@ def test_the_stored_outputs_are_those_of_one_pass_and_of_no_machine(path: Path) 
     assert "pip install" in notebook.cells[0].source
     cells = code_cells(notebook)
     assert [cell.execution_count for cell in cells] == [*range(1, len(cells) + 1)]
+    pictures = 0
     for cell in cells:
         for output in cell.outputs:
             assert output.output_type != "error" and output.get("name") != "stderr", cell.source
-        printed = texts_of(cell) + "".join(outputs_of(cell, "text/html"))
-        assert not re.search(OF_A_MACHINE, printed), cell.source
-    assert any(pictures_of(cell) for cell in cells)
+        page, drawn = re.subn('base64,[^"]+', "", "".join(outputs_of(cell, "text/html")))
+        assert not re.search(OF_A_MACHINE, texts_of(cell) + page), cell.source
+        pictures += drawn + len(pictures_of(cell))
+    assert pictures
     assert path.stat().st_size < 400_000
     assert len("\n".join(cell.source for cell in cells).splitlines()) <= 40

@@ -22,7 +22,7 @@ from lyricgen.runs.checkpoint_files import AtomicCheckpointIO
 from lyricgen.runs.state import RunState
 from lyricgen.training import build
 from lyricgen.training.callbacks.average import WeightAverage
-from lyricgen.training.callbacks.options import AverageOptions
+from lyricgen.training.observer_options import AverageOptions
 from lyricgen.training.options import parse
 from lyricgen.training.recurrent_module import RecurrentModule
 from tests.conftest import SMALL, TINY, Train, TrainingResult, run_main, train_until_killed

@@ -38,10 +38,10 @@ from lyricgen.training.callbacks import progress
 from lyricgen.training.callbacks import samples as drawn_samples
 from lyricgen.training.callbacks.baseline import Baseline
 from lyricgen.training.callbacks.figures import EpochLog, Throughput
-from lyricgen.training.callbacks.options import BaselineOptions, SamplesOptions
 from lyricgen.training.callbacks.progress import ProgressReport
 from lyricgen.training.callbacks.samples import Sample, Samples, choose_prefixes
 from lyricgen.training.lightning_hooks import Moments, Observer
+from lyricgen.training.observer_options import BaselineOptions, SamplesOptions
 from lyricgen.training.recurrent_module import RecurrentModule
 from lyricgen.training.totals import NatsTotal, score_split
 from tests.conftest import TINY, Train

@@ -3,7 +3,9 @@
 import csv
 import json
 import math
+import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +13,12 @@ from typing import Any
 
 import pytest
 
+from lyricgen import train as command
 from lyricgen.settings import flatten
 from lyricgen.training.loggers import remote
+from lyricgen.training.loggers.mlflow import MlflowLogger
 from tests.conftest import TINY, Train, newest_of, train_until_killed
+from tests.helpers.processes import start_process
 from tests.helpers.remote_loggers import MlflowServer, silent_server, wandb_history, wandb_records
 from tests.helpers.resuming import same_weights, send, stop_at, weights
 
@@ -155,7 +160,7 @@ def test_a_server_may_be_down_at_the_start_and_die_in_the_middle(
     stop_at(monkeypatch, 20, revive)
     late = train(*TINY, "trainer.max_epochs=3", "logger=mlflow", f"{URI}={server.uri}")
     assert late.status == 0, late.err
-    assert late.err.count("logger=mlflow") == 1
+    assert late.out.count("logger=mlflow") == 1
     assert late.summary["status"] == "finished"
     server.start()
     store = Store(server.uri)
@@ -174,7 +179,7 @@ def test_a_server_that_is_back_at_the_end_gets_everything(
     stop_at(monkeypatch, 40, server.start)
     done = train(*TINY, "trainer.max_epochs=3", "logger=mlflow", f"{URI}={server.uri}")
     assert done.status == 0, done.err
-    assert done.err.count("logger=mlflow") == 1
+    assert done.out.count("logger=mlflow") == 1
     store = Store(server.uri)
     [run] = store.runs()
     assert done.directory is not None
@@ -196,10 +201,31 @@ def test_a_silent_server_delays_the_end_by_a_bound(
         seconds = time.monotonic() - start
     assert seconds < 15  # a request alone may take 10
     assert done.status == (130 if signalled else 0), done.err
-    assert done.err.count("logger=mlflow") == 1
+    assert done.out.count("logger=mlflow") == 1
     assert done.summary["status"] == ("interrupted" if signalled else "finished")
     if not signalled:
         assert same_weights(weights(done.directory), weights(plain.directory))
+
+
+def test_an_end_that_a_signal_keeps_from_mlflow_is_sent_when_the_run_is_resumed(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(logger: MlflowLogger, end: remote.End) -> None:
+        del logger, end
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
+        raise ConnectionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowLogger, "send_end", stop)
+        stopped = train(*TINY, "logger=[default,mlflow]")
+    assert stopped.status == 130, stopped.err
+    assert stopped.summary["status"] == "interrupted"
+    done = train("resume=latest")
+    assert done.status == 0, done.err
+    store = Store(f"sqlite:///{tmp_path}/outputs/mlflow.db")
+    [run] = store.runs()
+    check_run(store, run, newest_of(), tmp_path / "room")
 
 
 def test_jobs_of_a_sweep_are_a_group_in_the_outputs_alone(
@@ -273,19 +299,31 @@ def test_all_loggers_hold_everything_after_a_kill_and_a_resume(
 
 
 def test_wandb_goes_offline_without_a_server(
-    train: Train, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    """In a process of its own: W&B reads its variables once."""
+    arguments = ["lyricgen.train", *TINY, "logger=wandb", "logger.wandb.mode=online"]
+    monkeypatch.chdir(tmp_path)
     with silent_server() as uri:
-        monkeypatch.setenv("WANDB_BASE_URL", uri)
-        done = train(*TINY, "logger=wandb", "logger.wandb.mode=online")
-    assert done.status == 0, done.err
-    assert done.err.count("wandb sync") == 1
-    assert done.directory is not None
-    [path] = done.directory.glob("wandb/offline-run-*/run-*.wandb")
+        variables = {"WANDB_API_KEY": "0" * 40, "WANDB_BASE_URL": uri}
+        process = start_process(
+            _train, arguments, output=tmp_path / "printed", environment=variables
+        )
+        process.join()
+    printed = (tmp_path / "printed").read_text("utf-8")
+    assert process.exitcode == 0, printed
+    assert printed.count("wandb sync") == 1, printed
+    assert "wandb: [" not in printed
+    directory = newest_of()
+    [path] = directory.glob("wandb/offline-run-*/run-*.wandb")
     written = wandb_history(path)
     last = {(name, row["step"]): value for row in written for name, value in row.items()}
-    assert {one: last[one] for one in points_of(done.directory)} == points_of(done.directory)
+    assert {one: last[one] for one in points_of(directory)} == points_of(directory)
+
+
+def _train(arguments: list[str]) -> None:
+    sys.argv = arguments
+    command.main()
 
 
 def test_ngrams_are_logged(train: Train, tmp_path: Path) -> None:

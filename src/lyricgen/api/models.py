@@ -117,7 +117,7 @@ class WritingModel(TrainedModel):
 
         >>> [nats] = model.score(["分开以后"])
         >>> nats
-        array([nan, ...])
+        array([ nan, ...])
         >>> perplexity = numpy.exp(numpy.nanmean(nats))
 
         Args:
@@ -144,8 +144,8 @@ class WritingModel(TrainedModel):
         """Score the model and n-grams on the text that it was trained on, which is read again.
 
         >>> scores = model.evaluate("test")
-        >>> scores["splits"]["test"]
-        XXX
+        >>> scores["parts"]["test"]["models"][0]["perplexity"]
+        {'value': ..., 'low': ..., 'high': ...}
 
         Args:
             split: "train", "val" or "test"; None for all splits.
@@ -173,7 +173,7 @@ class WritingModel(TrainedModel):
         line, and a model of documents U+0003.
 
         >>> model.next_characters("分", 2)
-        [('开', 0...), (..., 0...)]
+        [('开', 0...), ('...', 0...)]
 
         Returns:
             The `count` most probable characters with their probabilities, the most probable first;

@@ -41,7 +41,13 @@ class Sample:
 
 
 class Run:
-    """A run and the files in its directory.
+    """A run and the files in its directory; a notebook shows its curve, figures and samples.
+
+    >>> run = lyricgen.Run("latest")
+    >>> run.summary.status
+    'finished'
+    >>> perplexity = run.figures["val/perplexity"]
+    >>> text = run.model().generate(seed=2)
 
     Args:
         path: directory, id or name of the run, or "latest".
@@ -81,7 +87,7 @@ class Run:
 
     @property
     def metrics(self) -> pd.DataFrame:
-        """The table metrics.csv: figures after each validation, by epoch and step.
+        """The table metrics.csv, the figures after each validation, by epoch and step.
 
         Raises:
             UserError: the file is missing or damaged.
@@ -90,11 +96,11 @@ class Run:
             _readable(self.path / METRICS),
             open_record(self.path / METRICS, MOST_OF_TABLE) as file,
         ):
-            return pd.read_csv(file, float_precision="round_trip")
+            return pd.read_csv(file, engine="python")  # whose numbers are exact
 
     @property
     def samples(self) -> pd.DataFrame:
-        """The samples drawn during training: step, epoch, prefix, strategy, seed and text.
+        """The samples drawn in training, with step, epoch, prefix, strategy, seed and text.
 
         Raises:
             UserError: the file samples.jsonl is missing or damaged.
@@ -110,6 +116,8 @@ class Run:
 
     def plot(self) -> Figure:
         """Plot the training and held-out perplexity, and that of the n-gram model.
+
+        >>> run.plot().savefig("curve.png")
 
         Raises:
             UserError: the run has no curve yet, or no metrics.csv.

@@ -84,7 +84,9 @@ class Runs(Sequence[Run]):
 
         docs/report.md explains the columns, which are those of report.csv.
 
-        >>> runs.table(by="cell", over="seed", metric="test/perplexity")
+        >>> table = runs.table(by=["cell", "layers"], over="seed", metric="test/perplexity")
+        >>> table["verdict"][0]
+        'best'
 
         Args:
             choices: `by`, `over` and `metric`; see the class.
@@ -105,7 +107,7 @@ class Runs(Sequence[Run]):
     def plot(self, name: str = CURVES, **choices: Any) -> Figure:
         """Make a plot of the report.
 
-        >>> runs.plot("heat map", by=["cell", "layers"])
+        >>> runs.plot("heat map", by=["cell", "layers"]).savefig("map.png")
 
         Args:
             name: "learning curves", "parameters", "wall time", "heat map" or "importance".
@@ -117,7 +119,10 @@ class Runs(Sequence[Run]):
         comparisons = self.compare(**choices)
         if len(comparisons) > 1:
             texts = "; ".join(each.name for each in comparisons)
-            raise UserError(f"the runs are on {len(comparisons)} texts: choose by where=: {texts}")
+            raise UserError(
+                f"the runs are on {len(comparisons)} texts: choose one by where, as in "
+                f"where='data=dino': {texts}"
+            )
         plots, messages = choose_plots(comparisons[0])
         if name not in plots:
             there = "; ".join([f"there is {', '.join(plots) or 'none'}", *messages])
@@ -191,7 +196,7 @@ class Sweep(Runs):
 def find_runs(*paths: str | Path, where: Where = (), best: int | None = None) -> Runs:
     """Find runs in the outputs, or in and below some directories.
 
-    >>> runs = lyricgen.find_runs(where={"cell": ["lstm", "gru"], "status": "finished"})
+    >>> runs = lyricgen.find_runs(where={"cell": ["rnn", "gru"], "status": "finished"})
     >>> [winner] = lyricgen.find_runs(where="data=dino", best=1)
 
     Args:

@@ -210,7 +210,10 @@ def job_values(loader: ConfigLoader, sweep: DictConfig, overrides: list[str]) ->
     """
     config = loader.load_sweep_config(sweep, overrides)
     own = OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
-    return plain_values(own, config.hydra)
+    values = plain_values(own, config.hydra)
+    if values["find_lr"]:
+        raise UserError("find_lr=true tests a single run: leave it out of a sweep")
+    return values
 
 
 class DirectoryCallback(Callback):

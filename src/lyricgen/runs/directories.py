@@ -29,12 +29,16 @@ CHECKPOINTS = "checkpoints"  # directory of the files below
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 EVENTS = "events.out.tfevents.*"
 METRICS, STEPS, SAMPLES = "metrics.csv", "steps.csv", "samples.jsonl"
+RANGE_TEST = "find_lr"  # name of the files of find_lr=true
 HPARAMS = "hparams.yaml"  # options of the run, as Lightning's own loggers write them
 REMOTE_ID = "remote_id.txt"  # name of the run at MLflow and W&B
 SUBMITTED = ".submitit"  # directory of the jobs that were sent to Slurm
 GROWING = (SAMPLES, STEPS, EVENTS)  # files to which a run appends; metrics.csv is replaced whole
 # Patterns of the names of files in the directories of runs and sweeps.
-OF_RUN = (SUMMARY, HYDRA_FOLDER, CHECKPOINTS, METRICS, HPARAMS, REMOTE_ID, "*profile*", *GROWING)
+OF_RUN = (
+    *(SUMMARY, HYDRA_FOLDER, CHECKPOINTS, METRICS, HPARAMS, REMOTE_ID, "*profile*"),
+    *(f"{RANGE_TEST}.*", *GROWING),
+)
 BEGUN = (SUMMARY, HYDRA_FOLDER, CHECKPOINTS, MULTIRUN)  # any shows that a run or sweep is there
 OF_SWEEP = (SUMMARY, MULTIRUN, SUBMITTED, "report", "[0-9]*_*")
 

@@ -121,6 +121,8 @@ def train(values: dict[str, Any], run: Run) -> float:
                 return score(point.summary)
             training = prepare(values, run, point, interruption, trial, older=older)
             interruption.raise_if_requested()
+            if training.options.find_lr:
+                return _find_rate(training, run)
         except BaseException as error:
             _record_unbegun(error, run, values, interruption)
             raise
@@ -137,6 +139,14 @@ def train(values: dict[str, Any], run: Run) -> float:
             raise
     show_end(run)
     return score(run.summary)
+
+
+def _find_rate(training: Any, run: Run) -> float:
+    """Find a learning rate instead of training; there is no perplexity, so return infinity."""
+    from lyricgen.training.find_lr import find_lr  # another run needs no plot
+
+    find_lr(training, run)
+    return math.inf
 
 
 def _find_trial(run: Run) -> Any:

@@ -1,7 +1,7 @@
 """Options of a training run, and checks of settings that depend on each other.
 
-conf/ has the defaults. Further options are in the `options` of `data`, `models`, `callbacks` and
-`loggers`.
+conf/ has the defaults. Further options are in `observer_options`, `data.options` and
+`models.options`.
 """
 
 import re
@@ -31,8 +31,7 @@ from lyricgen.models.options import (
 )
 from lyricgen.options import Options, validate
 from lyricgen.settings import flatten, list_auto, plain_settings, replace_auto, restore_auto
-from lyricgen.training.callbacks.options import CallbacksOptions
-from lyricgen.training.loggers.options import LoggerOptions
+from lyricgen.training.observer_options import CallbacksOptions, LoggerOptions
 
 Reduction = Literal["mean", "sum"]
 Effort = Literal["normal", "high"]
@@ -144,6 +143,7 @@ class TrainOptions(Options):
     name: str = Field(min_length=1)
     init_from: str | None = Field(min_length=1)
     resume: str | None
+    find_lr: bool
     objective: Objective
     cell: CellOptions
     depth: DepthOptions
@@ -243,6 +243,11 @@ class TrainOptions(Options):
             raise ValueError(
                 f"trainer.check_val_every_n_epoch={self.trainer.check_val_every_n_epoch} is more "
                 f"than trainer.max_epochs={self.trainer.max_epochs}: nothing would be validated"
+            )
+        if self.find_lr and (self.resume is not None or not self.model.trains_in_steps):
+            known = "resume" if self.resume is not None else f"model={self.model.kind}"
+            raise ValueError(
+                f"find_lr=true tests the learning rates of a new network: leave it or {known} out"
             )
         if "/" in self.name or "\0" in self.name:
             raise ValueError(f"name={self.name!r}: it names a directory and cannot hold '/'")

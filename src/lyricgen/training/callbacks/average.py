@@ -16,8 +16,8 @@ from typing_extensions import override
 
 from lyricgen.models.model import Model
 from lyricgen.runs.state import RunState
-from lyricgen.training.callbacks.options import AverageOptions
 from lyricgen.training.lightning_hooks import Observer
+from lyricgen.training.observer_options import AverageOptions
 
 
 @dataclass(eq=False)

@@ -13,8 +13,8 @@ from lyricgen.models.metrics import best_mixture_weight, mixture_nats, perplexit
 from lyricgen.models.ngram.language_model import NgramBaseline
 from lyricgen.models.options import Interpolated
 from lyricgen.runs.state import RunState
-from lyricgen.training.callbacks.options import BaselineOptions
 from lyricgen.training.lightning_hooks import Observer
+from lyricgen.training.observer_options import BaselineOptions
 
 SMOOTHINGS: tuple[Interpolated, ...] = ("kneser_ney", "witten_bell")
 

@@ -12,9 +12,9 @@ from lyricgen.runs.directories import BEST, LAST, check_there
 from lyricgen.runs.interruption import Interruption
 from lyricgen.runs.run import Run
 from lyricgen.runs.state import RunState, sync_growing_files
-from lyricgen.training.callbacks.options import CheckpointOptions
 from lyricgen.training.ddp.group import Broadcast, gather_from_processes
 from lyricgen.training.lightning_hooks import Observer, end_epoch, is_exact_point
+from lyricgen.training.observer_options import CheckpointOptions
 
 log = logging.getLogger(__name__)
 

@@ -15,9 +15,9 @@ from typing_extensions import override
 from lyricgen.data.batch import world_size
 from lyricgen.files import write_atomically
 from lyricgen.runs.state import RunState
-from lyricgen.training.callbacks.options import SmoothedLossOptions
 from lyricgen.training.ddp.group import sum_over_processes
 from lyricgen.training.lightning_hooks import Observer, epoch_number, is_epoch_end
+from lyricgen.training.observer_options import SmoothedLossOptions
 from lyricgen.training.totals import NatsTotal
 
 SMOOTHED_LOSS = "train/smoothed_loss"

@@ -31,9 +31,9 @@ from lyricgen.generation.texts import generate_texts
 from lyricgen.models.trained_model import TrainedModel
 from lyricgen.runs.record_files import RecordError, read_json_lines
 from lyricgen.runs.state import RunState
-from lyricgen.training.callbacks.options import SamplesOptions
 from lyricgen.training.lightning_hooks import Observer, is_epoch_end
 from lyricgen.training.loggers.logger import RunLogger, Sample
+from lyricgen.training.observer_options import SamplesOptions
 
 log = logging.getLogger(__name__)
 

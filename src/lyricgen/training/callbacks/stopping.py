@@ -10,9 +10,9 @@ from typing_extensions import override
 
 from lyricgen.runs.state import RunState
 from lyricgen.runs.summary import perplexity_name
-from lyricgen.training.callbacks.options import EarlyStoppingOptions
 from lyricgen.training.ddp.group import gather_from_processes
 from lyricgen.training.lightning_hooks import Observer, epoch_number
+from lyricgen.training.observer_options import EarlyStoppingOptions
 
 log = logging.getLogger(__name__)
 

@@ -130,9 +130,7 @@ class MlflowLogger(RemoteLogger):
         place = str(_database().with_name("mlflow_artifacts")) if self._uri is None else None
         found = self._client.get_experiment_by_name(self._experiment)
         if found is None:
-            with suppress(
-                self._mlflow.exceptions.MlflowException
-            ):  # another job has created it meanwhile
+            with suppress(self._mlflow.exceptions.MlflowException):  # another job was faster
                 return str(self._client.create_experiment(self._experiment, place))
             found = self._client.get_experiment_by_name(self._experiment)
         return str(found.experiment_id)

@@ -17,7 +17,8 @@ from typing_extensions import override
 
 from lyricgen.errors import UserError, reason
 from lyricgen.files import write_atomically
-from lyricgen.runs.directories import REMOTE_ID
+from lyricgen.runs.directories import REMOTE_ID, SAMPLES, STEPS
+from lyricgen.runs.record_files import RecordError, read_columns, read_json_lines
 from lyricgen.training.loggers.logger import Logged, RunLogger, Sample, Status
 
 log = logging.getLogger(__name__)
@@ -25,9 +26,13 @@ log = logging.getLogger(__name__)
 SEND_SECONDS = 1.0  # between two sends, so that figures are sent together
 RETRY_SECONDS = 5.0  # after a failure
 END_SECONDS = 30.0  # longest wait for the server at the end of a run
-STOP_SECONDS = 3.0  # the same after a signal or an error
+STOP_SECONDS = 3.0  # the same after a signal
 BATCH = 100  # points in a send
+LATER = "; the training goes on, and what is missing is sent later, or by resume="
 MOST_POINTS = 100_000  # points that wait; more points of single steps are dropped
+
+
+Drawn = tuple[int, Sequence[Sample]]  # samples with the newest step
 
 
 @dataclass(frozen=True)
@@ -52,8 +57,8 @@ class RemoteLogger(RunLogger):
     """Base of loggers that keep runs elsewhere; a thread calls the abstract methods.
 
     They may raise any Exception. Then a warning tells the user, and the thread sends the same
-    things again later, and once more at the end. A resumed run sends the rows of metrics.csv that
-    had not arrived at its checkpoint.
+    things again later, and once more at the end. A resumed run sends the figures and samples of
+    its files that had not arrived at its checkpoint.
 
     Attributes:
         kind: name of the logger in `logger=` and of its package.
@@ -68,7 +73,7 @@ class RemoteLogger(RunLogger):
             raise UserError(f"logger={self.kind}: type pip install 'lyricgen[{self.kind}]' first")
         self.id = ""
         self._points: list[Point] = []
-        self._samples: list[tuple[int, Sequence[Sample]]] = []
+        self._samples: list[Drawn] = []
         self._final: Point | None = None
         self._end: End | None = None
         self._connected = False
@@ -78,7 +83,7 @@ class RemoteLogger(RunLogger):
 
     @abstractmethod
     def connect(self) -> bool:
-        """Find the run by `id`, or create it with its options; return whether it is new."""
+        """Find the run by `id`, or create it with its options; return whether it lacks content."""
 
     @abstractmethod
     def send(self, points: Sequence[Point]) -> None:
@@ -107,10 +112,28 @@ class RemoteLogger(RunLogger):
             write_atomically(path, f"{self.id}\n")
         # here, since a checkpoint cannot be written while the dictionary grows
         state.sent.setdefault(self.kind, 0)
-        # after the points of rows that are there already
-        self._points = [Point(int(row["step"]), _figures(row)) for row in state.rows]
-        self._thread = Thread(target=self._work, args=(len(state.rows),), daemon=True)
+        self._points, self._samples = self._read_points(), self._read_samples()
+        earlier = len(self._points), len(self._samples)
+        self._thread = Thread(target=self._work, args=earlier, daemon=True)
         self._thread.start()
+
+    def _read_points(self) -> list[Point]:
+        """Read the figures of earlier processes: of steps.csv, then of epochs and validations."""
+        columns: dict[str, list[float]] = {"step": [], "smoothed_loss": []}
+        with suppress(RecordError):
+            columns = read_columns(self.logged.run.directory / STEPS, list(columns))
+        steps = zip(*columns.values(), strict=True)
+        of_steps = [Point(int(step), {"train/smoothed_loss": value}) for step, value in steps]
+        rows = self.logged.state.rows
+        return of_steps + [Point(int(row["step"]), _figures(row)) for row in rows]
+
+    def _read_samples(self) -> list[Drawn]:
+        """Read the samples of earlier processes by step."""
+        path, found = self.logged.run.directory / SAMPLES, dict[int, list[Sample]]()
+        with suppress(RecordError):  # none, or damaged
+            for sample in read_json_lines(path, Sample):
+                found.setdefault(sample.step, []).append(sample)
+        return list(found.items())
 
     @override
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -134,22 +157,21 @@ class RemoteLogger(RunLogger):
         self._end = End(status, reason, self._final)
         self._closing.set()
         self._wake.set()
-        ended = status in ("finished", "pruned")
         with suppress(KeyboardInterrupt, SystemExit):  # a signal ends the wait; callers notice it
-            self._thread.join(END_SECONDS if ended else STOP_SECONDS)
+            self._thread.join(STOP_SECONDS if status == "interrupted" else END_SECONDS)
         self._thread = None
         if self._end is not None:
-            self._warn("it has not answered in time")
+            self._warn(f"{self.address}: it has not answered in time{LATER}")
 
-    def _work(self, earlier: int) -> None:
-        """Send until the run is closed; `earlier` points are of rows before this process."""
+    def _work(self, points: int, samples: int) -> None:
+        """Send until the run is closed; so many points and samples are of earlier processes."""
         while True:
             closing, failed = self._closing.is_set(), False
             try:
-                self._send_all(earlier)
+                self._send_all(points, samples)
             except Exception as error:
                 failed = True
-                self._warn(reason(error))
+                self._warn(f"{self.address}: {reason(error)}{LATER}")
             if closing:
                 return
             self._closing.wait(RETRY_SECONDS if failed else SEND_SECONDS)
@@ -157,36 +179,31 @@ class RemoteLogger(RunLogger):
                 self._wake.wait()
             self._wake.clear()
 
-    def _send_all(self, earlier: int) -> None:
+    def _send_all(self, points: int, samples: int) -> None:
         sent = self.logged.state.sent
         if not self._connected:
             first = 0 if self.connect() else sent[self.kind]
-            known = [one for one in self._points[:earlier] if one.step >= first]
-            self._points[:earlier] = known
+            self._points[:points] = [one for one in self._points[:points] if one.step >= first]
+            self._samples[:samples] = [one for one in self._samples[:samples] if one[0] >= first]
             self._connected = True
+        newest = max([sent[self.kind], *(one.step for one in self._points[-1:])])
         while batch := self._points[:BATCH]:
             self.send(batch)
             del self._points[: len(batch)]
-            sent[self.kind] = max(sent[self.kind], batch[-1].step)
         while self._samples:
-            step, samples = self._samples[0]
-            self.send_samples(samples, step)
+            step, drawn = self._samples[0]
+            self.send_samples(drawn, step)
             del self._samples[0]
+        sent[self.kind] = newest
         if self._end is not None:
             self.send_end(self._end)
             self._end = None
 
-    def _warn(self, why: str) -> None:
+    def _warn(self, text: str) -> None:
         """Warn once that the server cannot be reached."""
         if not self._warned:
             self._warned = True
-            log.warning(
-                "logger=%s: %s: %s; the training does not wait for it, and what is missing is sent "
-                "at the end, or when the run is resumed",
-                self.kind,
-                self.address,
-                why,
-            )
+            log.warning("logger=%s: %s", self.kind, text)
 
 
 def _figures(row: Mapping[str, float]) -> dict[str, float]:

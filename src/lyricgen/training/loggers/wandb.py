@@ -21,7 +21,7 @@ SETTINGS: dict[str, Any] = {  # nothing is sent but what a run logs
     **dict.fromkeys(("disable_git", "disable_code", "silent", "quiet"), True),
     **dict.fromkeys(("x_disable_stats", "x_disable_meta", "x_disable_machine_info"), True),
     **dict.fromkeys(("save_code", "symlink", "x_save_requirements"), False),
-    "console": "off",
+    **{"console": "off", "host": ""},
 }
 
 
@@ -42,8 +42,10 @@ class WandbLogger(RemoteLogger):
                 "WANDB_CACHE_DIR": self._folder / "cache",
                 "WANDB_DATA_DIR": self._folder / "data",
                 "WANDB_ERROR_REPORTING": "false",
+                "WANDB_SILENT": "true",
             }
         )
+        os.environ.pop("WANDB_SERVICE", None)  # of a parent; W&B's process ends with the run's
         import wandb  # noqa: PLC0415
 
         chosen = logged.options.logger.wandb
@@ -53,6 +55,7 @@ class WandbLogger(RemoteLogger):
                 "logger.wandb.mode=online: W&B has no key: type wandb login, or set WANDB_API_KEY"
             )
         self._wandb, self._chosen = wandb, chosen
+        self._ended = self._folder / "ended"  # an empty file
         self._run: Any = None
 
     @property
@@ -70,9 +73,12 @@ class WandbLogger(RemoteLogger):
                 raise
             self._wandb.teardown()
             self._begin("offline")
-            self._warn(f"{reason(error)}: to send it, type wandb sync {self._folder}/offline-run-*")
+            files = f"{self._folder}/offline-run-*"
+            self._warn(f"{reason(error)}; the run is kept in files: wandb sync {files}")
         self._run.define_metric("*", step_metric="step")
-        return False
+        lost = not self._ended.exists()  # W&B's process ends with a killed run, and loses its end
+        self._ended.unlink(missing_ok=True)
+        return lost
 
     def _begin(self, mode: Literal["offline", "online"]) -> None:
         logged, chosen = self.logged, self._chosen
@@ -112,6 +118,7 @@ class WandbLogger(RemoteLogger):
             self.send([end.figures])
         self._run.summary.update({"status": end.status, "reason": end.reason or ""})
         self._run.finish(exit_code=0 if end.status in ("finished", "pruned") else 1)
+        self._ended.touch()
 
 
 def _has_key(address: str) -> bool:
