@@ -47,6 +47,18 @@ def train_quietly(name: str, first: int, settings: tuple[str, ...]) -> Callable[
     return train
 
 
+def test_every_public_function_has_an_example() -> None:
+    """So have the classes but `Sweep`, which `fit_sweep` shows, and `Error`."""
+    shown = {example.name.removeprefix("lyricgen.") for example in find_examples()}
+    functions = {"fit", "fit_sweep", "resume", "find_runs", "load", "Run", "Run.plot"}
+    of_runs = {f"Runs.{name}" for name in ("table", "plot")}
+    of_models = ("generate", "generate_many", "fill", "fill_many", "score", "next_characters")
+    methods = {f"TrainedModel.{name}" for name in (*of_models, "evaluate")}
+    assert functions | of_runs | methods <= {
+        one.replace("WritingModel", "TrainedModel") for one in shown
+    }
+
+
 @pytest.mark.slow
 def test_every_example_gives_what_it_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for place in ("trained", "work"):

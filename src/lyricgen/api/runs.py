@@ -119,7 +119,10 @@ class Runs(Sequence[Run]):
         comparisons = self.compare(**choices)
         if len(comparisons) > 1:
             texts = "; ".join(each.name for each in comparisons)
-            raise UserError(f"the runs are on {len(comparisons)} texts: choose by where=: {texts}")
+            raise UserError(
+                f"the runs are on {len(comparisons)} texts: choose one by where, as in "
+                f"where='data=dino': {texts}"
+            )
         plots, messages = choose_plots(comparisons[0])
         if name not in plots:
             there = "; ".join([f"there is {', '.join(plots) or 'none'}", *messages])
