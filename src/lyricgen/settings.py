@@ -44,6 +44,7 @@ OLDER: dict[str, Any] = {
 # The same for settings of groups: a group, its choice (None: any), and the settings.
 ADDED: tuple[tuple[str, str | None, dict[str, Any]], ...] = (
     ("callbacks", None, {"average": {"enabled": False, "decay": 0.98}}),
+    ("callbacks", None, {"checkpoint": {"every_n_epochs": 1, "keep_best": 1}}),
     ("data", None, {"control_characters": "refuse", "separator": None, "verse": False}),
     ("data", None, {"column": None, "key": None, "timestamps": "drop", "min_count": None}),
     ("logger", None, {"mlflow": None, "wandb": None}),
@@ -89,7 +90,9 @@ def complete(options: dict[str, Any]) -> dict[str, Any]:
     for group, choice, added in ADDED:
         recorded = options.get(group)
         if isinstance(recorded, dict) and choice in (None, recorded.get("kind")):
-            options = options | {group: added | recorded}
+            both = (name for name in added if isinstance(recorded.get(name), dict))
+            inner = {name: added[name] | recorded[name] for name in both}
+            options = options | {group: added | recorded | inner}
     return options
 
 

@@ -1,5 +1,6 @@
 """In a notebook's kernel: progress bars, lines, plots, errors and the stop button."""
 
+from pathlib import Path
 from typing import Any
 
 import nbformat

@@ -1,8 +1,10 @@
 """Options that other programs need: numbers of steps, smoothed and summed losses, draws."""
 
 import csv
+import inspect
 import json
 import math
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,10 +25,10 @@ from lyricgen.runs.state import RunState
 from lyricgen.training import build
 from lyricgen.training.callbacks.figures import SMOOTHED_LOSS, SmoothedLoss
 from lyricgen.training.observer_options import SmoothedLossOptions
-from lyricgen.training.options import parse
+from lyricgen.training.options import TrainerOptions, parse
 from lyricgen.training.recurrent_module import RecurrentModule
 from lyricgen.training.totals import NatsTotal
-from tests.conftest import SMALL, TINY, Train
+from tests.conftest import ROOT, SMALL, TINY, Train
 from tests.helpers.composition import compose_options
 from tests.helpers.dinosaurs import metrics, smoothed_losses
 from tests.helpers.networks import architecture
@@ -253,3 +255,57 @@ def test_the_initial_output_bias(init: str, output_bias: str) -> None:
         assert float(bias.exp().sum()) == pytest.approx(1.0, abs=1e-5)
     else:
         assert bool(bias.any()) == (init == "torch" and output_bias == "init")
+
+
+# Arguments of Lightning's Trainer
+
+
+def test_each_argument_of_the_trainer_is_a_setting_or_left_out_for_a_reason() -> None:
+    arguments = set(inspect.signature(pl.Trainer).parameters)
+    settings = set(TrainerOptions.model_fields) - {"float32_matmul_precision"}  # torch's
+    page = (ROOT / "docs/train.md").read_text("utf-8")
+    section = page.partition("### Arguments of Lightning's Trainer")[2].partition("\n## ")[0]
+    rows = [line.split("|") for line in section.splitlines() if line.startswith("| `")]
+    left_out = [name for row in rows for name in re.findall(r"`(\w+)`", row[1])]
+    assert len(left_out) == len(set(left_out))
+    assert all(len(row) == 4 and row[2].strip() for row in rows)
+    assert settings <= arguments
+    assert set(left_out) == arguments - settings
+
+
+def test_an_anomaly_ends_a_run_where_it_arises(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = RecurrentModule.training_step
+
+    def spoil(self: RecurrentModule, *arguments: Any) -> Tensor:
+        loss = original(self, *arguments)
+        return loss + 0 * (loss - loss.detach()).sqrt()  # whose slope is 0 · ∞
+
+    monkeypatch.setattr(RecurrentModule, "training_step", spoil)
+    with pytest.raises(RuntimeError, match=r"SqrtBackward0.* returned nan values"):
+        train(*SMALL, "trainer.detect_anomaly=true")
+    assert "training diverged" in train(*SMALL).err
+
+
+def test_detecting_anomalies_changes_no_weights_and_may_change(
+    train: Train, trained: Train
+) -> None:
+    plain = trained(*TINY)
+    watched = train(*TINY, "trainer.detect_anomaly=true")
+    assert same_weights(weights(plain.directory), weights(watched.directory))
+    again = train(f"resume={watched.directory}", "trainer.detect_anomaly=false")
+    assert again.status == 0, again.err
+
+
+@pytest.mark.parametrize("typed", [True, False])
+def test_cudnn_is_told_to_compare_its_kernels(
+    train: Train, monkeypatch: pytest.MonkeyPatch, typed: bool
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", not typed)
+    run = train(*SMALL, "debug=one_batch", f"trainer.benchmark={str(typed).lower()}")
+    assert run.status == 0, run.err
+    assert torch.backends.cudnn.benchmark is typed
+    refused = train(*SMALL, "trainer.benchmark=true", "trainer.deterministic=true")
+    assert (refused.status, refused.err.count("\n")) == (2, 1)
+    assert "trainer.benchmark=true lets cuDNN choose" in refused.err

@@ -9,7 +9,7 @@ from types import ModuleType
 from lyricgen.console import tell
 from lyricgen.errors import UserError, escape_line
 from lyricgen.reporting.ranking import choose_metric, rank_records
-from lyricgen.reporting.records import parse_conditions, read, select
+from lyricgen.reporting.records import parse_conditions, read_all, select
 from lyricgen.runs.directories import has_checkpoint
 from lyricgen.runs.newest import checkpoint_in, tell_taken
 from lyricgen.runs.references import NEWEST, find_run, list_directories, name_of, shorten_ids
@@ -38,7 +38,7 @@ def resolve_models(options: argparse.Namespace) -> None:
 
 def _find_best(conditions: Sequence[str]) -> Path:
     """Find the checkpoint of the best run on one text that fulfils conditions and has one."""
-    records = select(read([]).records, parse_conditions(conditions, BEST), BEST)
+    records = select(read_all([]).records, parse_conditions(conditions, BEST), BEST)
     ranked = rank_records(records)
     metric = choose_metric(ranked, None)
     for record in ranked:
