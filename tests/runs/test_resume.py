@@ -365,8 +365,11 @@ def test_every_change_is_named() -> None:
     ("arguments", "message"),
     [
         (["resume=latest"], "no run found"),
-        (["resume=nowhere"], "not the directory of a run"),
-        (["resume=''"], "not the directory of a run"),
+        (["resume=nowhere"], "'nowhere': no run in 'outputs' has this id or name"),
+        (["resume=''"], "'': no run in 'outputs' has this id or name"),
+        (["resume=no/where"], "not the directory of a run"),
+        (["like=nowhere"], "'nowhere': no run in 'outputs' has this id or name"),
+        (["like=no/where"], "not the directory of a run"),
         (["resume=sweep", "-m"], "leave out -m"),
         (["resume=sweep"], "multirun.yaml' cannot be read"),
         (["resume=sweep", "hydra.sweep.dir=x"], "leave out hydra.sweep.dir=x"),

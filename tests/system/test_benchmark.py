@@ -13,6 +13,7 @@ from statistics import mean, stdev
 
 import pytest
 import quality
+import startup_speed
 from report_speed import make_runs
 
 from lyricgen import report
@@ -163,6 +164,34 @@ def test_a_model_trains_for_the_seconds_of_the_whole_model(
     stopped = 7 + 30 * (26 * step + 0.3)
     expected = 90 if patience > 1000 else stopped
     assert [run.seconds for run in runs] == pytest.approx([expected] * 3, rel=0.02)
+
+
+def test_versions_are_compared_by_the_ratios_of_the_rounds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other version takes 2, 3 and 10 times as long; a run takes 7 s and 0.1 s a step."""
+    runs: list[list[str]] = []
+
+    def run(command: list[str], directory: Path) -> tuple[float, float]:
+        assert directory == tmp_path
+        runs.append(command)
+        steps = [word.partition("=")[2] for word in command if word.startswith("trainer.max_steps")]
+        seconds = 7 + 0.1 * int(steps[0]) if steps else 1.0
+        of_python = sum(one[0] == command[0] for one in runs)
+        times = [1, 2, 3, 10][(of_python - 1) // 12] if command[0] == "other" else 1
+        return seconds * times, seconds * times * (2 if "lyricgen" in command[-1] else 4)
+
+    monkeypatch.setattr(startup_speed, "_run", run)
+    table = startup_speed.startup_speed(3, "other", tmp_path)
+    rows = list(zip(*(column.cells for column in table.columns), strict=True))
+    assert [row[1:4] for row in rows[:3]] == [
+        ("4.000", "12.000", "3.000"), ("2.000", "6.000", "3.000"), ("1.000", "3.000", "3.000"),
+    ]  # fmt: skip
+    assert [row[:4] for row in rows[-2:]] == [
+        ("training, defaults", "3.000", "9.000", "3.000"),
+        ("training, small network", "150.000", "450.000", "3.000"),
+    ]
+    assert str(table.caption).startswith("import lyricgen: 0.50 times import importlib.metadata")
 
 
 def test_the_texts_of_the_benchmark_of_quality(

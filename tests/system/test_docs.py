@@ -18,7 +18,9 @@ import pytest
 
 import lyricgen
 import lyricgen.data
+from lyricgen.__main__ import COMMANDS
 from lyricgen.cli.known_settings import default_choices, group_choices
+from lyricgen.list_runs import ACTIONS
 from lyricgen.runs.directories import EVENTS
 from tests.conftest import ROOT, Train, need_published, run_main, until
 from tests.helpers import slurm
@@ -38,8 +40,11 @@ from tests.helpers.documents import (
     tables,
     text_of,
 )
+from tests.helpers.small_training import train_small
 
 TRAIN = "python -m lyricgen.train"
+PYTHON = "docs/python.md"
+COMPLETION = 'eval "$(lyricgen train -sc install=bash)"'
 DASHBOARD = "python -m lyricgen.dashboard"
 START = f"pip install -c constraints.txt -e . && {TRAIN}"
 TESTS = "pip install -c constraints.txt -e '.[dev]' && pytest"
@@ -61,6 +66,7 @@ NOT_RUN = {
     **IN_CI,
     DASHBOARD: "it runs until Ctrl-C; a test of its own starts and stops it",
     RAY: "its launcher needs an environment of its own",
+    COMPLETION: "tests/cli/test_completion.py runs it in bash",
 }
 # Experiments that fetch a text; they run if LYRICGEN_DATA has it.
 FETCHED = {"notebook/lyrics_rnn_random": "jaychou", "notebook/dino_exact": "coursera_dino"}
@@ -79,6 +85,7 @@ IN_PROCESSES = ("trainer=ddp", "hydra/launcher=")
 
 NEWEST_RUN = r"from outputs/\S+: .* old\n"  # printed if a command takes the newest run
 PROGRESS = r"(?:.*: \d+ %\n)*"  # printed by a slow command
+BEST = r"(?:best of \d+ finished runs? by .*\n)?"  # printed with --best
 ENSEMBLE = r"(?:ensemble of \d+ models, .*\n)?"  # printed if several checkpoints are joined
 
 
@@ -119,7 +126,7 @@ def run_in(
 
     def run(directory: Path, command: str) -> Result:
         monkeypatch.chdir(directory)
-        words = shell_words(command, directory)
+        words = shell_words(_with_module(command), directory)
         assert words[:2] == ["python", "-m"]
         name, arguments = words[2], words[3:]
         if name == "lyricgen.train":
@@ -192,13 +199,22 @@ def test_every_command_works(page: str, workplace: Workplace, run: Callable[[str
             if f"experiment={experiment}" in command:
                 need_published(kind)
         _check(command, run(command))
-        if not resumes and re.search(r"lyricgen\.(train|export)", command):
+        if not resumes and re.search(r"lyricgen[. ](train|export)", command):
             workplace.done.append(command)  # it has written its files
 
 
+def _with_module(command: str) -> str:
+    """Replace lyricgen COMMAND by python -m and the module of the command."""
+    name = re.match(r"lyricgen (\w+)", command)
+    if name is None:
+        return command
+    return f"python -m lyricgen.{COMMANDS[name[1]][0]}{command[name.end() :]}"
+
+
 def _check(command: str, done: Result) -> None:
+    command = _with_module(command)
     assert done.status == 0, f"{command}\n{done.err}"
-    expected = (NEWEST_RUN if _takes_newest_run(command) else "") + PROGRESS
+    expected = BEST + (NEWEST_RUN if _takes_newest_run(command) else "") + PROGRESS
     expected += ENSEMBLE + PROGRESS
     assert re.fullmatch(expected, done.err), f"{command}\n{done.err}"
     if "--cfg" in command:
@@ -217,19 +233,46 @@ def _takes_newest_run(command: str) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [README, "docs/generate.md", "docs/evaluate.md"])
+@pytest.mark.parametrize(
+    "page", [page for page in (README, *DOCS) if blocks(page, "python") and page != PYTHON]
+)
 def test_the_python_of_a_page_works(
-    page: str, workplace: Workplace, run: Callable[[str], Result], capfd: pytest.CaptureFixture[str]
+    page: str,
+    workplace: Workplace,
+    run: Callable[[str], Result],
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if SHARED[1] not in workplace.done:
         assert run(SHARED[1]).status == 0
         workplace.done.append(SHARED[1])
     [checkpoint] = workplace.directory.glob("outputs/runs/*/*_songs/checkpoints/best.ckpt")
-    [program] = blocks(page, "python")
+    program = "\n".join(blocks(page, "python"))
     program = program.replace("outputs/runs/…/checkpoints/best.ckpt", str(checkpoint))
     assert "lyricgen.load" in program and "…" not in program
+    train_small(monkeypatch, SMALL)
     exec(compile(program, page, "exec"), {"lyricgen": lyricgen})
-    assert capfd.readouterr().out.startswith("分开")
+    assert capfd.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_page_on_python_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its programs run one after the other, with smaller networks and texts."""
+    monkeypatch.chdir(tmp_path)
+    small = ("hidden_size=16", "data.max_chars=3000", "data.batch_size=32", "trainer=cpu")
+    for name, first in (("fit", 0), ("fit_sweep", 1)):
+        function = getattr(lyricgen, name)
+        monkeypatch.setattr(
+            lyricgen, name, lambda *given, function=function, first=first, **named: function(
+                *given[:first], *small, *given[first:], **named
+            ),
+        )  # fmt: skip
+    names: dict[str, object] = {}
+    for number, program in enumerate(blocks(PYTHON, "python")):
+        exec(compile(program, f"{PYTHON}, program {number}", "exec"), names)
+    assert Path("curves.png").stat().st_size > 10_000
+    listed = set(re.findall(r"`lyricgen\.(\w+)", text_of(PYTHON)))
+    assert set(lyricgen.__all__) - {"TrainedModel", "__version__", "Runs"} <= listed
 
 
 @pytest.mark.slow
@@ -335,11 +378,15 @@ def test_the_pages_list_the_groups_of_conf(page: str) -> None:
         assert re.findall(r"\*\*`(\w+)`\*\*", listed[group]) == [default] * bool(default), group
 
 
-@pytest.mark.parametrize("command", ["generate", "evaluate", "report", "export", "dashboard"])
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "train"])
 def test_the_pages_name_every_option(command: str, capfd: pytest.CaptureFixture[str]) -> None:
     page = {"export": "files", "dashboard": "files"}.get(command, command)
-    shown = run_main(import_module(f"lyricgen.{command}").main, capfd, "--help")
-    options = set(re.findall(r"--[a-z][a-z-]*", shown.out)) - {"--help", "--debug"}
+    main = import_module(f"lyricgen.{COMMANDS[command][0]}").main
+    shown = "".join(
+        run_main(main, capfd, *action, "--help").out
+        for action in ([], *([one] for one in ACTIONS if command == "runs"))
+    )
+    options = set(re.findall(r"--[a-z][a-z-]*", shown)) - {"--help", "--debug"}
     assert len(options) > 1
     assert {one for one in options if one not in text_of(f"docs/{page}.md")} == set()
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import os
 import signal
 import sys
 import time
@@ -15,6 +16,7 @@ import pytest
 from lyricgen import train as command
 from lyricgen.settings import flatten
 from lyricgen.training.loggers import remote
+from lyricgen.training.loggers.mlflow import MlflowLogger
 from tests.conftest import TINY, Train, newest_of, train_until_killed
 from tests.helpers.processes import start_process
 from tests.helpers.remote_loggers import MlflowServer, silent_server, wandb_history, wandb_records
@@ -203,6 +205,27 @@ def test_a_silent_server_delays_the_end_by_a_bound(
     assert done.summary["status"] == ("interrupted" if signalled else "finished")
     if not signalled:
         assert same_weights(weights(done.directory), weights(plain.directory))
+
+
+def test_an_end_that_a_signal_keeps_from_mlflow_is_sent_when_the_run_is_resumed(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(logger: MlflowLogger, end: remote.End) -> None:
+        del logger, end
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
+        raise ConnectionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowLogger, "send_end", stop)
+        stopped = train(*TINY, "logger=[default,mlflow]")
+    assert stopped.status == 130, stopped.err
+    assert stopped.summary["status"] == "interrupted"
+    done = train("resume=latest")
+    assert done.status == 0, done.err
+    store = Store(f"sqlite:///{tmp_path}/outputs/mlflow.db")
+    [run] = store.runs()
+    check_run(store, run, newest_of(), tmp_path / "room")
 
 
 def test_jobs_of_a_sweep_are_a_group_in_the_outputs_alone(

@@ -96,7 +96,7 @@ class Run:
             _readable(self.path / METRICS),
             open_record(self.path / METRICS, MOST_OF_TABLE) as file,
         ):
-            return pd.read_csv(file, float_precision="round_trip")
+            return pd.read_csv(file, engine="python")  # whose numbers are exact
 
     @property
     def samples(self) -> pd.DataFrame:

@@ -85,8 +85,8 @@ class Runs(Sequence[Run]):
         docs/report.md explains the columns, which are those of report.csv.
 
         >>> table = runs.table(by=["cell", "layers"], over="seed", metric="test/perplexity")
-        >>> table["verdict"][0]
-        'best'
+        >>> list(table["rank"])
+        [1, 2, 3, 4]
 
         Args:
             choices: `by`, `over` and `metric`; see the class.
@@ -119,7 +119,10 @@ class Runs(Sequence[Run]):
         comparisons = self.compare(**choices)
         if len(comparisons) > 1:
             texts = "; ".join(each.name for each in comparisons)
-            raise UserError(f"the runs are on {len(comparisons)} texts: choose by where=: {texts}")
+            raise UserError(
+                f"the runs are on {len(comparisons)} texts: choose one by where, as in "
+                f"where='data=dino': {texts}"
+            )
         plots, messages = choose_plots(comparisons[0])
         if name not in plots:
             there = "; ".join([f"there is {', '.join(plots) or 'none'}", *messages])

@@ -74,14 +74,14 @@ def fit_sweep(values: Grid | str, *overrides: str | Path, **settings: Any) -> Sw
             directory then, and `resume` tries these jobs again.
         KeyboardInterrupt: as for `fit`.
     """
+    shared = [*map(str, overrides), *write_settings(settings)]
     if isinstance(values, str):
-        first = [values]
+        arguments = [values, *shared]
     elif isinstance(values, Mapping):
-        first = [_write_values(name, each) for name, each in values.items()]
+        arguments = [*shared, *(_write_values(name, each) for name, each in values.items())]
     else:
-        first = write_settings({POINTS: [dict(one) for one in values]})
-    arguments = ["--multirun", *first, *map(str, overrides), *write_settings(settings)]
-    return Sweep(_train(arguments, several=True))
+        arguments = [*shared, *write_settings({POINTS: [dict(one) for one in values]})]
+    return Sweep(_train(["--multirun", *arguments], several=True))
 
 
 def resume(path: str | Path, *overrides: str | Path, **settings: Any) -> Run | Sweep:

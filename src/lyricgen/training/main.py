@@ -35,7 +35,7 @@ from lyricgen.models.hybrid_building import find_network
 from lyricgen.models.trained_model import TrainedModel
 from lyricgen.runs.checkpoint_files import checkpoint_name, settle_best
 from lyricgen.runs.directories import BEST, LAST
-from lyricgen.runs.interruption import Interruption, signal_came
+from lyricgen.runs.interruption import Interruption, raise_if_requested, signal_came
 from lyricgen.runs.run import Run
 from lyricgen.runs.state import ResumePoint, RunState, rewind, start_anew
 from lyricgen.settings import complete, list_auto, replace_auto
@@ -189,9 +189,10 @@ def _train_and_evaluate(training: Training, run: Run, point: ResumePoint) -> Non
     for logger in loggers:
         logger.finish(final_figures(figures, run.wall_seconds))
     given_up = None if run.search is None else state.pruned
-    run.finish(figures, given_up)
-    for logger in loggers:
+    for logger in loggers:  # first, since a finished run is not resumed to send what is missing
         logger.close("finished" if given_up is None else "pruned", given_up)
+    raise_if_requested()
+    run.finish(figures, given_up)
 
 
 def _fit_together(
