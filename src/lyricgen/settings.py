@@ -90,8 +90,11 @@ def complete(options: dict[str, Any]) -> dict[str, Any]:
     for group, choice, added in ADDED:
         recorded = options.get(group)
         if isinstance(recorded, dict) and choice in (None, recorded.get("kind")):
-            both = (name for name in added if isinstance(recorded.get(name), dict))
-            inner = {name: added[name] | recorded[name] for name in both}
+            inner = {
+                name: more | recorded[name]
+                for name, more in added.items()
+                if isinstance(more, dict) and isinstance(recorded.get(name), dict)
+            }
             options = options | {group: added | recorded | inner}
     return options
 
