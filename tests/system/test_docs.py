@@ -85,7 +85,7 @@ IN_PROCESSES = ("trainer=ddp", "hydra/launcher=")
 
 NEWEST_RUN = r"from outputs/\S+: .* old\n"  # printed if a command takes the newest run
 PROGRESS = r"(?:.*: \d+ %\n)*"  # printed by a slow command
-BEST = r"(?:best of \d+ finished runs by .*\n)?"  # printed with --best
+BEST = r"(?:best of \d+ finished runs? by .*\n)?"  # printed with --best
 ENSEMBLE = r"(?:ensemble of \d+ models, .*\n)?"  # printed if several checkpoints are joined
 
 

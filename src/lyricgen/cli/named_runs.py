@@ -10,7 +10,7 @@ from lyricgen.console import tell
 from lyricgen.errors import UserError, escape_line
 from lyricgen.reporting.ranking import choose_metric, rank_records
 from lyricgen.reporting.records import parse_conditions, read_all, select
-from lyricgen.runs.directories import has_checkpoint
+from lyricgen.runs.directories import has_checkpoint, outputs_directory
 from lyricgen.runs.newest import checkpoint_in, tell_taken
 from lyricgen.runs.references import NEWEST, find_run, list_directories, name_of, shorten_ids
 
@@ -41,11 +41,14 @@ def _find_best(conditions: Sequence[str]) -> Path:
     records = select(read_all([]).records, parse_conditions(conditions, BEST), BEST)
     ranked = rank_records(records)
     metric = choose_metric(ranked, None)
+    outputs = outputs_directory()
     for record in ranked:
-        if has_checkpoint(record.directory):
-            tell(f"best of {len(ranked)} finished runs by {metric}: {record.figures[metric]:.2f}")
-            return checkpoint_in(record.directory)
-        tell(escape_line(f"{record.directory} is better, but has no checkpoint"))
+        directory = outputs / record.directory.relative_to(outputs.resolve())
+        if has_checkpoint(directory):
+            count = f"{len(ranked)} finished run{'s' if len(ranked) > 1 else ''}"
+            tell(f"best of {count} by {metric}: {record.figures[metric]:.2f}")
+            return checkpoint_in(directory)
+        tell(escape_line(f"{directory} is better, but has no checkpoint"))
     raise UserError(f"{BEST}: no run that fulfils the conditions has a checkpoint")
 
 
