@@ -91,7 +91,7 @@ def complete(options: dict[str, Any]) -> dict[str, Any]:
         recorded = options.get(group)
         if isinstance(recorded, dict) and choice in (None, recorded.get("kind")):
             both = (name for name in added if isinstance(recorded.get(name), dict))
-            inner = {name: added[name] | recorded[name] for name in both}
+            inner = {name: (added[name] or {}) | recorded[name] for name in both}
             options = options | {group: added | recorded | inner}
     return options
 
