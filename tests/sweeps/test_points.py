@@ -56,6 +56,21 @@ def test_jobs_are_found_again_and_points_are_added(train: Train) -> None:
 
 
 @pytest.mark.usefixtures("without_report")
+def test_points_replace_the_settings_of_a_run_like_which_they_are(train: Train) -> None:
+    assert train(*SMALL, "seed=3", "cell=gru", "layers=2").status == 0
+    some = train("like=latest", "sweep.points=[{seed: 4}, {seed: 5, cell: rnn}]")
+    assert some.err.splitlines()[-1] == (
+        "error: sweep.points: cell=gru sets cell, too: leave out one of them"
+    )
+    done = train("like=latest", "sweep.points=[{seed: 4, cell: gru}, {seed: 5, cell: rnn}]")
+    assert done.status == 0, done.err
+    assert settings_of(sweep_of(), "seed", "cell", "layers") == {
+        "0_seed=4,cell=gru": [4, "gru", 2],
+        "1_seed=5,cell=rnn": [5, "rnn", 2],
+    }
+
+
+@pytest.mark.usefixtures("without_report")
 def test_a_file_of_a_sweep_has_points_with_values_of_any_type(train: Train) -> None:
     """A text of the user chooses data=text; null switches a group off."""
     for name in ("歌, 一.txt", "二.txt"):

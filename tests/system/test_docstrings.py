@@ -1,17 +1,14 @@
 """Public docstrings: every example runs as it stands, and gives the result that it shows."""
 
 import doctest
-import io
 import shutil
-from collections.abc import Callable
-from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
 
 import numpy
 import pytest
 
 import lyricgen
+from tests.helpers.small_training import train_small
 
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 SMALL = (
@@ -36,17 +33,6 @@ def run_example(example: doctest.DocTest) -> str:
     return "".join(printed)
 
 
-def train_quietly(name: str, first: int, settings: tuple[str, ...]) -> Callable[..., Any]:
-    """Make a function that trains print nothing, and take settings after its first arguments."""
-    function = getattr(lyricgen, name)
-
-    def train(*given: Any, **named: Any) -> Any:
-        with redirect_stdout(io.StringIO()):
-            return function(*given[:first], *settings, *given[first:], **named)
-
-    return train
-
-
 def test_every_public_function_has_an_example() -> None:
     """So have the classes but `Sweep`, which `fit_sweep` shows, and `Error`."""
     shown = {example.name.removeprefix("lyricgen.") for example in find_examples()}
@@ -69,8 +55,7 @@ def test_every_example_gives_what_it_shows(tmp_path: Path, monkeypatch: pytest.M
     sweep = lyricgen.fit_sweep(cells, *SMALL, data="dino")
     songs, _ = (lyricgen.fit(*SMALL, name="songs", seed=seed) for seed in (1, 2))
     names = {"numpy": numpy, "lyricgen": lyricgen, "run": songs, "runs": sweep}
-    for name, first, settings in (("fit", 0, SMALL), ("fit_sweep", 1, SMALL), ("resume", 1, ())):
-        monkeypatch.setattr(lyricgen, name, train_quietly(name, first, settings))
+    train_small(monkeypatch, SMALL)
     monkeypatch.chdir(tmp_path / "work")
     Path("my_text.txt").write_text("the quick brown fox jumps over the lazy dog\n" * 50, "utf-8")
     failures = ""

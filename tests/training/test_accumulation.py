@@ -287,6 +287,17 @@ def test_one_batch_a_step_is_the_same_run_as_before(train: Train) -> None:
     assert "trainer.accumulate_grad_batches=1 (now: 2)" in refused.err
 
 
+def test_the_average_of_the_weights_takes_no_part_in_a_step(train: Train) -> None:
+    plain = train(*SHORT)
+    averaged = train(*SHORT, "callbacks.average.enabled=true", "callbacks.average.decay=0.9")
+    assert averaged.directory is not None
+    saved = torch.load(averaged.directory / "checkpoints/last.ckpt", weights_only=True)
+    raw = {f"model.{name}": weight for name, weight in saved["run"]["raw_weights"].items()}
+    assert same_weights(raw, {name: weights(plain.directory)[name] for name in raw})
+    assert not same_weights(raw, {name: saved["state_dict"][name] for name in raw})
+    assert rows_of(averaged, "train/loss") == rows_of(plain, "train/loss")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("data", ["lyrics", "dino"])
 def test_two_processes_follow_one_and_are_resumed_exactly(

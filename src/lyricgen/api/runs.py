@@ -85,8 +85,8 @@ class Runs(Sequence[Run]):
         docs/report.md explains the columns, which are those of report.csv.
 
         >>> table = runs.table(by=["cell", "layers"], over="seed", metric="test/perplexity")
-        >>> table["verdict"][0]
-        'best'
+        >>> list(table["rank"])
+        [1, 2, 3, 4]
 
         Args:
             choices: `by`, `over` and `metric`; see the class.

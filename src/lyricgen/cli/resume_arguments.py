@@ -145,6 +145,16 @@ def _read_points(override: str) -> str:
     return f"{GRID_POINTS}={value}"
 
 
+def _settings_of_points(overrides: list[str]) -> set[str]:
+    """List the settings that every typed point has."""
+    typed = [one.partition("=")[2] for one in overrides if key(one) == GRID_POINTS]
+    points = parse_by_grammar(typed[-1]) if typed else None
+    if not isinstance(points, list) or not all(isinstance(one, dict) for one in points):
+        return set()
+    each = [{key(str(name)) for name in one} for one in points]
+    return set.intersection(*each) if each else set()
+
+
 def _add_recorded(
     like: str,
     read: argparse.Namespace,
@@ -162,8 +172,9 @@ def _add_recorded(
     is_sweep = (directory / MULTIRUN).exists()
     recorded_options, recorded = _read_command_line(directory, is_sweep=is_sweep)
     typed = [one for one in overrides if key(one) != "like"]
-    chosen = {key(one) for one in typed} & default_choices().keys()
-    replaced = {key(one) for one in (*typed, *texts)} | (set() if is_sweep else {"sweep"})
+    replaced = {key(one) for one in (*typed, *texts)} | _settings_of_points(typed)
+    chosen = replaced & default_choices().keys()
+    replaced |= set() if is_sweep else {"sweep"}
     replaced |= {"data"} if "data.path" in replaced else set()
     replaced |= {"layers"} if "depth" in replaced else set()  # which the choice may set
     recorded = [

@@ -166,10 +166,10 @@ def _rewrite_several(override: str, value: str) -> str:
     """Rewrite a choice, or a list of choices."""
     if not _is_list(value.strip()):
         return _as_text(value)
-    rewritten = _quote_each(value.strip())
-    if not rewritten.strip("[]") or "none" in rewritten.strip("[]").split(","):
+    choices = [one.strip(" '\"") for one in _split_at_commas(value.strip()[1:-1])]
+    if not any(choices) or "none" in choices:
         raise UserError(f"{override}: for no {SEVERAL} type {SEVERAL}=none alone")
-    return rewritten
+    return f"[{','.join(map(_as_text, filter(None, choices)))}]"
 
 
 def _rewrite_text(override: str, *, multirun: bool) -> str:

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 DEBUG = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 register_resolvers()
+quiet_matplotlib()  # here, so that the processes of jobs do it, too
 compose_once()
 hide_bases()
 complete_program("lyricgen")
@@ -37,7 +38,6 @@ complete_program("lyricgen")
 
 def task(config: DictConfig) -> float:
     """Train a single run or a job of a sweep, and return its perplexity; Hydra calls it."""
-    quiet_matplotlib()  # here, so that the processes of jobs do it, too
     hydra_config = HydraConfig.get()
     try:
         values, run = compose_run(config, hydra_config)

@@ -70,7 +70,7 @@ class RemoteLogger(RunLogger):
     def __init__(self, logged: Logged) -> None:
         super().__init__(logged)
         if find_spec(self.kind) is None:
-            raise UserError(f"logger={self.kind}: type pip install 'lyricgen[{self.kind}]' first")
+            raise UserError(f"logger={self.kind}: it needs pip install 'lyricgen[{self.kind}]'")
         self.id = ""
         self._points: list[Point] = []
         self._samples: list[Drawn] = []
