@@ -4,10 +4,12 @@ import errno
 import json
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
 
+from lyricgen import dashboard
 from lyricgen.errors import UserError
 from lyricgen.reporting.records import read
 from lyricgen.runs.directories import claim_directory, hide_trash
@@ -137,3 +139,24 @@ def test_tensorboard_gets_a_directory_without_the_trash(outputs: Path) -> None:
         assert (shown / later.relative_to(outputs) / "summary.json").is_file()
     assert not shown.exists()
     assert kept.is_dir()
+
+
+def test_the_dashboard_shows_no_trash(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(outputs)
+    move_to_trash(outputs / RUN)
+    add(outputs, "runs/2026-01-01/10-00-00.000000_y")
+    shown: list[Path] = []
+
+    def launch(directory: Path, *_: object) -> None:
+        shown.extend(directory.rglob("*"))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(dashboard, "_launch", launch)
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        dashboard.main([])
+    finally:
+        for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
+            signal.signal(number, handler)
+    assert {path.name for path in shown} >= {"runs", "sweeps"}
+    assert not [path for path in shown if path.name in (".trash", Path(RUN).name)]
