@@ -55,6 +55,16 @@ def test_a_whole_configuration_of_an_older_run_had_no_recipe() -> None:
     assert "recipe" not in complete({"cell": {"kind": "gru"}})  # of a network
 
 
+def test_a_group_within_a_group_is_completed() -> None:
+    recorded = {"callbacks": {"checkpoint": {"enabled": True, "keep_best": 3}}}
+    checkpoint = {"enabled": True, "keep_best": 3, "every_n_epochs": 1}
+    assert complete(recorded)["callbacks"]["checkpoint"] == checkpoint
+    chosen = {"logger": {"mlflow": {"uri": None}, "wandb": None}}
+    assert complete(chosen) == chosen
+    damaged = {"callbacks": {"checkpoint": None, "average": 3}}
+    assert complete(damaged) == damaged
+
+
 GAPS = {
     "seed": 1,
     "recipe": "auto",

@@ -9,8 +9,8 @@ from omegaconf import OmegaConf
 
 from lyricgen import dashboard, evaluate, export, generate, report
 from lyricgen.cli.known_settings import default_choices, group_choices, known_settings
-from lyricgen.cli.typed_values import CONFIG_DIRECTORY
 from lyricgen.errors import did_you_mean, find_nearest
+from lyricgen.settings import CONFIG_DIRECTORY
 from tests.conftest import Train, run_main
 
 

@@ -138,6 +138,7 @@ def test_an_error_is_the_line_of_the_command(
         (("-m",), {}, "-m"),
         (("sweep=seeds",), {}, "fit_sweep"),
         ((), {"data": object()}, "object is no value"),
+        ((), {"find_lr": True}, "find_lr=true trains no run"),
     ],
 )
 def test_what_only_python_refuses(

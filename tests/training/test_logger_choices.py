@@ -110,3 +110,5 @@ def test_a_missing_package_is_one_line(
 def test_older_records_have_no_other_loggers() -> None:
     older = {"seed": 1, "logger": {"tensorboard": True, "csv": True}}
     assert complete(older)["logger"] == NOTHING | {"tensorboard": True}
+    present = {"seed": 1, "logger": NOTHING | {"mlflow": MLFLOW}}
+    assert complete(present)["logger"] == present["logger"]

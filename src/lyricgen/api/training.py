@@ -186,6 +186,8 @@ def _run(arguments: list[str], several: bool | None) -> Path:
     for one in arguments:
         if one.startswith("-") and one != "--multirun" and not one.startswith("--config-"):
             raise UserError(f"{one}: give settings and names of texts, and no option of a command")
+        if one.lower() == "find_lr=true":
+            raise UserError("find_lr=true trains no run: type it to python -m lyricgen.train")
     typed = expand(arguments)
     options = read_options(typed)
     if several is False and options.multirun:
