@@ -3,6 +3,7 @@
 import os
 import shlex
 import stat
+import sys
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from omegaconf import OmegaConf
 
 from lyricgen import evaluate, export, files, generate, report
 from lyricgen.cli.composition import DirectoryCallback, plain_values
+from lyricgen.cli.errors import Refusal
 from lyricgen.cli.resume_arguments import expand
 from lyricgen.errors import UserError
 from lyricgen.runs.directories import (
@@ -55,7 +57,11 @@ def settle(kind: str, config: object) -> None:
         "run": DirectoryCallback().on_run_start,
         "sweep": DirectoryCallback().on_multirun_start,
     }
-    hooks[kind](config)  # type: ignore[operator]
+    try:
+        hooks[kind](config)  # type: ignore[operator]
+    except Refusal as refusal:  # as the command does
+        print(f"error: {refusal.line}", file=sys.stderr)
+        raise
 
 
 def put(path: Path, kind: str) -> None:
