@@ -104,7 +104,7 @@ VARIATIONS: tuple[tuple[tuple[str, ...], ...], ...] = (
     (
         (),
         (),
-        ("trainer.val_check_interval=4",),
+        ("trainer.val_check_interval=0.4",),
         ("trainer.val_check_interval=3", "callbacks.early_stopping.patience=2"),
         ("callbacks.early_stopping.patience=1",),
         ("trainer.check_val_every_n_epoch=2",),
