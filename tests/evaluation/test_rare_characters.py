@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from lyricgen import api, export, generate
+import lyricgen
+from lyricgen import export, generate
 from lyricgen.data.preparation import prepare
 from lyricgen.data.reading import read_text
 from lyricgen.data.text_files import corpus_path
@@ -42,7 +43,7 @@ def _own_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def opened(trained: Train, kind: str) -> Any:
-    return api.load(directory_of(trained, *KINDS[kind]))
+    return lyricgen.load(directory_of(trained, *KINDS[kind]))
 
 
 def ids_of(model: Any, text: str) -> list[int]:
@@ -164,7 +165,7 @@ def test_a_rare_character_cannot_be_asked_for(
     trained: Train, capfd: pytest.CaptureFixture[str], option: str, value: str
 ) -> None:
     run = directory_of(trained, *KINDS["names"])
-    rare = next(one for one in api.load(run).vocabulary.rare if one.isalpha())
+    rare = next(one for one in lyricgen.load(run).vocabulary.rare if one.isalpha())
     given = value.replace("R", rare)
     printed = run_main(generate.main, capfd, run, option, given)
     assert printed.status == 2
@@ -177,7 +178,7 @@ def test_a_model_file_keeps_the_rare_characters(
 ) -> None:
     run = directory_of(trained, *KINDS["mixture"])
     assert run_main(export.main, capfd, run, "--out", "a.safetensors").status == 0
-    before, after = api.load(run), api.load("a.safetensors")
+    before, after = lyricgen.load(run), lyricgen.load("a.safetensors")
     assert after.vocabulary == before.vocabulary
     text = f"你{before.vocabulary.rare[:4]}我"
     assert after.score([text])[0][1:] == pytest.approx(before.score([text])[0][1:], abs=1e-6)
@@ -185,9 +186,9 @@ def test_a_model_file_keeps_the_rare_characters(
 
 def test_an_ensemble_keeps_the_rare_characters_of_its_members(trained: Train) -> None:
     runs = [directory_of(trained, *KINDS[kind]) for kind in ("lstm", "n-grams")]
-    joined = api.load(runs)
-    assert joined.vocabulary == api.load(runs[0]).vocabulary
-    others = api.load([runs[0], directory_of(trained, "data.min_count=4", "model=ngram")])
+    joined = lyricgen.load(runs)
+    assert joined.vocabulary == lyricgen.load(runs[0]).vocabulary
+    others = lyricgen.load([runs[0], directory_of(trained, "data.min_count=4", "model=ngram")])
     assert others.vocabulary.rare == ""
     assert RARE_SYMBOL not in others.vocabulary.characters
 
@@ -197,8 +198,8 @@ def test_a_model_that_goes_on_charges_the_rare_characters_of_its_text(train: Tra
     run = train(*TINY, *CHOSEN, f"init_from={older.directory}").directory
     assert run is not None
     [opened] = open_checkpoints([run])
-    model = api.load(run)
-    known = {*api.load(older.directory).vocabulary.characters}
+    model = lyricgen.load(run)
+    known = {*lyricgen.load(older.directory).vocabulary.characters}
     assert known & {*model.vocabulary.rare}  # the text counts, not what the older model knows
     assert not {*model.vocabulary.characters} - {RARE_SYMBOL} & {*model.vocabulary.rare}
     text = prepare([read_text(corpus_path("lyrics"))], name="x", unit="text", max_chars=1500).text

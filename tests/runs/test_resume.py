@@ -91,7 +91,7 @@ def test_latest_names_the_stopped_run(train: Train, monkeypatch: pytest.MonkeyPa
 def test_an_interrupt_hidden_by_the_error_of_a_library_is_recognised(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt() -> None:
+    def interrupt(_: object) -> None:
         try:
             try:
                 raise KeyboardInterrupt

@@ -105,7 +105,7 @@ class RemoteLogger(RunLogger):
     @override
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         path, state = self.logged.run.directory / REMOTE_ID, self.logged.state
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError):  # the run is new here
             self.id = path.read_text("utf-8").strip()
         if not self.id.isalnum():
             self.id = secrets.token_hex(8)

@@ -125,7 +125,7 @@ def _has_key(address: str) -> bool:
     """Whether the user has a key of the server at an address."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
-    with suppress(OSError, NetrcParseError):
+    with suppress(OSError, NetrcParseError):  # there is no such file, or no sound one
         keys = netrc(os.environ.get("NETRC"))
         return keys.authenticators(urlsplit(address).hostname or "") is not None
     return False
