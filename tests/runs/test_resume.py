@@ -91,7 +91,7 @@ def test_latest_names_the_stopped_run(train: Train, monkeypatch: pytest.MonkeyPa
 def test_an_interrupt_hidden_by_the_error_of_a_library_is_recognised(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(_: object) -> None:
+    def interrupt() -> None:
         try:
             try:
                 raise KeyboardInterrupt
@@ -100,7 +100,7 @@ def test_an_interrupt_hidden_by_the_error_of_a_library_is_recognised(
         except AttributeError as error:
             raise ValueError("full_key: hydra.runtime") from error.__cause__
 
-    monkeypatch.setattr(command, "task", interrupt)
+    monkeypatch.setattr(command.hydra, "main", lambda *_, **__: lambda _: interrupt)
     stopped = train()
     assert (stopped.status, stopped.err) == (130, "")
 
