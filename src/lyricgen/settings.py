@@ -90,8 +90,9 @@ def complete(options: dict[str, Any]) -> dict[str, Any]:
     for group, choice, added in ADDED:
         recorded = options.get(group)
         if isinstance(recorded, dict) and choice in (None, recorded.get("kind")):
-            both = (name for name in added if isinstance(recorded.get(name), dict))
-            inner = {name: (added[name] or {}) | recorded[name] for name in both}
+            groups = {name: new for name, new in added.items() if isinstance(new, dict)}
+            both = (name for name in groups if isinstance(recorded.get(name), dict))
+            inner = {name: groups[name] | recorded[name] for name in both}
             options = options | {group: added | recorded | inner}
     return options
 
