@@ -220,7 +220,7 @@ def _check(command: str, done: Result) -> None:
     if "--cfg" in command:
         assert "label_smoothing" in done.out
     elif "lyricgen.train" in command:
-        ends = ("best checkpoint", "is finished", "report.html")
+        ends = ("best checkpoint", "is finished", "report.html", "find_lr.png")
         assert any(end in done.out for end in ends), f"{command}\n{done.out}"
     else:
         assert done.out, command
