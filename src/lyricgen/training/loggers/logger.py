@@ -1,8 +1,8 @@
 """What all loggers of a run have in common."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +10,7 @@ from pytorch_lightning.loggers import Logger
 from typing_extensions import override
 
 from lyricgen.models.model import Model
+from lyricgen.runs.record_files import Sample
 from lyricgen.runs.run import Run
 from lyricgen.runs.state import RunState
 from lyricgen.runs.summary import perplexity_name
@@ -20,19 +21,7 @@ Status = Literal["finished", "pruned", "interrupted", "failed"]
 
 
 @dataclass(frozen=True)
-class Sample:
-    """A generated text, and the way it was drawn."""
-
-    step: int
-    epoch: int
-    prefix: str
-    strategy: str
-    seed: int
-    text: str
-
-
-@dataclass(frozen=True)
-class Logged:
+class LoggedRun:
     """Parts of a run that its loggers read; `steps` is None for a new run."""
 
     options: TrainOptions
@@ -58,7 +47,7 @@ class RunLogger(Logger, Observer):
     name: str | None = None
     version: int | str | None = None
 
-    def __init__(self, logged: Logged) -> None:
+    def __init__(self, logged: LoggedRun) -> None:
         super().__init__()
         self.logged = logged
 
@@ -98,6 +87,12 @@ def as_markdown(samples: Sequence[Sample]) -> str:
         part for heading, texts in drawn.items() for part in (heading, "\n\n---\n\n".join(texts))
     )
     return "\n\n".join(parts)
+
+
+def as_table(samples: Iterable[Sample]) -> dict[str, Any]:
+    """Write samples as the columns and the rows of a table."""
+    rows = [list(astuple(sample)) for sample in samples]
+    return {"columns": [each.name for each in fields(Sample)], "data": rows}
 
 
 def final_figures(figures: Mapping[str, Any], wall_seconds: float) -> dict[str, float]:

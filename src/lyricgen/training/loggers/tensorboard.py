@@ -32,11 +32,11 @@ from torch.utils.tensorboard.summary import custom_scalars, scalar, text
 from typing_extensions import override
 
 from lyricgen.runs.directories import EVENTS, HPARAMS, outputs_directory
+from lyricgen.runs.record_files import Sample
 from lyricgen.settings import flatten, is_plumbing, known_to_model
 from lyricgen.training.loggers.logger import (
-    Logged,
+    LoggedRun,
     RunLogger,
-    Sample,
     Status,
     as_markdown,
     best_figure,
@@ -159,7 +159,7 @@ class TensorBoardLogger(RunLogger):
     run writes the page of charts, but TensorBoard shows equal charts once.
     """
 
-    def __init__(self, logged: Logged) -> None:
+    def __init__(self, logged: LoggedRun) -> None:
         super().__init__(logged)
         purge_step = 0 if logged.steps is None else logged.steps + 1
         self.events = EventLogger(logged.run.directory, purge_step)
