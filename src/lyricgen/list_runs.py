@@ -48,20 +48,7 @@ def create_parser(action: str = "") -> Parser:
     if not action:
         lines = (f"lyricgen runs {name}: {purpose}" for name, purpose in ACTIONS.items())
         parser = Parser("lyricgen runs", "List runs. " + " ".join(lines), checkpoint=False)
-        parser.add_argument(
-            "directories",
-            nargs="*",
-            type=Path,
-            metavar="DIRECTORY",
-            help="sweeps, runs, or directories of these; without it, all outputs",
-        )
-        parser.add_argument(
-            "--where",
-            action="append",
-            metavar="SETTING=VALUE",
-            help="list only runs with one of these values, such as cell=lstm,gru, status=failed or "
-            "tag=paper; may be given several times",
-        )
+        parser.add_runs()
         jobs = {
             "--jobs": "list the jobs of sweeps, too",
             "--json": "print the rows as JSON and nothing else",

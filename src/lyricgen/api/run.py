@@ -10,7 +10,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from typing_extensions import override
 
-from lyricgen.api.html import draw, image_html, paragraph_html, sample_html, table_html
+from lyricgen.api.html import image_html, make_figure, paragraph_html, sample_html, table_html
 from lyricgen.console import format_figure
 from lyricgen.errors import UserError
 from lyricgen.reporting.plots import plot_run
@@ -115,7 +115,7 @@ class Run:
         Raises:
             UserError: the run has no curve yet, or no metrics.csv.
         """
-        return draw(lambda: plot_run(self.record), str(self.path))
+        return make_figure(lambda: plot_run(self.record), str(self.path))
 
     @override
     def __repr__(self) -> str:
