@@ -14,6 +14,7 @@ from lyricgen.runs.record_files import Sample
 from lyricgen.runs.run import Run
 from lyricgen.runs.state import RunState
 from lyricgen.runs.summary import perplexity_name
+from lyricgen.settings import Value, flatten, is_plumbing, known_to_model
 from lyricgen.training.lightning_hooks import Observer
 from lyricgen.training.options import TrainOptions
 
@@ -35,6 +36,12 @@ class LoggedRun:
         """Date and name of the run's sweep; None for a single run."""
         sweep: Path | None = self.run.sweep
         return None if sweep is None else f"{sweep.parent.name}/{sweep.name}"
+
+    @property
+    def settings(self) -> dict[str, Value]:
+        """Options that change what the run learns, by names with dots."""
+        options = known_to_model(flatten(self.options.model_dump(mode="json")))
+        return {name: value for name, value in options.items() if not is_plumbing(name)}
 
 
 class RunLogger(Logger, Observer):

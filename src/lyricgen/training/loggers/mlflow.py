@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from lyricgen.runs.directories import SAMPLES, outputs_directory
 from lyricgen.runs.record_files import Sample, read_json_lines
-from lyricgen.settings import flatten, is_plumbing, known_to_model, override_text
+from lyricgen.settings import override_text
 from lyricgen.training.loggers.logger import LoggedRun, as_markdown, as_table
 from lyricgen.training.loggers.remote import End, Point, RemoteLogger, set_environment
 
@@ -112,11 +112,10 @@ class MlflowLogger(RemoteLogger):
 
     def _send_parameters(self, known: dict[str, str]) -> None:
         """Send the options that MLflow lacks; it never changes a parameter."""
-        options = known_to_model(flatten(self.logged.options.model_dump(mode="json")))
         parameters = [
             self._mlflow.entities.Param(name, override_text(value)[:LONGEST_TEXT])
-            for name, value in options.items()
-            if name not in known and not is_plumbing(name)
+            for name, value in self.logged.settings.items()
+            if name not in known
         ]
         for start in range(0, len(parameters), MOST_PARAMETERS):
             batch = parameters[start : start + MOST_PARAMETERS]

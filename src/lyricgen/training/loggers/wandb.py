@@ -11,7 +11,6 @@ from typing_extensions import override
 
 from lyricgen.errors import UserError, reason
 from lyricgen.runs.record_files import Sample
-from lyricgen.settings import flatten, is_plumbing, known_to_model
 from lyricgen.training.loggers.logger import LoggedRun, as_table
 from lyricgen.training.loggers.remote import End, Point, RemoteLogger, set_environment
 
@@ -82,7 +81,6 @@ class WandbLogger(RemoteLogger):
 
     def _begin(self, mode: Literal["offline", "online"]) -> None:
         logged, chosen = self.logged, self._chosen
-        options = known_to_model(flatten(logged.options.model_dump(mode="json")))
         self._run = self._wandb.init(
             project=chosen.project,
             entity=chosen.entity,
@@ -92,7 +90,7 @@ class WandbLogger(RemoteLogger):
             name=logged.run.directory.resolve().name,
             group=logged.group,
             dir=str(logged.run.directory.resolve()),
-            config={name: value for name, value in options.items() if not is_plumbing(name)},
+            config=logged.settings,
             allow_val_change=True,
             settings=self._wandb.Settings(
                 **SETTINGS,
