@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lyricgen.cli.command_line import Parser, run
-from lyricgen.console import show
+from lyricgen.console import show, show_json
 from lyricgen.errors import UserError, did_you_mean
+from lyricgen.files import to_json
 
 if TYPE_CHECKING:
     from lyricgen.reporting.records import Record
@@ -78,8 +79,6 @@ def _list(options: argparse.Namespace) -> None:
             raise UserError(
                 f"{str(directory)!r} is no directory, nor one of {', '.join(ACTIONS)}{meant}"
             )
-    from lyricgen.console import show_json
-    from lyricgen.files import to_json
     from lyricgen.reporting.run_list import list_rows, print_rows
 
     with redirect_stdout(sys.stderr) if options.json else nullcontext():

@@ -33,7 +33,7 @@ def figure_prefix(records: Sequence[Record]) -> str:
     return next((prefix for prefix, setting in PREFIXES.items() if setting in alike), "")
 
 
-def choose_metric(records: Sequence[Record], metric: str | None) -> str:
+def choose_metric(records: Sequence[Record], metric: str | None = None) -> str:
     """Name the figure that ranks runs on one text.
 
     Args:
@@ -75,7 +75,7 @@ def rank_records(records: Sequence[Record]) -> list[Record]:
             f"the runs are on {len(texts)} texts or tasks, whose figures do not compare: add "
             f"data=… or another condition that leaves one of them: {'; '.join(name_texts(texts))}"
         )
-    ranking = choose_metric(finished, None) if finished else DEFAULT_METRIC
+    ranking = choose_metric(finished) if finished else DEFAULT_METRIC
     scored = [record for record in finished if is_scored(record, ranking)]
     if not scored:
         raise UserError(f"no run has finished with {ranking}: choose other runs, or train one")
