@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lyricgen.cli.command_line import Parser, run
-from lyricgen.console import show
+from lyricgen.console import show, show_json
 from lyricgen.errors import UserError, did_you_mean
+from lyricgen.files import to_json
 
 if TYPE_CHECKING:
     from lyricgen.reporting.records import Record
@@ -48,20 +49,7 @@ def create_parser(action: str = "") -> Parser:
     if not action:
         lines = (f"lyricgen runs {name}: {purpose}" for name, purpose in ACTIONS.items())
         parser = Parser("lyricgen runs", "List runs. " + " ".join(lines), checkpoint=False)
-        parser.add_argument(
-            "directories",
-            nargs="*",
-            type=Path,
-            metavar="DIRECTORY",
-            help="sweeps, runs, or directories of these; without it, all outputs",
-        )
-        parser.add_argument(
-            "--where",
-            action="append",
-            metavar="SETTING=VALUE",
-            help="list only runs with one of these values, such as cell=lstm,gru, status=failed or "
-            "tag=paper; may be given several times",
-        )
+        parser.add_runs()
         jobs = {
             "--jobs": "list the jobs of sweeps, too",
             "--json": "print the rows as JSON and nothing else",
@@ -91,8 +79,6 @@ def _list(options: argparse.Namespace) -> None:
             raise UserError(
                 f"{str(directory)!r} is no directory, nor one of {', '.join(ACTIONS)}{meant}"
             )
-    from lyricgen.console import show_json
-    from lyricgen.files import to_json
     from lyricgen.reporting.run_list import list_rows, print_rows
 
     with redirect_stdout(sys.stderr) if options.json else nullcontext():

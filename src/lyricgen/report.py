@@ -29,20 +29,7 @@ def main(arguments: list[str] | None = None) -> None:
 def create_parser() -> Parser:
     """Create the parser of the command's arguments."""
     parser = Parser("report", "Compare runs and sweeps, over seeds.", checkpoint=False)
-    parser.add_argument(
-        "directories",
-        nargs="*",
-        type=Path,
-        metavar="DIRECTORY",
-        help="sweeps, runs, or directories of these; without it, all outputs",
-    )
-    parser.add_argument(
-        "--where",
-        action="append",
-        metavar="SETTING=VALUE",
-        help="take only runs with one of these values, such as cell=lstm,gru or status=failed; "
-        "may be given several times",
-    )
+    parser.add_runs()
     parser.add_options(OPTIONS, {"SETTINGS": _names, "DIRECTORY": Path})
     return parser
 

@@ -77,9 +77,9 @@ def test_a_default_that_has_changed_keeps_its_recorded_value(recorded: Path) -> 
     added = [one for one in typed(f"like={recorded}") if one not in before]
     assert added == [
         "memory=cache",
-        "loss.reduction='sum'",
+        "loss.reduction=sum",
         "memory.size=7",
-        "memory.scope='line'",
+        "memory.scope=line",
         r"data.encoding='it\'s, [odd] \${x}'",
         r"callbacks.samples.prefixes=['分开','it\'s']",
     ]

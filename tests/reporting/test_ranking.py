@@ -24,17 +24,6 @@ def test_the_smallest_perplexity_comes_first_and_of_equal_ones_the_newer(tmp_pat
     assert names(rank_records(read([tmp_path]).records)) == ["b", "c", "a"]
 
 
-def test_another_figure_may_rank_and_the_largest_speed_is_best(tmp_path: Path) -> None:
-    for name, speed, test in (("a", 5.0, 30.0), ("b", 7.0, 20.0), ("c", 6.0, 25.0)):
-        figures = {"chars_per_second": speed, "test/perplexity": test}
-        write_run(tmp_path / name, 10.0, summary=figures)
-    records = read([tmp_path]).records
-    assert names(rank_records(records, "chars_per_second")) == ["b", "c", "a"]
-    assert names(rank_records(records, "test/perplexity")) == ["b", "c", "a"]
-    with pytest.raises(UserError, match=r"metric tset/perplexity: no run has it .*did you mean"):
-        rank_records(records, "tset/perplexity")
-
-
 def test_without_held_out_figures_the_training_perplexity_ranks(tmp_path: Path) -> None:
     for name, value in (("a", 3.0), ("b", 2.0)):
         write_run(tmp_path / name, summary={"train/perplexity": value})

@@ -9,16 +9,16 @@ from typing import NoReturn
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lyricgen.training.loggers.tensorboard import EventLogger
+from lyricgen.training.loggers.tensorboard import EventWriter
 
 
 def write_events(directory: Path, purge_step: int, steps: range) -> None:
-    logger = EventLogger(directory, purge_step)
+    logger = EventWriter(directory, purge_step)
     for step in steps:
         logger.log_metrics({"run/best_val_perplexity": 1 / step}, step)
-    logger.finalize("success")
+    logger.close()
     logger.log_metrics({"run/wall_seconds": steps.stop}, steps.stop)  # in a new file
-    logger.finalize("success")
+    logger.close()
 
 
 @pytest.mark.parametrize("behind", [0, 1, 7200])
@@ -58,11 +58,11 @@ def test_a_full_disk_raises_in_the_training_thread(
     def full(*_: object) -> NoReturn:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    logger = EventLogger(tmp_path, 0)
+    logger = EventWriter(tmp_path, 0)
     logger.log_metrics({"val/loss": 1.0}, 1)
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", full)
         with pytest.raises(OSError, match=r"No space left on device: .*tfevents"):
             logger.log_metrics({"val/loss": 1.0}, 2)
-    logger.finalize("failed")
+    logger.close()
     assert capfd.readouterr() == ("", "")

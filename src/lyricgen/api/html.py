@@ -10,7 +10,7 @@ from lyricgen.errors import HARMLESS, escape_text
 from lyricgen.reporting.plot_style import plot_style, to_png
 
 
-def draw(plot: Callable[[], Figure], words: str) -> Figure:
+def make_figure(plot: Callable[[], Figure], words: str) -> Figure:
     """Make a plot with fonts for `words` on a white ground."""
     with plot_style(words):
         figure = plot()

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,13 +10,19 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from typing_extensions import override
 
-from lyricgen.api.html import draw, image_html, paragraph_html, sample_html, table_html
+from lyricgen.api.html import image_html, make_figure, paragraph_html, sample_html, table_html
 from lyricgen.console import format_figure
 from lyricgen.errors import UserError
 from lyricgen.reporting.plots import plot_run
 from lyricgen.reporting.records import Record, make_record
 from lyricgen.runs.directories import METRICS, SAMPLES
-from lyricgen.runs.record_files import MOST_OF_TABLE, RecordError, open_record, read_json_lines
+from lyricgen.runs.record_files import (
+    MOST_OF_TABLE,
+    RecordError,
+    Sample,
+    open_record,
+    read_json_lines,
+)
 from lyricgen.runs.references import find_directory
 from lyricgen.runs.summary import RunSummary, SweepSummary, perplexity_name, read_summary
 from lyricgen.settings import Value
@@ -26,18 +31,6 @@ if TYPE_CHECKING:
     from lyricgen.api.models import WritingModel
 
 SHOWN = 3  # samples that a notebook shows
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A line of samples.jsonl, by the names in docs/train.md."""
-
-    step: int
-    epoch: int
-    prefix: str
-    strategy: str
-    seed: int
-    text: str
 
 
 class Run:
@@ -122,7 +115,7 @@ class Run:
         Raises:
             UserError: the run has no curve yet, or no metrics.csv.
         """
-        return draw(lambda: plot_run(self.record), str(self.path))
+        return make_figure(lambda: plot_run(self.record), str(self.path))
 
     @override
     def __repr__(self) -> str:

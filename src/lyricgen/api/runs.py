@@ -11,7 +11,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from typing_extensions import override
 
-from lyricgen.api.html import draw, image_html, paragraph_html, table_html
+from lyricgen.api.html import image_html, make_figure, paragraph_html, table_html
 from lyricgen.api.run import Run
 from lyricgen.errors import UserError
 from lyricgen.reporting.comparison import Comparison, compare
@@ -127,7 +127,7 @@ class Runs(Sequence[Run]):
         if name not in plots:
             there = "; ".join([f"there is {', '.join(plots) or 'none'}", *messages])
             raise UserError(f"the runs have no plot {name!r}: {there}")
-        return draw(plots[name], words_of(comparisons[0]))
+        return make_figure(plots[name], words_of(comparisons[0]))
 
     def compare(
         self,
@@ -154,7 +154,7 @@ class Runs(Sequence[Run]):
             parts += [paragraph_html(each.name), table_html([one.heading for one in columns], rows)]
             plots, _ = choose_plots(each)
             if CURVES in plots:
-                parts.append(image_html(draw(plots[CURVES], words_of(each))))
+                parts.append(image_html(make_figure(plots[CURVES], words_of(each))))
             parts += [paragraph_html(line) for line in (*notes(each), *failures(each))]
         return Markup("").join(parts)
 

@@ -52,7 +52,7 @@ def fit(*overrides: str | Path, **settings: Any) -> Run:
         KeyboardInterrupt: Ctrl-C, or the stop button of a notebook, has stopped the run at its next
             exact point; `resume("latest")` goes on.
     """
-    directory = _train([*map(str, overrides), *write_settings(settings)], several=False)
+    directory = _train([*map(str, overrides), *write_settings(settings)], single=True)
     return Run(directory)
 
 
@@ -81,7 +81,7 @@ def fit_sweep(values: Grid | str, *overrides: str | Path, **settings: Any) -> Sw
         arguments = [*shared, *(_write_values(name, each) for name, each in values.items())]
     else:
         arguments = [*shared, *write_settings({POINTS: [dict(one) for one in values]})]
-    return Sweep(_train(["--multirun", *arguments], several=True))
+    return Sweep(_train(["--multirun", *arguments]))
 
 
 def resume(path: str | Path, *overrides: str | Path, **settings: Any) -> Run | Sweep:
@@ -144,18 +144,18 @@ def _plain(name: str, value: Any) -> Any:
     raise UserError(f"{name}: a {kind} is no value of a setting: give a number, text, path or list")
 
 
-def _train(arguments: list[str], *, several: bool | None = None) -> Path:
+def _train(arguments: list[str], *, single: bool = False) -> Path:
     """Train a run or sweep; return its directory.
 
     Args:
         arguments: arguments as on the command line.
-        several: whether they must describe a sweep; None if either will do.
+        single: whether to refuse a sweep.
     """
     wait_passively()
     try:
         with _ONE_AT_A_TIME, _keep_process(), handle_signals() as interruption:
             try:
-                directory = _run(arguments, several)
+                directory = _run(arguments, single=single)
                 interruption.raise_if_requested()
                 return directory
             except Exception as error:
@@ -182,7 +182,7 @@ def _train(arguments: list[str], *, several: bool | None = None) -> Path:
     raise KeyboardInterrupt
 
 
-def _run(arguments: list[str], several: bool | None) -> Path:
+def _run(arguments: list[str], *, single: bool) -> Path:
     for one in arguments:
         if one.startswith("-") and one != "--multirun" and not one.startswith("--config-"):
             raise UserError(f"{one}: give settings and names of texts, and no option of a command")
@@ -190,7 +190,7 @@ def _run(arguments: list[str], several: bool | None) -> Path:
             raise UserError("find_lr=true trains no run: type it to python -m lyricgen.train")
     typed = expand(arguments)
     options = read_options(typed)
-    if several is False and options.multirun:
+    if single and options.multirun:
         raise UserError("fit trains one run: for a sweep call fit_sweep; resume goes on with one")
     sys.argv = ["lyricgen.train", *typed]  # the command that the run records, also in jobs
     return run_task(task, options, CONFIG_DIRECTORY)

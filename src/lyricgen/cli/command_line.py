@@ -81,6 +81,23 @@ class Parser(argparse.ArgumentParser):
         self.known += [name for name in names if name.startswith("-")]
         return super().add_argument(*names, **options)
 
+    def add_runs(self) -> None:
+        """Add the directories of runs, and the conditions that runs must fulfil."""
+        self.add_argument(
+            "directories",
+            nargs="*",
+            type=Path,
+            metavar="DIRECTORY",
+            help="sweeps, runs, or directories of these; without it, all outputs",
+        )
+        self.add_argument(
+            "--where",
+            action="append",
+            metavar="SETTING=VALUE",
+            help="take only runs with one of these values, such as cell=lstm,gru, status=failed or "
+            "tag=paper; may be given several times",
+        )
+
     def add_options(
         self,
         options: Mapping[str, str],

@@ -40,7 +40,7 @@ def _find_best(conditions: Sequence[str]) -> Path:
     """Find the checkpoint of the best run on one text that fulfils conditions and has one."""
     records = select(read_all([]).records, parse_conditions(conditions, BEST), BEST)
     ranked = rank_records(records)
-    metric = choose_metric(ranked, None)
+    metric = choose_metric(ranked)
     outputs = outputs_directory()
     for record in ranked:
         directory = outputs / record.directory.relative_to(outputs.resolve())

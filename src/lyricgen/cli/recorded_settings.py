@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lyricgen.cli.known_settings import default_choices, group_choices
-from lyricgen.cli.typed_values import quote_value
+from lyricgen.cli.typed_values import write_value
 from lyricgen.runs.summary import RunSummary
 from lyricgen.settings import (
     AUTO,
@@ -21,7 +21,6 @@ from lyricgen.settings import (
     complete,
     flatten,
     key,
-    override_text,
     plain_settings,
     replace_auto,
 )
@@ -90,14 +89,8 @@ def _differences(
             if value.get("kind") == now.get("kind"):
                 found += _differences(value, now, f"{path}.")
         elif value != now and AUTO not in (value, now) and "${" not in str(now):
-            found.append(f"{path}={_as_override(value)}")
+            found.append(f"{path}={write_value(value)}")
     return found
-
-
-def _as_override(value: Any) -> str:
-    if isinstance(value, list):
-        return f"[{','.join(map(_as_override, value))}]"
-    return quote_value(value) if isinstance(value, str) else override_text(value)
 
 
 def with_recorded_settings(

@@ -148,7 +148,7 @@ def compare(
     if list(over) != ["seed"]:  # the default holds for runs that failed before their seed, too
         check_known(over, records, "--over")
     if metric is not None:
-        check_metric(metric, records, "--metric")
+        check_metric(metric, records)
     texts = group_by_text(records)
     return [
         _compare(name, text, by, over, metric, ensembles or {})

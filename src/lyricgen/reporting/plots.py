@@ -78,8 +78,7 @@ def read_curves(comparison: Comparison) -> LearningCurves:
         for number, (_, run) in enumerate(runs, 1):
             tables.append(_read(run, metric))
             moved(number)
-    within = any(table["epoch"].nunique() < table["step"].nunique() for table in tables)
-    unit = "step" if within else "epoch"
+    unit = _choose_unit(tables)
     curves: dict[int, list[pd.Series[float]]] = {}
     for (rank, _), table in zip(runs, tables, strict=True):
         if len(table):
@@ -103,6 +102,11 @@ def _read(run: Record, metric: str) -> pd.DataFrame:
             log.warning("%s is left out: %s", path, error)
     table = pd.DataFrame(columns, dtype=float).replace([math.inf, -math.inf], math.nan)
     return table.dropna(subset=[metric])
+
+
+def _choose_unit(tables: Iterable[pd.DataFrame]) -> str:
+    within = any(table["epoch"].nunique() < table["step"].nunique() for table in tables)
+    return "step" if within else "epoch"
 
 
 def plot_curves(comparison: Comparison, curves: LearningCurves) -> Figure:
@@ -153,8 +157,7 @@ def plot_run(run: Record) -> Figure:
     tables = {split: table for split, table in tables.items() if len(table)}
     if not tables:
         raise UserError(f"{str(run.directory)!r} has no curve: train for an epoch, with logger.csv")
-    within = any(table["epoch"].nunique() < table["step"].nunique() for table in tables.values())
-    unit = "step" if within else "epoch"
+    unit = _choose_unit(tables.values())
     figure, axes = new_plot(f"{make_title(name)} by {unit}")
     lines: dict[str, Any] = {}
     for table, colour in zip(tables.items(), SERIES, strict=False):

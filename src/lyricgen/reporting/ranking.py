@@ -13,8 +13,8 @@ SMALLEST_BEST = ("loss", "perplexity", "bits_per_char", "parameters", "wall_seco
 LARGEST_BEST = ("chars_per_second",)
 
 
-def check_metric(metric: str, records: Sequence[Record], option: str) -> None:
-    """Check that some run has a figure that can rank runs; `option` begins the message.
+def check_metric(metric: str, records: Sequence[Record]) -> None:
+    """Check that some run has a figure that can rank runs.
 
     Raises:
         UserError: no run has it; the message lists the figures that there are.
@@ -24,7 +24,7 @@ def check_metric(metric: str, records: Sequence[Record], option: str) -> None:
     rankable = sorted(name for name in known if name.endswith((*SMALLEST_BEST, *LARGEST_BEST)))
     if metric not in rankable:
         there, meant = ", ".join(rankable), did_you_mean(metric, rankable)
-        raise UserError(f"{option} {metric}: no run has it (there is {there}){meant}")
+        raise UserError(f"--metric {metric}: no run has it (there is {there}){meant}")
 
 
 def figure_prefix(records: Sequence[Record]) -> str:
@@ -33,7 +33,7 @@ def figure_prefix(records: Sequence[Record]) -> str:
     return next((prefix for prefix, setting in PREFIXES.items() if setting in alike), "")
 
 
-def choose_metric(records: Sequence[Record], metric: str | None) -> str:
+def choose_metric(records: Sequence[Record], metric: str | None = None) -> str:
     """Name the figure that ranks runs on one text.
 
     Args:
@@ -60,15 +60,10 @@ def is_scored(record: Record, metric: str) -> bool:
     return record.summary.status == "finished" and metric in record.figures
 
 
-def rank_records(records: Sequence[Record], metric: str | None = None) -> list[Record]:
-    """Rank the finished runs on one text by a figure, the best first; of equal ones the newer.
+def rank_records(records: Sequence[Record]) -> list[Record]:
+    """Rank the finished runs on one text and task, the best first; of equal ones the newer.
 
-    Unfinished runs and runs without the figure are left out.
-
-    Args:
-        records: runs on one text and task.
-        metric: the figure; None for the validation perplexity, or for the training perplexity if
-            no run has validated.
+    `choose_metric` names the figure. Unfinished runs and runs without the figure are left out.
 
     Raises:
         UserError: the finished runs are on several texts, or no finished run has the figure.
@@ -80,9 +75,7 @@ def rank_records(records: Sequence[Record], metric: str | None = None) -> list[R
             f"the runs are on {len(texts)} texts or tasks, whose figures do not compare: add "
             f"data=… or another condition that leaves one of them: {'; '.join(name_texts(texts))}"
         )
-    if metric is not None:
-        check_metric(metric, records, "metric")
-    ranking = choose_metric(finished, metric) if finished else metric or DEFAULT_METRIC
+    ranking = choose_metric(finished) if finished else DEFAULT_METRIC
     scored = [record for record in finished if is_scored(record, ranking)]
     if not scored:
         raise UserError(f"no run has finished with {ranking}: choose other runs, or train one")

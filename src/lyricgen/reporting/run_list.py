@@ -81,7 +81,7 @@ def _row(directory: Path, status: str, runs: Sequence[Record], notes: Notes) -> 
     row |= {"model": runs[0].summary.model or described[0][0] if runs else "", "jobs": None}
     with suppress(UserError):  # there is none, or no single text
         best = rank_records(runs)[0]
-        row["figure"] = choose_metric([best], None)
+        row["figure"] = choose_metric([best])
         row["value"] = best.figures[row["figure"]]
     return row | {"note": notes.note, "tags": list(notes.tags)}
 

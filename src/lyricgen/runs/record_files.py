@@ -11,6 +11,7 @@ import logging
 import math
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,6 +28,18 @@ _LONGEST_LINE = 1_000_000  # bytes of a line in such a file
 _DEEPEST = 50  # levels of nesting
 
 Shape = TypeVar("Shape")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A generated text, and the way it was drawn: a line of samples.jsonl."""
+
+    step: int
+    epoch: int
+    prefix: str
+    strategy: str
+    seed: int
+    text: str
 
 
 class RecordError(ValueError):

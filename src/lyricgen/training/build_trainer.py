@@ -33,7 +33,7 @@ from lyricgen.training.ddp.environment import (
 )
 from lyricgen.training.hardware import choose_devices
 from lyricgen.training.lightning_hooks import Moments, Observer, OrderedDDP, keep_out_of_signals
-from lyricgen.training.loggers.logger import Logged, RunLogger
+from lyricgen.training.loggers.logger import LoggedRun, RunLogger
 from lyricgen.training.loggers.mlflow import MlflowLogger
 from lyricgen.training.loggers.tensorboard import TensorBoardLogger
 from lyricgen.training.loggers.wandb import WandbLogger
@@ -84,7 +84,7 @@ def build_observers(
     baseline = samples = None
     if rank == 0:  # the other ranks write nothing
         steps = None if point.checkpoint is None else point.steps
-        loggers = build_loggers(Logged(options, run, state, model, steps))
+        loggers = build_loggers(LoggedRun(options, run, state, model, steps))
     if chosen.baseline.enabled and options.objective == "next":  # n-grams read from the left only
         baseline = Baseline(state, chosen.baseline, model.ngram_order)
     if chosen.samples.every_n_epochs or chosen.samples.steps:
@@ -111,7 +111,7 @@ def build_observers(
     return Observers(observers, loggers, baseline, samples)
 
 
-def build_loggers(logged: Logged) -> list[RunLogger]:
+def build_loggers(logged: LoggedRun) -> list[RunLogger]:
     """Build the chosen loggers.
 
     Raises:

@@ -5,8 +5,6 @@ which is taken from its loss: the batches, and all that a step draws at random, 
 suggestion is the rate at which the rest falls most steeply.
 """
 
-import csv
-import io
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -14,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytorch_lightning as pl
 from rich import box
 from rich.table import Table
@@ -88,13 +87,10 @@ def find_lr(training: Training, run: Run) -> float | None:
         rates = RATES[: len(losses)]
         untrained = make_steps(training, run, [0.0] * len(rates), lambda n: moved(STEPS + n))
     smoothed, best = suggest(rates, losses, untrained)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["step", "lr", "loss", "untrained_loss", "smoothed_loss"])
-    steps = range(1, len(rates) + 1)
-    writer.writerows(zip(steps, rates, losses, untrained, smoothed, strict=True))
+    columns = {"lr": rates, "loss": losses, "untrained_loss": untrained, "smoothed_loss": smoothed}
+    table = pd.DataFrame(columns, pd.RangeIndex(1, len(rates) + 1, name="step"))
     path = run.directory / RANGE_TEST
-    write_atomically(path.with_suffix(".csv"), text.getvalue())
+    write_atomically(path.with_suffix(".csv"), table.to_csv(lineterminator="\n"))
     with replace_file(path.with_suffix(".png")) as stream:
         stream.write(_plot(rates, smoothed, best))
     unmark(run.directory)  # it is no run's

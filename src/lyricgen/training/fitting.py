@@ -122,16 +122,11 @@ class Counting(Training):
 
         `checkpoint` is ignored: a resumed run starts anew.
         """
-        status = "failed"
         try:
             self._fit()
-            status = "success"
         except BaseException as error:
             self._call("on_exception", None, error)
             raise
-        finally:
-            for logger in self.loggers:
-                logger.finalize(status)
 
     def _fit(self) -> None:
         state, splits = self.state, self.datamodule.splits

@@ -97,8 +97,8 @@ class SmoothedLoss(Observer):
     """Logs a smoothed loss L for every step, to TensorBoard and steps.csv.
 
     Each step sets L to decay · L + (1 - decay) · loss. L begins with the option `start`, or with
-    the first loss. The loss is nats a character, or nats a step with
-    loss.reduction=sum. The metrics of an epoch get its last L.
+    the first loss. The loss is nats a character, or nats a step with loss.reduction=sum. The
+    metrics of an epoch get its last L.
     """
 
     state: RunState  # keeps L

@@ -29,10 +29,10 @@ from lyricgen.evaluation.memorisation import (
 from lyricgen.generation.filling import encode_gaps, fill_texts
 from lyricgen.generation.texts import generate_texts
 from lyricgen.models.trained_model import TrainedModel
-from lyricgen.runs.record_files import RecordError, read_json_lines
+from lyricgen.runs.record_files import RecordError, Sample, read_json_lines
 from lyricgen.runs.state import RunState
 from lyricgen.training.lightning_hooks import Observer, is_epoch_end
-from lyricgen.training.loggers.logger import RunLogger, Sample
+from lyricgen.training.loggers.logger import RunLogger
 from lyricgen.training.observer_options import SamplesOptions
 
 log = logging.getLogger(__name__)

@@ -1,8 +1,8 @@
 """What all loggers of a run have in common."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,9 +10,11 @@ from pytorch_lightning.loggers import Logger
 from typing_extensions import override
 
 from lyricgen.models.model import Model
+from lyricgen.runs.record_files import Sample
 from lyricgen.runs.run import Run
 from lyricgen.runs.state import RunState
 from lyricgen.runs.summary import perplexity_name
+from lyricgen.settings import Value, flatten, is_plumbing, known_to_model
 from lyricgen.training.lightning_hooks import Observer
 from lyricgen.training.options import TrainOptions
 
@@ -20,19 +22,7 @@ Status = Literal["finished", "pruned", "interrupted", "failed"]
 
 
 @dataclass(frozen=True)
-class Sample:
-    """A generated text, and the way it was drawn."""
-
-    step: int
-    epoch: int
-    prefix: str
-    strategy: str
-    seed: int
-    text: str
-
-
-@dataclass(frozen=True)
-class Logged:
+class LoggedRun:
     """Parts of a run that its loggers read; `steps` is None for a new run."""
 
     options: TrainOptions
@@ -47,6 +37,12 @@ class Logged:
         sweep: Path | None = self.run.sweep
         return None if sweep is None else f"{sweep.parent.name}/{sweep.name}"
 
+    @property
+    def settings(self) -> dict[str, Value]:
+        """Options that change what the run learns, by names with dots."""
+        options = known_to_model(flatten(self.options.model_dump(mode="json")))
+        return {name: value for name, value in options.items() if not is_plumbing(name)}
+
 
 class RunLogger(Logger, Observer):
     """Destination of a run's figures, texts and status.
@@ -58,7 +54,7 @@ class RunLogger(Logger, Observer):
     name: str | None = None
     version: int | str | None = None
 
-    def __init__(self, logged: Logged) -> None:
+    def __init__(self, logged: LoggedRun) -> None:
         super().__init__()
         self.logged = logged
 
@@ -98,6 +94,12 @@ def as_markdown(samples: Sequence[Sample]) -> str:
         part for heading, texts in drawn.items() for part in (heading, "\n\n---\n\n".join(texts))
     )
     return "\n\n".join(parts)
+
+
+def as_table(samples: Iterable[Sample]) -> dict[str, Any]:
+    """Write samples as the columns and the rows of a table."""
+    rows = [list(astuple(sample)) for sample in samples]
+    return {"columns": [each.name for each in fields(Sample)], "data": rows}
 
 
 def final_figures(figures: Mapping[str, Any], wall_seconds: float) -> dict[str, float]:

@@ -5,7 +5,6 @@ import logging
 import secrets
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,9 +12,9 @@ from filelock import FileLock
 from typing_extensions import override
 
 from lyricgen.runs.directories import SAMPLES, outputs_directory
-from lyricgen.runs.record_files import read_json_lines
-from lyricgen.settings import flatten, is_plumbing, known_to_model, override_text
-from lyricgen.training.loggers.logger import Logged, Sample, as_markdown
+from lyricgen.runs.record_files import Sample, read_json_lines
+from lyricgen.settings import override_text
+from lyricgen.training.loggers.logger import LoggedRun, as_markdown, as_table
 from lyricgen.training.loggers.remote import End, Point, RemoteLogger, set_environment
 
 TABLE = "samples.json"  # artifact with all samples
@@ -41,7 +40,7 @@ class MlflowLogger(RemoteLogger):
 
     kind: ClassVar[str] = "mlflow"
 
-    def __init__(self, logged: Logged) -> None:
+    def __init__(self, logged: LoggedRun) -> None:
         super().__init__(logged)
         set_environment(ENVIRONMENT)
         for name in ("mlflow", "alembic", "urllib3.connectionpool"):
@@ -103,9 +102,7 @@ class MlflowLogger(RemoteLogger):
         if end.figures is not None:
             self.send([end.figures])
         if path.is_file():
-            samples = [asdict(sample) for sample in read_json_lines(path, Sample)]
-            columns = list(samples[0]) if samples else []
-            table = {"columns": columns, "data": [list(sample.values()) for sample in samples]}
+            table = as_table(read_json_lines(path, Sample))
             client.log_text(self._run, json.dumps(table, ensure_ascii=False), TABLE)
             listed = json.dumps([{"path": TABLE, "type": "table"}])  # MLflow then shows a table
             client.set_tag(self._run, "mlflow.loggedArtifacts", listed)
@@ -115,11 +112,10 @@ class MlflowLogger(RemoteLogger):
 
     def _send_parameters(self, known: dict[str, str]) -> None:
         """Send the options that MLflow lacks; it never changes a parameter."""
-        options = known_to_model(flatten(self.logged.options.model_dump(mode="json")))
         parameters = [
             self._mlflow.entities.Param(name, override_text(value)[:LONGEST_TEXT])
-            for name, value in options.items()
-            if name not in known and not is_plumbing(name)
+            for name, value in self.logged.settings.items()
+            if name not in known
         ]
         for start in range(0, len(parameters), MOST_PARAMETERS):
             batch = parameters[start : start + MOST_PARAMETERS]

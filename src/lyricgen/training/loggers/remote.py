@@ -18,8 +18,8 @@ from typing_extensions import override
 from lyricgen.errors import UserError, reason
 from lyricgen.files import write_atomically
 from lyricgen.runs.directories import REMOTE_ID, SAMPLES, STEPS
-from lyricgen.runs.record_files import RecordError, read_columns, read_json_lines
-from lyricgen.training.loggers.logger import Logged, RunLogger, Sample, Status
+from lyricgen.runs.record_files import RecordError, Sample, read_columns, read_json_lines
+from lyricgen.training.loggers.logger import LoggedRun, RunLogger, Status
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +31,7 @@ BATCH = 100  # points in a send
 LATER = "; the training goes on, and what is missing is sent later, or by resume="
 MOST_POINTS = 100_000  # points that wait; more points of single steps are dropped
 
-
-Drawn = tuple[int, Sequence[Sample]]  # samples with the newest step
+StepSamples = tuple[int, Sequence[Sample]]  # samples with the newest step
 
 
 @dataclass(frozen=True)
@@ -67,13 +66,13 @@ class RemoteLogger(RunLogger):
 
     kind: ClassVar[str]
 
-    def __init__(self, logged: Logged) -> None:
+    def __init__(self, logged: LoggedRun) -> None:
         super().__init__(logged)
         if find_spec(self.kind) is None:
             raise UserError(f"logger={self.kind}: it needs pip install 'lyricgen[{self.kind}]'")
         self.id = ""
         self._points: list[Point] = []
-        self._samples: list[Drawn] = []
+        self._samples: list[StepSamples] = []
         self._final: Point | None = None
         self._end: End | None = None
         self._connected = False
@@ -127,7 +126,7 @@ class RemoteLogger(RunLogger):
         rows = self.logged.state.rows
         return of_steps + [Point(int(row["step"]), _figures(row)) for row in rows]
 
-    def _read_samples(self) -> list[Drawn]:
+    def _read_samples(self) -> list[StepSamples]:
         """Read the samples of earlier processes by step."""
         path, found = self.logged.run.directory / SAMPLES, dict[int, list[Sample]]()
         with suppress(RecordError):  # none, or damaged
@@ -164,7 +163,7 @@ class RemoteLogger(RunLogger):
             self._warn(f"{self.address}: it has not answered in time{LATER}")
 
     def _work(self, points: int, samples: int) -> None:
-        """Send until the run is closed; so many points and samples are of earlier processes."""
+        """Send until the run is closed; `points` and `samples` count those of earlier processes."""
         while True:
             closing, failed = self._closing.is_set(), False
             try:

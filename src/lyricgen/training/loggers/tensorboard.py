@@ -18,7 +18,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.core.saving import save_hparams_to_yaml
-from pytorch_lightning.loggers import Logger
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.plugins.hparams import api_pb2, metadata
@@ -32,19 +31,19 @@ from torch.utils.tensorboard.summary import custom_scalars, scalar, text
 from typing_extensions import override
 
 from lyricgen.runs.directories import EVENTS, HPARAMS, outputs_directory
+from lyricgen.runs.record_files import Sample
 from lyricgen.settings import flatten, is_plumbing, known_to_model
 from lyricgen.training.loggers.logger import (
-    Logged,
+    LoggedRun,
     RunLogger,
-    Sample,
     Status,
     as_markdown,
     best_figure,
 )
 
 
-class EventLogger(Logger):
-    """Logger that writes figures, texts and charts for TensorBoard, and hparams.yaml.
+class EventWriter:
+    """Writer of figures, texts and charts for TensorBoard, and of hparams.yaml.
 
     Args:
         directory: directory of the run.
@@ -54,24 +53,16 @@ class EventLogger(Logger):
         options: options of the run, for hparams.yaml.
     """
 
-    name: str | None = None
-    version: int | str | None = None
-
     def __init__(self, directory: Path, purge_step: int) -> None:
-        super().__init__()
         self.options: dict[str, Any] = {}
         self._directory = directory
         self._purge_step: int | None = purge_step
         self._file: EventFile | None = None
 
-    @override
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Write figures, each by its name."""
         for name, value in metrics.items():
             self.write(scalar(name, value), step)  # type: ignore[no-untyped-call]
-
-    @override
-    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Do nothing: `save` writes the options."""
 
     def log_text(self, tag: str, content: str, step: int) -> None:
         """Write a Markdown text."""
@@ -91,18 +82,16 @@ class EventLogger(Logger):
                 self._purge_step = None
         self._file.add(Event(summary=summary, step=step))
 
-    @override
     def save(self) -> None:
+        """Write hparams.yaml unless it is there."""
         path = self._directory / HPARAMS
         if not self._directory.is_dir():  # Lightning's function would raise a RuntimeError
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
         if not path.is_file():
             save_hparams_to_yaml(path, self.options)
 
-    @override
-    def finalize(self, status: str) -> None:
-        if status == "success":
-            self.save()
+    def close(self) -> None:
+        """Close the file; the next summary begins another."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -159,10 +148,10 @@ class TensorBoardLogger(RunLogger):
     run writes the page of charts, but TensorBoard shows equal charts once.
     """
 
-    def __init__(self, logged: Logged) -> None:
+    def __init__(self, logged: LoggedRun) -> None:
         super().__init__(logged)
         purge_step = 0 if logged.steps is None else logged.steps + 1
-        self.events = EventLogger(logged.run.directory, purge_step)
+        self.events = EventWriter(logged.run.directory, purge_step)
         self.events.options = logged.options.model_dump()
 
     @override
@@ -216,7 +205,8 @@ class TensorBoardLogger(RunLogger):
             code = kinds.get(status, api_pb2.STATUS_SUCCESS)
             end = SessionEndInfo(status=code, end_time_secs=time.time())
             self._write(metadata.SESSION_END_INFO_TAG, HParamsPluginData(session_end_info=end))
-            self.events.finalize("success")
+            self.events.save()
+            self.events.close()
 
     def _update(self, trainer: pl.Trainer) -> None:
         """Fill the row with the figures so far."""

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from netrc import NetrcParseError, netrc
 from typing import Any, ClassVar, Literal
 from urllib.parse import urlsplit
@@ -11,8 +10,8 @@ from urllib.parse import urlsplit
 from typing_extensions import override
 
 from lyricgen.errors import UserError, reason
-from lyricgen.settings import flatten, is_plumbing, known_to_model
-from lyricgen.training.loggers.logger import Logged, Sample
+from lyricgen.runs.record_files import Sample
+from lyricgen.training.loggers.logger import LoggedRun, as_table
 from lyricgen.training.loggers.remote import End, Point, RemoteLogger, set_environment
 
 CONNECT_SECONDS = 10.0  # longest wait for the server at the beginning
@@ -34,7 +33,7 @@ class WandbLogger(RemoteLogger):
 
     kind: ClassVar[str] = "wandb"
 
-    def __init__(self, logged: Logged) -> None:
+    def __init__(self, logged: LoggedRun) -> None:
         super().__init__(logged)
         self._folder = logged.run.directory.resolve() / "wandb"
         set_environment(
@@ -82,7 +81,6 @@ class WandbLogger(RemoteLogger):
 
     def _begin(self, mode: Literal["offline", "online"]) -> None:
         logged, chosen = self.logged, self._chosen
-        options = known_to_model(flatten(logged.options.model_dump(mode="json")))
         self._run = self._wandb.init(
             project=chosen.project,
             entity=chosen.entity,
@@ -92,7 +90,7 @@ class WandbLogger(RemoteLogger):
             name=logged.run.directory.resolve().name,
             group=logged.group,
             dir=str(logged.run.directory.resolve()),
-            config={name: value for name, value in options.items() if not is_plumbing(name)},
+            config=logged.settings,
             allow_val_change=True,
             settings=self._wandb.Settings(
                 **SETTINGS,
@@ -108,9 +106,7 @@ class WandbLogger(RemoteLogger):
 
     @override
     def send_samples(self, samples: Sequence[Sample], step: int) -> None:
-        rows = [asdict(sample) for sample in samples]
-        table = self._wandb.Table(columns=list(rows[0]), data=[list(row.values()) for row in rows])
-        self._run.log({"step": step, "samples": table})
+        self._run.log({"step": step, "samples": self._wandb.Table(**as_table(samples))})
 
     @override
     def send_end(self, end: End) -> None:
