@@ -1,18 +1,22 @@
 """Models that write and score texts."""
 
 from collections.abc import Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from lyricgen.api.run import Reference, read_reference
 from lyricgen.cli.evaluation_options import DEFAULTS
+from lyricgen.data.splits import SPLITS
 from lyricgen.errors import UserError
 from lyricgen.evaluation.intervals import Floats
 from lyricgen.evaluation.scores import Checkpoint, add_text, score_splits
 from lyricgen.evaluation.tables import plain_scores
 from lyricgen.evaluation.text_scores import score_texts
 from lyricgen.evaluation.with_memory import score_with_memory, separate_with_memory
+from lyricgen.files import is_there
 from lyricgen.generation.filling import fill_texts
 from lyricgen.generation.texts import generate_texts
 from lyricgen.models import checkpoint
@@ -20,6 +24,7 @@ from lyricgen.models.model import at_least_float32
 from lyricgen.models.trained_model import TrainedModel
 from lyricgen.options import check_number, list_texts
 from lyricgen.runs.newest import newest_checkpoint
+from lyricgen.runs.references import find_run
 
 
 class WritingModel(TrainedModel):
@@ -158,6 +163,8 @@ class WritingModel(TrainedModel):
         Raises:
             UserError: the text is missing or changed, or has no such split.
         """
+        if split not in (None, *SPLITS):
+            raise UserError(f"split={split!r}: choose from {', '.join(SPLITS)}")
         file = self.file or Path("the model")
         evaluated = add_text([Checkpoint(self.network.description, file, self)])
         splits, given = evaluated[0].choose_splits(split), {"resamples": resamples, "seed": seed}
@@ -202,9 +209,9 @@ class WritingModel(TrainedModel):
 
 
 def load(
-    path: str | Path | Sequence[str | Path] | None = None, device: str | torch.device = "cpu"
+    path: Reference | Sequence[Reference] | None = None, device: str | torch.device = "cpu"
 ) -> WritingModel:
-    """Load a model; a list of paths gives their ensemble.
+    """Load a model by its path, or by the id or name of its run; a list gives their ensemble.
 
     Without a path it is the model of the newest run, whose name is printed on standard error.
 
@@ -215,9 +222,14 @@ def load(
     """
     if path is None:
         path = newest_checkpoint()
-    if isinstance(path, str | Path):
-        return WritingModel(**vars(checkpoint.load(path, device)))
+    if isinstance(path, str | PathLike):
+        return WritingModel(**vars(checkpoint.load(_find_model(path), device)))
     from lyricgen.generation.ensembles import join_models  # noqa: PLC0415  heavy
 
-    models = [checkpoint.load(one, device) for one in path]
+    models = [checkpoint.load(_find_model(one), device) for one in path]
     return WritingModel(**vars(join_models(models)))
+
+
+def _find_model(given: Reference) -> Path:
+    typed = read_reference(given)
+    return Path(typed) if is_there(typed) else find_run(typed)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,18 @@ if TYPE_CHECKING:
     from lyricgen.api.models import WritingModel
 
 SHOWN = 3  # samples that a notebook shows
+Reference = str | PathLike[str]  # path, id or name of a run, "latest", or a Run or Sweep
+
+
+def read_reference(given: Reference) -> str:
+    """Return a reference to a run as a text.
+
+    Raises:
+        UserError: it is of another type.
+    """
+    if not isinstance(given, str | PathLike):
+        raise UserError(f"{given!r} is no run: give a path, an id, a name, or 'latest'")
+    return fspath(given)
 
 
 class Run:
@@ -49,12 +62,12 @@ class Run:
         UserError: the directory holds no run, or its summary.json is damaged.
     """
 
-    def __init__(self, path: str | Path | Record) -> None:
+    def __init__(self, path: Reference | Record) -> None:
         if not isinstance(path, Record):
-            directory = find_directory(str(path)).resolve()
+            directory = find_directory(read_reference(path)).resolve()
             summary = read_summary(directory)
             if isinstance(summary, SweepSummary):
-                raise UserError(f"{str(path)!r} is a sweep: open it by lyricgen.Sweep")
+                raise UserError(f"{fspath(path)!r} is a sweep: open it by lyricgen.Sweep")
             path = make_record(directory, summary)
         self.record = path
 
@@ -62,6 +75,9 @@ class Run:
     def path(self) -> Path:
         """Directory of the run."""
         return self.record.directory
+
+    def __fspath__(self) -> str:
+        return str(self.path)
 
     @property
     def summary(self) -> RunSummary:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from os import fspath
 from pathlib import Path
 from typing import Any, overload
 
@@ -12,8 +13,9 @@ from matplotlib.figure import Figure
 from typing_extensions import override
 
 from lyricgen.api.html import image_html, make_figure, paragraph_html, table_html
-from lyricgen.api.run import Run
+from lyricgen.api.run import Reference, Run, read_reference
 from lyricgen.errors import UserError
+from lyricgen.options import check_number
 from lyricgen.reporting.comparison import Comparison, compare
 from lyricgen.reporting.grouping import list_varied_settings
 from lyricgen.reporting.missing_jobs import MISSING, with_missing_jobs
@@ -110,7 +112,8 @@ class Runs(Sequence[Run]):
         >>> runs.plot("heat map", by=["cell", "layers"]).savefig("map.png")
 
         Args:
-            name: "learning curves", "parameters", "wall time", "heat map" or "importance".
+            name: "learning curves", "parameters", "wall time", "heat map" (of two settings in `by`)
+                or "importance" (of a search).
             choices: `by`, `over` and `metric`; see the class.
 
         Raises:
@@ -169,14 +172,17 @@ class Sweep(Runs):
         UserError: the directory holds no sweep, or no job of it can be read.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = find_directory(str(path)).resolve()
+    def __init__(self, path: Reference) -> None:
+        self.path = find_directory(read_reference(path)).resolve()
         summary = read_summary(self.path)
         if not isinstance(summary, SweepSummary):
-            raise UserError(f"{str(path)!r} is a run: open it by lyricgen.Run")
+            raise UserError(f"{fspath(path)!r} is a run: open it by lyricgen.Run")
         self.summary = summary
         found = read([self.path])
         super().__init__(with_missing_jobs(found), found.ensembles)
+
+    def __fspath__(self) -> str:
+        return str(self.path)
 
     @property
     def runs(self) -> list[Run]:
@@ -211,7 +217,9 @@ def find_runs(*paths: str | Path, where: Where = (), best: int | None = None) ->
     found = read([Path(path) for path in paths])
     with _python_words():
         records = select(with_missing_jobs(found), _conditions(where))
-    return Runs(records if best is None else rank_records(records)[:best], found.ensembles)
+    if best is not None:
+        records = rank_records(records)[: check_number("best", best)]
+    return Runs(records, found.ensembles)
 
 
 def _conditions(where: Where) -> Conditions:

@@ -8,12 +8,13 @@ import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
 from rich import get_console, reconfigure
 
-from lyricgen.api.run import Run
+from lyricgen.api.run import Reference, Run, read_reference
 from lyricgen.api.runs import Sweep
 from lyricgen.cli.errors import Refusal, describe_error, hides_an_interrupt, is_mendable
 from lyricgen.cli.hydra_private import keep_callers_state, run_task
@@ -35,7 +36,7 @@ _ONE_AT_A_TIME = threading.Lock()  # Hydra and logging have one state a process
 Grid = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
 
-def fit(*overrides: str | Path, **settings: Any) -> Run:
+def fit(*overrides: str | PathLike[str], **settings: Any) -> Run:
     """Train a run in this process, as `python -m lyricgen.train` does, and return it.
 
     >>> run = lyricgen.fit("cell=gru", data="dino", **{"optimizer.lr": 0.01})
@@ -52,11 +53,11 @@ def fit(*overrides: str | Path, **settings: Any) -> Run:
         KeyboardInterrupt: Ctrl-C, or the stop button of a notebook, has stopped the run at its next
             exact point; `resume("latest")` goes on.
     """
-    directory = _train([*map(str, overrides), *write_settings(settings)], single=True)
+    directory = _train([*_check_texts(overrides), *write_settings(settings)], single=True)
     return Run(directory)
 
 
-def fit_sweep(values: Grid | str, *overrides: str | Path, **settings: Any) -> Sweep:
+def fit_sweep(values: Grid | str, *overrides: str | PathLike[str], **settings: Any) -> Sweep:
     """Train a run for each combination of values, as `python -m lyricgen.train -m` does.
 
     >>> sweep = lyricgen.fit_sweep({"cell": ["rnn", "gru"], "seed": [1, 2]}, "data=dino")
@@ -74,23 +75,25 @@ def fit_sweep(values: Grid | str, *overrides: str | Path, **settings: Any) -> Sw
             directory then, and `resume` tries these jobs again.
         KeyboardInterrupt: as for `fit`.
     """
-    shared = [*map(str, overrides), *write_settings(settings)]
+    shared = [*_check_texts(overrides), *write_settings(settings)]
     if isinstance(values, str):
         arguments = [values, *shared]
     elif isinstance(values, Mapping):
         arguments = [*shared, *(_write_values(name, each) for name, each in values.items())]
+    elif isinstance(values, list | tuple) and all(isinstance(one, Mapping) for one in values):
+        arguments = [*shared, *write_settings({POINTS: values})]
     else:
-        arguments = [*shared, *write_settings({POINTS: [dict(one) for one in values]})]
+        raise UserError(f"{values!r}: give the values of a sweep as a dictionary or a list of them")
     return Sweep(_train(["--multirun", *arguments]))
 
 
-def resume(path: str | Path, *overrides: str | Path, **settings: Any) -> Run | Sweep:
+def resume(path: Reference, *overrides: str | PathLike[str], **settings: Any) -> Run | Sweep:
     """Go on with a run or sweep, as `resume=` of the command does.
 
     >>> run = lyricgen.resume("latest", **{"trainer.max_epochs": 40})
 
     Args:
-        path: directory, id or name of the run or sweep, or "latest".
+        path: directory, id or name of the run or sweep, or "latest"; or a `Run` or `Sweep`.
         overrides: changed settings, as on the command line.
         settings: changed settings with Python values, as for `fit`.
 
@@ -98,9 +101,19 @@ def resume(path: str | Path, *overrides: str | Path, **settings: Any) -> Run | S
         Error: as for `fit`; or there is no such run.
         KeyboardInterrupt: as for `fit`.
     """
-    arguments = [*map(str, overrides), *write_settings(settings | {"resume": path})]
+    arguments = [
+        *_check_texts(overrides),
+        *write_settings(settings | {"resume": read_reference(path)}),
+    ]
     directory = _train(arguments)
     return Sweep(directory) if (directory / MULTIRUN).exists() else Run(directory)
+
+
+def _check_texts(overrides: Sequence[str | PathLike[str]]) -> list[str]:
+    for one in overrides:
+        if not isinstance(one, str | PathLike):
+            raise UserError(f"{one!r}: give each override as a text, such as 'cell=gru'")
+    return list(map(fspath, overrides))
 
 
 def write_settings(settings: Mapping[str, Any], above: str = "") -> list[str]:
@@ -130,8 +143,8 @@ def _write_values(name: str, values: Any) -> str:
 
 
 def _plain(name: str, value: Any) -> Any:
-    if isinstance(value, Path):
-        return str(value)
+    if isinstance(value, PathLike):
+        return fspath(value)
     if isinstance(value, list | tuple):
         return [_plain(name, each) for each in value]
     if isinstance(value, Mapping):
@@ -141,7 +154,9 @@ def _plain(name: str, value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     kind = type(value).__name__
-    raise UserError(f"{name}: a {kind} is no value of a setting: give a number, text, path or list")
+    raise UserError(
+        f"{name}: a value of type {kind} fits no setting: give a number, text, path or list"
+    )
 
 
 def _train(arguments: list[str], *, single: bool = False) -> Path:
@@ -176,7 +191,9 @@ def _train(arguments: list[str], *, single: bool = False) -> Path:
     except Exception as error:
         if DEBUG or not is_mendable(error, train.__code__):
             raise
-        raise UserError(describe_error(error)) from None
+        line = describe_error(error)
+        advice = "add --multirun to your command line", "call lyricgen.fit_sweep"
+        raise UserError(line.replace(*advice)) from None
     if number != signal.SIGINT:
         signal.raise_signal(number)  # it meant the whole process
     raise KeyboardInterrupt

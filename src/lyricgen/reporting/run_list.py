@@ -33,7 +33,7 @@ Row = dict[str, Any]
 def list_rows(directories: Sequence[Path], where: Sequence[str], *, jobs: bool) -> list[Row]:
     """List the runs and sweeps in and below directories, the newest first, as plain values.
 
-    Damaged summaries have rows, too, unless there are conditions.
+    Damaged summaries have rows, too; of all conditions, only status=damaged selects them.
 
     Args:
         directories: directories to read; empty for all outputs.
@@ -44,19 +44,28 @@ def list_rows(directories: Sequence[Path], where: Sequence[str], *, jobs: bool) 
         UserError: a directory does not exist, a condition cannot be read, or no run fulfils them.
     """
     found = read_all(directories)
-    records = select(found.records, parse_conditions(where)) if where else found.records
+    conditions = parse_conditions(where)
+    if conditions == {"status": ["damaged"]}:
+        records, damaged = [], found.damaged
+    elif conditions:
+        records, damaged = select(found.records, conditions), {}
+    else:
+        records, damaged = found.records, found.damaged
     members: dict[Path, list[Record]] = {} if where else {sweep: [] for sweep in found.sweeps}
     for record in records:
         path = record.sweep if record.sweep in found.sweeps else record.directory
         members.setdefault(path or record.directory, []).append(record)
     ids, rows = _find_ids(), []
-    for path in sorted([*members, *({} if where else found.damaged)], key=find_start, reverse=True):
+    for path in sorted([*members, *damaged], key=find_start, reverse=True):
         runs, notes = members.get(path, []), found.notes.get(path, EMPTY)
-        if path in found.damaged:
-            row = _row(path, "damaged", runs, notes) | {"model": found.damaged[path]}
+        if path in damaged:
+            row = _row(path, "damaged", runs, notes) | {"reason": damaged[path]}
         elif path in found.sweeps:
             row = _row(path, found.sweeps[path].status, runs, notes)
-            row |= {"jobs": len(found.sweeps[path].jobs), "model": f"{len(runs)} jobs"}
+            row |= {
+                "jobs": len(found.sweeps[path].jobs),
+                "model": f"{len(runs)} job{'s' * (len(runs) != 1)}",
+            }
         else:
             row = _row(path, runs[0].summary.status, runs, notes)
         rows.append(row)
@@ -83,7 +92,8 @@ def _row(directory: Path, status: str, runs: Sequence[Record], notes: Notes) -> 
         best = rank_records(runs)[0]
         row["figure"] = choose_metric([best])
         row["value"] = best.figures[row["figure"]]
-    return row | {"note": notes.note, "tags": list(notes.tags)}
+    reason = runs[0].summary.reason if len(runs) == 1 else None
+    return row | {"reason": reason, "note": notes.note, "tags": list(notes.tags)}
 
 
 def print_rows(rows: Sequence[Row]) -> None:
@@ -143,13 +153,18 @@ def print_run(row: Row, record: Record | None, defaults: Mapping[str, Value]) ->
         defaults: defaults of settings. Other values are shown, unless the text or the recipe has
             filled them.
     """
-    facts = {name: row[name] for name in ("id", "directory", "started", "text", "model", "status")}
+    facts = {
+        name: row[name]
+        for name in ("id", "directory", "started", "text", "model", "status", "reason")
+    }
     if record is not None:
-        facts |= {"reason": record.summary.reason, "command": record.summary.command}
+        facts |= {"command": record.summary.command}
     for name, value in (facts | {"note": row["note"], "tags": ", ".join(row["tags"])}).items():
         if value:
             show(f"{name:9}  {escape_line(value)}")
     directory = Path(row["directory"])
+    if record is None and row["jobs"] is None:  # damaged
+        return
     if record is None:
         print_rows(list_rows([directory], [], jobs=True)[1:])
         return
