@@ -547,7 +547,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 def trainer_on_gpu() -> Any:
     return SimpleNamespace(
         is_global_zero=True, max_epochs=3, num_training_batches=20, current_epoch=0,
-        accumulate_grad_batches=1, global_step=0, strategy=SimpleNamespace(root_device=torch.device("cuda")),
+        accumulate_grad_batches=1, global_step=0,
+        strategy=SimpleNamespace(root_device=torch.device("cuda")),
     )  # fmt: skip
 
 
