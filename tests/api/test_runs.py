@@ -137,6 +137,7 @@ def test_runs_are_found_by_conditions(sweep: lyricgen.Sweep) -> None:
         (lambda: lyricgen.find_runs(where="gru"), "where=gru: say of which setting"),
         (lambda: lyricgen.find_runs("nowhere"), "'nowhere' is not there"),
         (lambda: lyricgen.find_runs(best=1), "2 texts"),
+        (lambda: lyricgen.find_runs(where="data=dino", best=-1), "best=-1: it must be at least"),
         (
             lambda: lyricgen.find_runs().plot(),
             "3 texts: choose one by where, as in where='",
@@ -149,6 +150,15 @@ def test_errors_name_the_arguments(call: Callable[[], Any], words: str) -> None:
     with pytest.raises(lyricgen.Error) as caught:
         call()
     assert words in str(caught.value)
+
+
+def test_models_are_loaded_by_runs_and_their_names(songs: lyricgen.Run) -> None:
+    text = lyricgen.load(songs.path).generate(seed=1, length=5)
+    for reference in (songs, "<b>&张三", "latest"):
+        assert lyricgen.load(reference).generate(seed=1, length=5) == text
+    assert lyricgen.resume(songs).path == songs.path
+    with pytest.raises(lyricgen.Error, match="split='foo': choose from train, val, test"):
+        lyricgen.load(songs).evaluate("foo")
 
 
 def test_a_frame_has_a_row_for_each_run(sweep: lyricgen.Sweep) -> None:

@@ -112,7 +112,7 @@ def test_a_dictionary_holds_the_settings_of_a_group() -> None:
     "overrides",
     [
         ("cell=gruu",), ("optimizer.lrr=1",), ("hidden_size=no",), ("data.max_chars=1",),
-        ("seed=1,2",), ("resume=nowhere",), ("hydra.run.dir=/proc/x",), ("no_text.txt",),
+        ("resume=nowhere",), ("hydra.run.dir=/proc/x",), ("no_text.txt",),
         ("hydra.searchpath=[file:///nowhere]",), ("init_from=none.ckpt",), ("layers",),
     ],
     ids=str,
@@ -137,7 +137,9 @@ def test_an_error_is_the_line_of_the_command(
         (("--cfg=job",), {}, "--cfg=job"),
         (("-m",), {}, "-m"),
         (("sweep=seeds",), {}, "fit_sweep"),
-        ((), {"data": object()}, "object is no value"),
+        ((), {"data": object()}, "a value of type object"),
+        (("cell=gru,rnn",), {}, "call lyricgen.fit_sweep"),
+        ((["cell=gru"],), {}, "give each override as a text"),
         ((), {"find_lr": True}, "find_lr=true trains no run"),
     ],
 )
@@ -148,6 +150,10 @@ def test_what_only_python_refuses(
         lyricgen.fit(*DINO, *arguments, **settings)
     with pytest.raises(lyricgen.Error, match=r"seed=\[\]"):
         lyricgen.fit_sweep({"seed": []}, *DINO)
+    with pytest.raises(lyricgen.Error, match="None: give the values of a sweep"):
+        lyricgen.fit_sweep(None, *DINO)  # type: ignore[arg-type]
+    with pytest.raises(lyricgen.Error, match="None is no run"):
+        lyricgen.resume(None, *DINO)  # type: ignore[arg-type]
     assert not Path("outputs").exists()
 
 

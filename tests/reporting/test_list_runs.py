@@ -103,13 +103,17 @@ def test_the_list_has_a_line_for_each_run_the_newest_first(
     assert listed[-1] | {"id": "", "started": "", "directory": "", "model": ""} == {
         **dict.fromkeys(("id", "started", "directory", "model", "note"), ""),
         **{"status": "finished", "figure": "val/perplexity", "value": 40.0, "text": "lyrics"},
-        **{"jobs": None, "tags": []},
+        **{"jobs": None, "tags": [], "reason": None},
     }
 
 
 def test_conditions_and_directories_select_runs(ten_runs: dict[str, Path], runs: Run) -> None:
     assert names(runs("--json", "--where", "cell=gru")) == ["elk"]
     assert names(runs("--json", ten_runs["ant"], ten_runs["torn"])) == ["torn", "ant"]
+    [torn] = rows(runs("--json", "--where", "status=damaged"))
+    assert torn["directory"] == str(ten_runs["torn"].resolve())
+    assert torn["reason"] in runs("show", "torn").out
+    assert "no runs in" not in runs("show", "torn").out
     assert "no run has --where cell=rnn" in refusal(runs("--where", "cell=rnn"))
     assert "did you mean show?" in refusal(runs("shwo"))
     shutil.rmtree("outputs")

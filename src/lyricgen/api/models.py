@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from lyricgen.api.run import Reference, read_reference
 from lyricgen.cli.evaluation_options import DEFAULTS
 from lyricgen.data.splits import SPLITS
 from lyricgen.errors import UserError
@@ -24,7 +23,7 @@ from lyricgen.models.model import at_least_float32
 from lyricgen.models.trained_model import TrainedModel
 from lyricgen.options import check_number, list_texts
 from lyricgen.runs.newest import newest_checkpoint
-from lyricgen.runs.references import find_run
+from lyricgen.runs.references import Reference, find_run, read_reference
 
 
 class WritingModel(TrainedModel):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from os import PathLike, fspath
+from os import fspath
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ from lyricgen.runs.record_files import (
     open_record,
     read_json_lines,
 )
-from lyricgen.runs.references import find_directory
+from lyricgen.runs.references import Reference, find_directory, read_reference
 from lyricgen.runs.summary import RunSummary, SweepSummary, perplexity_name, read_summary
 from lyricgen.settings import Value
 
@@ -32,18 +32,6 @@ if TYPE_CHECKING:
     from lyricgen.api.models import WritingModel
 
 SHOWN = 3  # samples that a notebook shows
-Reference = str | PathLike[str]  # path, id or name of a run, "latest", or a Run or Sweep
-
-
-def read_reference(given: Reference) -> str:
-    """Return a reference to a run as a text.
-
-    Raises:
-        UserError: it is of another type.
-    """
-    if not isinstance(given, str | PathLike):
-        raise UserError(f"{given!r} is no run: give a path, an id, a name, or 'latest'")
-    return fspath(given)
 
 
 class Run:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from typing_extensions import override
 
 from lyricgen.api.html import image_html, make_figure, paragraph_html, table_html
-from lyricgen.api.run import Reference, Run, read_reference
+from lyricgen.api.run import Run
 from lyricgen.errors import UserError
 from lyricgen.options import check_number
 from lyricgen.reporting.comparison import Comparison, compare
@@ -23,7 +23,7 @@ from lyricgen.reporting.page import choose_plots, words_of
 from lyricgen.reporting.ranking import rank_records
 from lyricgen.reporting.records import Conditions, Record, parse_conditions, read, select
 from lyricgen.reporting.tables import failures, list_columns, notes, to_frame
-from lyricgen.runs.references import find_directory
+from lyricgen.runs.references import Reference, find_directory, read_reference
 from lyricgen.runs.summary import EnsembleSummary, SweepSummary, read_summary
 from lyricgen.settings import override_text
 

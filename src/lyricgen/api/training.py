@@ -14,7 +14,7 @@ from typing import Any
 
 from rich import get_console, reconfigure
 
-from lyricgen.api.run import Reference, Run, read_reference
+from lyricgen.api.run import Run
 from lyricgen.api.runs import Sweep
 from lyricgen.cli.errors import Refusal, describe_error, hides_an_interrupt, is_mendable
 from lyricgen.cli.hydra_private import keep_callers_state, run_task
@@ -25,6 +25,7 @@ from lyricgen.console import NOTEBOOK, Notebook
 from lyricgen.errors import UserError, in_one_line
 from lyricgen.runs.directories import MULTIRUN, remove_unused
 from lyricgen.runs.interruption import Interrupted, handle_signals
+from lyricgen.runs.references import Reference, read_reference
 from lyricgen.settings import CONFIG_DIRECTORY
 from lyricgen.sweeps.job import SWEEP
 from lyricgen.sweeps.sweep import UnfinishedJobsError
@@ -113,7 +114,7 @@ def _check_texts(overrides: Sequence[str | PathLike[str]]) -> list[str]:
     for one in overrides:
         if not isinstance(one, str | PathLike):
             raise UserError(f"{one!r}: give each override as a text, such as 'cell=gru'")
-    return list(map(fspath, overrides))
+    return [fspath(one) for one in overrides]
 
 
 def write_settings(settings: Mapping[str, Any], above: str = "") -> list[str]:

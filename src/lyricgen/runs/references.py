@@ -26,6 +26,7 @@ from lyricgen.runs.directories import (
 from lyricgen.runs.newest import DATE, TIME, find_start, newest_run
 from lyricgen.runs.summary import RunSummary
 
+Reference = str | os.PathLike[str]  # path, id or name of a run, "latest", or a Run or Sweep
 NEWEST = "latest"  # reference to the newest run or sweep
 _SHORTEST = 4  # characters of an id
 _LEVELS = 3  # at most between a run and the outputs directory
@@ -95,6 +96,17 @@ def _hash_path(directory: Path) -> str:
 def name_of(directory: Path) -> str:
     """Name of a run in the name of its directory, which begins with the time."""
     return re.sub(f"^{TIME}_", "", directory.name)
+
+
+def read_reference(given: Reference) -> str:
+    """Return a reference to a run as a text.
+
+    Raises:
+        UserError: it is of another type.
+    """
+    if not isinstance(given, str | os.PathLike):
+        raise UserError(f"{given!r} is no run: give a path, an id, a name, or 'latest'")
+    return os.fspath(given)
 
 
 def find_run(reference: str) -> Path:
