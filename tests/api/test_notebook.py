@@ -76,7 +76,9 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Client:
         **{"timeout": 300, "allow_errors": True, "kernel_name": "python3"},
         **{"coalesce_streams": True, "resources": {"metadata": {"path": str(home)}}},
     )
-    found.execute()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("HYDRA_FULL_ERROR", raising=False)  # a command in this process sets it
+        found.execute()
     found.home = home
     return found
 

@@ -146,6 +146,7 @@ def options(**changed: Any) -> StudyOptions:
     plain: dict[str, Any] = {
         "n_trials": 3,
         "jobs_at_a_time": 1,
+        "fail_fast": False,
         "storage": None,
         "sampler": {"kind": "tpe", "seed": 1, "startup_trials": 2},
         "pruner": {"enabled": True, "startup_trials": 1, "warmup_epochs": 1},

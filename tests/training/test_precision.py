@@ -16,6 +16,7 @@ TRAINER: dict[str, Any] = {
     "precision": "32-true", "gradient_clip_val": 1.0, "gradient_clip_algorithm": "norm",
     "limit_train_batches": None, "check_val_every_n_epoch": 1, "val_check_interval": None,
     "deterministic": False, "profiler": None, "float32_matmul_precision": "highest",
+    "max_time": None, "accumulate_grad_batches": 1, "benchmark": False, "detect_anomaly": False,
 }  # fmt: skip
 
 
