@@ -482,11 +482,15 @@ def jobs_with_epochs(*epochs: int) -> list[PlannedJob]:
     ]
 
 
+BEGUN = {"seed": 1, "trainer": {"max_epochs": 2}}  # options of a job
+
+
 @pytest.mark.parametrize(
     ("summary", "numbers"),
     [
-        ({"status": "failed", "options": {"seed": 1}, "epochs": 3}, [0, 1, 0]),
-        ({"status": "finished", "options": {"seed": 1}, "epochs": None}, [0, 1, 0]),
+        ({"status": "failed", "options": BEGUN, "epochs": 3}, [1, 1, 0]),
+        ({"status": "finished", "options": BEGUN, "epochs": None}, [1, 1, 0]),
+        ({"status": "failed", "options": {"seed": 1}, "epochs": 3}, [0, 1, 1]),
         ({"status": "finished", "options": ["seed=1"], "epochs": 3}, [1, 1, 1]),
         ({"status": "finished", "options": {"seed": 1, "trainer": None}, "epochs": 3}, [1, 0, 1]),
     ],
