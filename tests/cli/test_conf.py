@@ -181,7 +181,7 @@ def schema_leaves(schema: type[BaseModel], values: dict[str, Any], prefix: str =
     """Dotted names of all options, for the kinds that the values choose."""
     found: set[str] = set()
     for name, field in schema.model_fields.items():
-        candidates = members(field.annotation)
+        candidates = [] if values[name] is None else members(field.annotation)
         if len(candidates) > 1:
             kind = values[name]["kind"]
             candidates = [
