@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def create_parser(action: str = "") -> Parser:
-    """Create the parser of an action's arguments, or of those of the list of runs."""
+    """Create the parser of an action; without an action, the parser of the list of runs."""
     if not action:
         lines = (f"lyricgen runs {name}: {purpose}" for name, purpose in ACTIONS.items())
         parser = Parser("lyricgen runs", "List runs. " + " ".join(lines), checkpoint=False)

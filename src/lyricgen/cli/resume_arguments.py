@@ -162,7 +162,7 @@ def _add_recorded(
     overrides: list[str],
     texts: list[str],
 ) -> tuple[list[str], list[str]]:
-    """Add the options and overrides of a recorded run or sweep to those of a new one.
+    """Put the recorded options and overrides of a run or sweep before the typed ones.
 
     A group that is chosen anew begins with its own settings, unless it is one of `INDEPENDENT`. A
     new text replaces the recorded one. A default that has changed since keeps its recorded value,

@@ -173,7 +173,7 @@ class Vocabulary:
 
     @property
     def charge(self) -> float:
-        """Nats that a rare character costs besides those of `RARE_SYMBOL`.
+        """Nats that a rare character adds to the nats of `RARE_SYMBOL`.
 
         The k rare characters share its probability equally, so each costs ln k more.
         """

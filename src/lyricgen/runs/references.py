@@ -65,7 +65,7 @@ def _jobs(sweep: Path, folders: Iterable[str]) -> Iterator[Path]:
 
 
 def _list_names(folder: Path) -> tuple[set[str], list[str]]:
-    """Read the names in a folder: all of them, and those of folders that are not hidden."""
+    """Read all names in a folder, and the names of its visible folders."""
     names, folders = set(), []
     with suppress(OSError), os.scandir(folder) as entries:  # it is gone, or closed to the user
         for entry in entries:

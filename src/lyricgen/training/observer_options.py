@@ -126,7 +126,7 @@ class WandbOptions(Options):
 
 
 class LoggerOptions(Options):
-    """Options of `logger=`; those of a logger that is not chosen are None."""
+    """Options of `logger=`; a logger that is not chosen has None."""
 
     csv: bool
     tensorboard: bool

@@ -163,7 +163,7 @@ def find_models(
 
 
 def join_characters(corpus: EncodedCorpus, models: StartingModels) -> EncodedCorpus:
-    """Encode a text by its own characters and those of the model that the run starts from.
+    """Encode a text by its own characters and those of the starting model.
 
     Without such a model the text stays as it is. The end of a document is a character of documents
     alone.

@@ -183,7 +183,7 @@ def fill_auto(values: dict[str, Any], corpus: EncodedCorpus) -> TrainOptions:
 
 
 def log_filled(options: TrainOptions, names: list[str]) -> None:
-    """Log one line with the settings that the recipe has filled; leave out those of the text."""
+    """Log one line with the settings that the recipe has filled, without settings of the text."""
     names = [name for name in names if name not in (*OF_TEXT, *OF_SAMPLER)]
     if names and options.recipe != "none":
         flat = flatten(options.model_dump(mode="json"))

@@ -1,4 +1,4 @@
-"""What all loggers of a run have in common."""
+"""Base class of loggers, and the figures and samples that they log."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence

@@ -163,7 +163,7 @@ class RemoteLogger(RunLogger):
             self._warn(f"{self.address}: it has not answered in time{LATER}")
 
     def _work(self, points: int, samples: int) -> None:
-        """Send until the run is closed; `points` and `samples` count those of earlier processes."""
+        """Send until the run is closed; the first `points`, `samples` are of earlier processes."""
         while True:
             closing, failed = self._closing.is_set(), False
             try:
