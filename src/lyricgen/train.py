@@ -11,21 +11,18 @@ if __name__ == "__main__":
 
 import os
 import sys
-import warnings
 
 import hydra
 
-from lyricgen.cli.errors import Refusal, describe_error, hides_an_interrupt, is_mendable
+from lyricgen.cli.errors import Refusal
 from lyricgen.cli.hydra_private import show_everything
 from lyricgen.cli.resume_arguments import expand, read_options
 from lyricgen.console import prepare_streams, reader_may_leave, refuse, tell
 from lyricgen.errors import in_one_line
-from lyricgen.runs.directories import remove_unused
 from lyricgen.runs.interruption import handle_signals
 from lyricgen.settings import CONFIG_DIRECTORY
-from lyricgen.sweeps.job import SWEEP
 from lyricgen.sweeps.sweep import UnfinishedJobsError
-from lyricgen.sweeps.task import DEBUG, task, train
+from lyricgen.sweeps.task import refuse_mendable, task
 from lyricgen.threads import wait_passively
 
 
@@ -38,34 +35,20 @@ def main() -> None:
     """
     prepare_streams()
     wait_passively()
-    # Hydra only warns of a missing hydra.searchpath
-    warnings.filterwarnings("error", message="provider=", category=UserWarning)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here; Hydra does not print them
-    os.environ.pop(SWEEP, None)  # this process is no job, even if a job has started it
     with handle_signals() as interruption, reader_may_leave():
         try:
-            sys.argv[1:] = expand(sys.argv[1:])
-            with show_everything(read_options(sys.argv[1:])):
-                hydra.main(str(CONFIG_DIRECTORY), "train", version_base="1.3")(task)()
-            interruption.raise_if_requested()
+            with refuse_mendable(interruption):
+                sys.argv[1:] = expand(sys.argv[1:])
+                with show_everything(read_options(sys.argv[1:])):
+                    hydra.main(str(CONFIG_DIRECTORY), "train", version_base="1.3")(task)()
         except Refusal as refusal:
             refuse(refusal.line)
         except UnfinishedJobsError as error:
             tell(f"error: {in_one_line(str(error))}")
             sys.exit(1)
-        except BrokenPipeError:
-            raise
-        except Exception as error:
-            if hides_an_interrupt(error):
-                interruption.raise_if_requested()
-                sys.exit(130)
-            if DEBUG or not is_mendable(error, train.__code__):
-                raise
-            refuse(describe_error(error))
         except KeyboardInterrupt:
             sys.exit(130)
-        finally:
-            remove_unused()
 
 
 if __name__ == "__main__":

@@ -1,11 +1,9 @@
 """Train from Python or in a notebook, exactly as the train command does."""
 
 import gc
-import os
 import signal
 import sys
 import threading
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike, fspath
@@ -16,20 +14,19 @@ from rich import get_console, reconfigure
 
 from lyricgen.api.run import Run
 from lyricgen.api.runs import Sweep
-from lyricgen.cli.errors import Refusal, describe_error, hides_an_interrupt, is_mendable
+from lyricgen.cli.errors import Refusal
 from lyricgen.cli.hydra_private import keep_callers_state, run_task
 from lyricgen.cli.known_settings import POINTS, known_settings
 from lyricgen.cli.resume_arguments import expand, read_options
 from lyricgen.cli.typed_values import write_value
 from lyricgen.console import NOTEBOOK, Notebook
 from lyricgen.errors import UserError, in_one_line
-from lyricgen.runs.directories import MULTIRUN, remove_unused
+from lyricgen.runs.directories import MULTIRUN
 from lyricgen.runs.interruption import Interrupted, handle_signals
 from lyricgen.runs.references import Reference, read_reference
 from lyricgen.settings import CONFIG_DIRECTORY
-from lyricgen.sweeps.job import SWEEP
 from lyricgen.sweeps.sweep import UnfinishedJobsError
-from lyricgen.sweeps.task import DEBUG, task, train
+from lyricgen.sweeps.task import refuse_mendable, task
 from lyricgen.threads import wait_passively
 
 _ONE_AT_A_TIME = threading.Lock()  # Hydra and logging have one state a process
@@ -169,32 +166,22 @@ def _train(arguments: list[str], *, single: bool = False) -> Path:
     """
     wait_passively()
     try:
-        with _ONE_AT_A_TIME, _keep_process(), handle_signals() as interruption:
-            try:
-                directory = _run(arguments, single=single)
-                interruption.raise_if_requested()
-                return directory
-            except Exception as error:
-                if hides_an_interrupt(error):  # a library has replaced it
-                    interruption.raise_if_requested()
-                    raise KeyboardInterrupt from None
-                raise
-            finally:
-                remove_unused()
+        with (
+            _ONE_AT_A_TIME,
+            _keep_process(),
+            handle_signals() as interruption,
+            refuse_mendable(interruption),
+        ):
+            return _run(arguments, single=single)
     except Interrupted as stop:
         number = stop.number
     except Refusal as refusal:
-        raise UserError(refusal.line) from None
+        advice = "add --multirun to your command line", "call lyricgen.fit_sweep"
+        raise UserError(refusal.line.replace(*advice)) from None
     except SystemExit as stop:
         raise UserError(f"a library has ended the work (status {stop.code})") from None
     except UnfinishedJobsError as error:
         raise UserError(in_one_line(str(error))) from None
-    except Exception as error:
-        if DEBUG or not is_mendable(error, train.__code__):
-            raise
-        line = describe_error(error)
-        advice = "add --multirun to your command line", "call lyricgen.fit_sweep"
-        raise UserError(line.replace(*advice)) from None
     if number != signal.SIGINT:
         signal.raise_signal(number)  # it meant the whole process
     raise KeyboardInterrupt
@@ -223,10 +210,7 @@ def _keep_process() -> Iterator[None]:
     """
     arguments, main, frozen = sys.argv, sys.modules["__main__"], gc.get_freeze_count()
     origin = {name: getattr(main, name) for name in ("__file__", "__spec__") if hasattr(main, name)}
-    with keep_callers_state(), _print_plainly(), warnings.catch_warnings():
-        # Hydra only warns of a missing hydra.searchpath
-        warnings.filterwarnings("error", message="provider=", category=UserWarning)
-        os.environ.pop(SWEEP, None)  # this process is no job
+    with keep_callers_state(), _print_plainly():
         vars(main).pop("__file__", None)
         main.__spec__ = None
         try:

@@ -4,7 +4,9 @@ import gc
 import logging
 import math
 import os
-from contextlib import suppress
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,13 @@ from lyricgen.cli.errors import hides_an_interrupt, is_mendable, stop
 from lyricgen.cli.hydra_private import complete_program, compose_once, hide_bases
 from lyricgen.console import quiet_matplotlib, quiet_messages, show
 from lyricgen.errors import UserError, reason
-from lyricgen.runs.directories import SUMMARY, has_checkpoint
+from lyricgen.runs.directories import SUMMARY, has_checkpoint, remove_unused
 from lyricgen.runs.interruption import Interrupted, Interruption, handle_signals, raise_if_requested
 from lyricgen.runs.run import Run
 from lyricgen.runs.state import find_resume_point
 from lyricgen.runs.summary import RunSummary, score
-from lyricgen.sweeps.job import do_as_job
+from lyricgen.sweeps.job import SWEEP, do_as_job
+from lyricgen.sweeps.sweep import UnfinishedJobsError
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +37,36 @@ quiet_matplotlib()  # here, so that the processes of jobs do it, too
 compose_once()
 hide_bases()
 complete_program("lyricgen")
+
+
+@contextmanager
+def refuse_mendable(interruption: Interruption) -> Iterator[None]:
+    """Raise a `Refusal` in place of an error of the block that the user can mend.
+
+    The block calls Hydra. At its end, directories that no run has used are removed.
+
+    Raises:
+        UnfinishedJobsError: jobs of a sweep have failed.
+        Interrupted, KeyboardInterrupt: a signal has come.
+    """
+    os.environ.pop(SWEEP, None)  # this process is no job, even if a job has started it
+    with warnings.catch_warnings():
+        # Hydra only warns of a missing hydra.searchpath
+        warnings.filterwarnings("error", message="provider=", category=UserWarning)
+        try:
+            yield
+            interruption.raise_if_requested()
+        except (UnfinishedJobsError, BrokenPipeError):
+            raise
+        except Exception as error:
+            if hides_an_interrupt(error):  # a library has replaced it
+                interruption.raise_if_requested()
+                raise KeyboardInterrupt from None
+            if DEBUG or not is_mendable(error, train.__code__):
+                raise
+            stop(error)
+        finally:
+            remove_unused()
 
 
 def task(config: DictConfig) -> float:

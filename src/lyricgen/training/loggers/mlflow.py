@@ -15,7 +15,7 @@ from lyricgen.runs.directories import SAMPLES, outputs_directory
 from lyricgen.runs.record_files import Sample, read_json_lines
 from lyricgen.settings import override_text
 from lyricgen.training.loggers.logger import LoggedRun, as_markdown, as_table
-from lyricgen.training.loggers.remote import End, Point, RemoteLogger, set_environment
+from lyricgen.training.loggers.remote import End, RemoteLogger, StepFigures, set_environment
 
 TABLE = "samples.json"  # artifact with all samples
 LONGEST_TEXT = 5000  # characters of a parameter or tag; MLflow's own limits are higher
@@ -83,10 +83,10 @@ class MlflowLogger(RemoteLogger):
         return self._is_new
 
     @override
-    def send(self, points: Sequence[Point]) -> None:
+    def send(self, figures: Sequence[StepFigures]) -> None:
         metrics = [
             self._mlflow.entities.Metric(name, float(value), one.milliseconds, one.step)
-            for one in points
+            for one in figures
             for name, value in one.figures.items()
         ]
         for start in range(0, len(metrics), MOST_METRICS):

@@ -27,15 +27,15 @@ SEND_SECONDS = 1.0  # between two sends, so that figures are sent together
 RETRY_SECONDS = 5.0  # after a failure
 END_SECONDS = 30.0  # longest wait for the server at the end of a run
 STOP_SECONDS = 3.0  # the same after a signal
-BATCH = 100  # points in a send
+BATCH = 100  # steps in a send
 LATER = "; the training goes on, and what is missing is sent later, or by resume="
-MOST_POINTS = 100_000  # points that wait; more points of single steps are dropped
+MOST_STEPS = 100_000  # steps that wait; beyond them, losses of single steps are dropped
 
 StepSamples = tuple[int, Sequence[Sample]]  # samples with the newest step
 
 
 @dataclass(frozen=True)
-class Point:
+class StepFigures:
     """Figures of a step."""
 
     step: int
@@ -49,7 +49,7 @@ class End:
 
     status: Status
     reason: str | None
-    figures: Point | None
+    figures: StepFigures | None
 
 
 class RemoteLogger(RunLogger):
@@ -71,9 +71,9 @@ class RemoteLogger(RunLogger):
         if find_spec(self.kind) is None:
             raise UserError(f"logger={self.kind}: it needs pip install 'lyricgen[{self.kind}]'")
         self.id = ""
-        self._points: list[Point] = []
+        self._figures: list[StepFigures] = []
         self._samples: list[StepSamples] = []
-        self._final: Point | None = None
+        self._final: StepFigures | None = None
         self._end: End | None = None
         self._connected = False
         self._warned = False
@@ -85,7 +85,7 @@ class RemoteLogger(RunLogger):
         """Find the run by `id`, or create it with its options; return whether it lacks content."""
 
     @abstractmethod
-    def send(self, points: Sequence[Point]) -> None:
+    def send(self, figures: Sequence[StepFigures]) -> None:
         """Send figures; the last figure of a step counts."""
 
     @abstractmethod
@@ -111,20 +111,20 @@ class RemoteLogger(RunLogger):
             write_atomically(path, f"{self.id}\n")
         # here, since a checkpoint cannot be written while the dictionary grows
         state.sent.setdefault(self.kind, 0)
-        self._points, self._samples = self._read_points(), self._read_samples()
-        earlier = len(self._points), len(self._samples)
+        self._figures, self._samples = self._read_figures(), self._read_samples()
+        earlier = len(self._figures), len(self._samples)
         self._thread = Thread(target=self._work, args=earlier, daemon=True)
         self._thread.start()
 
-    def _read_points(self) -> list[Point]:
+    def _read_figures(self) -> list[StepFigures]:
         """Read the figures of earlier processes: of steps.csv, then of epochs and validations."""
         columns: dict[str, list[float]] = {"step": [], "smoothed_loss": []}
         with suppress(RecordError):
             columns = read_columns(self.logged.run.directory / STEPS, list(columns))
         steps = zip(*columns.values(), strict=True)
-        of_steps = [Point(int(step), {"train/smoothed_loss": value}) for step, value in steps]
+        of_steps = [StepFigures(int(step), {"train/smoothed_loss": value}) for step, value in steps]
         rows = self.logged.state.rows
-        return of_steps + [Point(int(row["step"]), _figures(row)) for row in rows]
+        return of_steps + [StepFigures(int(row["step"]), _without_step(row)) for row in rows]
 
     def _read_samples(self) -> list[StepSamples]:
         """Read the samples of earlier processes by step."""
@@ -136,8 +136,8 @@ class RemoteLogger(RunLogger):
 
     @override
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        if len(self._points) < MOST_POINTS or len(metrics) > 1:
-            self._points.append(Point(step or 0, dict(metrics)))
+        if len(self._figures) < MOST_STEPS or len(metrics) > 1:
+            self._figures.append(StepFigures(step or 0, dict(metrics)))
             self._wake.set()
 
     @override
@@ -147,7 +147,7 @@ class RemoteLogger(RunLogger):
 
     @override
     def finish(self, figures: Mapping[str, float]) -> None:
-        self._final = Point(int(self.logged.state.rows[-1]["step"]), figures)
+        self._final = StepFigures(int(self.logged.state.rows[-1]["step"]), figures)
 
     @override
     def close(self, status: Status, reason: str | None) -> None:
@@ -162,12 +162,12 @@ class RemoteLogger(RunLogger):
         if self._end is not None:
             self._warn(f"{self.address}: it has not answered in time{LATER}")
 
-    def _work(self, points: int, samples: int) -> None:
-        """Send until the run is closed; the first `points`, `samples` are of earlier processes."""
+    def _work(self, old_figures: int, old_samples: int) -> None:
+        """Send until the run is closed; the arguments count what earlier processes have logged."""
         while True:
             closing, failed = self._closing.is_set(), False
             try:
-                self._send_all(points, samples)
+                self._send_all(old_figures, old_samples)
             except Exception as error:
                 failed = True
                 self._warn(f"{self.address}: {reason(error)}{LATER}")
@@ -178,17 +178,18 @@ class RemoteLogger(RunLogger):
                 self._wake.wait()
             self._wake.clear()
 
-    def _send_all(self, points: int, samples: int) -> None:
+    def _send_all(self, old_figures: int, old_samples: int) -> None:
         sent = self.logged.state.sent
         if not self._connected:
             first = 0 if self.connect() else sent[self.kind]
-            self._points[:points] = [one for one in self._points[:points] if one.step >= first]
-            self._samples[:samples] = [one for one in self._samples[:samples] if one[0] >= first]
+            figures, samples = self._figures[:old_figures], self._samples[:old_samples]
+            self._figures[:old_figures] = [one for one in figures if one.step >= first]
+            self._samples[:old_samples] = [one for one in samples if one[0] >= first]
             self._connected = True
-        newest = max([sent[self.kind], *(one.step for one in self._points[-1:])])
-        while batch := self._points[:BATCH]:
+        newest = max([sent[self.kind], *(one.step for one in self._figures[-1:])])
+        while batch := self._figures[:BATCH]:
             self.send(batch)
-            del self._points[: len(batch)]
+            del self._figures[: len(batch)]
         while self._samples:
             step, drawn = self._samples[0]
             self.send_samples(drawn, step)
@@ -205,7 +206,7 @@ class RemoteLogger(RunLogger):
             log.warning("logger=%s: %s", self.kind, text)
 
 
-def _figures(row: Mapping[str, float]) -> dict[str, float]:
+def _without_step(row: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in row.items() if name not in ("epoch", "step")}
 
 

@@ -12,7 +12,7 @@ from typing_extensions import override
 from lyricgen.errors import UserError, reason
 from lyricgen.runs.record_files import Sample
 from lyricgen.training.loggers.logger import LoggedRun, as_table
-from lyricgen.training.loggers.remote import End, Point, RemoteLogger, set_environment
+from lyricgen.training.loggers.remote import End, RemoteLogger, StepFigures, set_environment
 
 CONNECT_SECONDS = 10.0  # longest wait for the server at the beginning
 FINISH_SECONDS = 20.0  # longest wait for the server at the end
@@ -100,8 +100,8 @@ class WandbLogger(RemoteLogger):
         )
 
     @override
-    def send(self, points: Sequence[Point]) -> None:
-        for one in points:
+    def send(self, figures: Sequence[StepFigures]) -> None:
+        for one in figures:
             self._run.log({"step": one.step, **one.figures})
 
     @override
