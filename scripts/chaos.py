@@ -8,34 +8,30 @@ undisturbed run. Only measured times and speeds may differ. The exit status is 1
 differs. Then both runs are exported as an ensemble, which is killed, too: its file must be whole or
 absent, and equal that of an undisturbed export.
 
-Each life of a run, up to its next death, is a fork of this process with all modules loaded. It
-takes about a second. One chain in four also logs to MLflow, if it is installed; the last value of
-each step there must equal that in metrics.csv.
+A life of a run takes about a second. One chain in four also logs to MLflow, if it is installed; the
+last value of each step there must equal that in metrics.csv.
 """
 
 import argparse
-import math
 import os
 import random
 import shutil
 import signal
 import sys
 import time
-import traceback
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NoReturn
 
 import torch
 from compare_runs import differences, mlflow_differences
+from lives import SIGNALS, live
 
 import lyricgen.training.main  # noqa: F401
-from lyricgen import export, train
+from lyricgen import export
 from lyricgen.training.loggers.mlflow import ENVIRONMENT
 
 # A run of about a second that uses every feature, and the settings that vary between chains.
@@ -137,11 +133,7 @@ VARIATIONS: tuple[tuple[tuple[str, ...], ...], ...] = (
     ((), (), (), (LOGGERS,)),
 )
 DEATHS = 8  # most deaths in a chain
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-FILE_EVENTS = ("open", "os.rename", "os.remove", "os.truncate", "os.mkdir")
 TOUCHES = 250  # approximate number of accesses of an undisturbed run to its files
-LIFE_LIMIT = 120  # seconds; a life that takes longer hangs
-HUNG = 1000  # exit status given to a life that hangs
 
 
 @dataclass
@@ -277,91 +269,6 @@ def export_with_deaths(directory: Path, runs: list[Path], drawn: random.Random) 
         if killed.exists() and killed.read_bytes() != whole.read_bytes():
             return [f"the exported file differs after {death or 'the last export'}"]
     return [] if killed.exists() else ["export has written no file"]
-
-
-def live(
-    arguments: list[str],
-    output: Path,
-    cause: str = "",
-    moment: float = 0.0,
-    drawn: random.Random | None = None,
-    main: Callable[[], None] = train.main,
-) -> int:
-    """Run the command in a fork of this process.
-
-    Args:
-        arguments: arguments of the command.
-        output: file for the output of the command.
-        cause: cause of death: "SIGKILL", "signal" (a signal that the run can handle), "file"
-            (killed at an access to one of its files), or "" for a life without death.
-        moment: time of death, in seconds after the start; for "file", number of accesses.
-        drawn: generator that draws the signal.
-        main: the command.
-
-    Returns:
-        The exit status, negative for a signal; HUNG if the process did not end in time.
-    """
-    output.parent.mkdir(parents=True, exist_ok=True)
-    number = drawn.choice(SIGNALS) if cause == "signal" and drawn else signal.SIGKILL
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    process = os.fork()
-    if process == 0:
-        _be_born(arguments, output, int(moment) if cause == "file" else None, main)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    deadline = time.monotonic() + (moment if cause in ("SIGKILL", "signal") else math.inf)
-    limit = time.monotonic() + LIFE_LIMIT
-    while True:
-        ended, status = os.waitpid(process, os.WNOHANG)
-        if ended:
-            return os.waitstatus_to_exitcode(status)
-        if time.monotonic() > limit:
-            os.kill(process, signal.SIGKILL)
-            os.waitpid(process, 0)
-            return HUNG
-        if time.monotonic() > deadline:
-            os.kill(process, number)
-            deadline = math.inf
-        time.sleep(0.002)
-
-
-def _be_born(
-    arguments: list[str], output: Path, touches: int | None, main: Callable[[], None]
-) -> NoReturn:
-    """Run the command in the forked process, and exit."""
-    status = 1
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # as the command does until it can answer
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    try:
-        descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(descriptor, 1)
-        os.dup2(descriptor, 2)
-        sys.argv = ["lyricgen", *arguments]
-        if touches is not None:
-            _die_at_touch(touches, str(output.parent / "run"))
-        main()
-        status = 0
-    except SystemExit as stop:
-        status = int(stop.code or 0)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
-
-
-def _die_at_touch(touches: int, directory: str) -> None:
-    """Kill this process after a number of accesses to files of its run."""
-    left = touches
-
-    def watch(event: str, arguments: tuple[Any, ...]) -> None:
-        nonlocal left
-        if event in FILE_EVENTS and str(arguments[0]).startswith(directory):
-            left -= 1
-            if left < 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    sys.addaudithook(watch)
 
 
 if __name__ == "__main__":

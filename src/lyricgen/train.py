@@ -16,7 +16,7 @@ import hydra
 
 from lyricgen.cli.errors import Refusal
 from lyricgen.cli.hydra_private import show_everything
-from lyricgen.cli.resume_arguments import expand, read_options
+from lyricgen.cli.typed_arguments import expand, read_options
 from lyricgen.console import prepare_streams, reader_may_leave, refuse, tell
 from lyricgen.errors import in_one_line
 from lyricgen.runs.interruption import handle_signals

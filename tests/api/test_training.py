@@ -274,9 +274,8 @@ def test_the_table_of_a_sweep_is_that_of_its_report(train: Train) -> None:
     assert theirs.path != sweep.path
     for one, other in zip(sweep, theirs, strict=True):
         assert_equal(one.path, other.path)
-    assert sweep.best.figures["val/perplexity"] == min(
-        run.figures["val/perplexity"] for run in sweep.runs
-    )
+    best = min(run.figures["val/perplexity"] for run in sweep)
+    assert sweep.best.figures["val/perplexity"] == best
 
 
 def test_a_sweep_of_points_with_values_in_quotes() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lyricgen.cli.resume_arguments import expand
+from lyricgen.cli.typed_arguments import expand
 from lyricgen.errors import UserError
 from tests.conftest import SMALL, Train
 

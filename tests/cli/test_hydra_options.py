@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from lyricgen import dashboard, evaluate, export, generate, report, train
-from lyricgen.cli.resume_arguments import expand
+from lyricgen.cli.typed_arguments import expand
 from tests.conftest import SMALL, Train
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lyricgen.cli.resume_arguments import expand
+from lyricgen.cli.typed_arguments import expand
 from lyricgen.settings import complete, flatten
 from tests.conftest import ROOT, SMALL, Train, copy_run, summary_of
 

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lyricgen import evaluate
-from lyricgen.cli.resume_arguments import expand
+from lyricgen.cli.typed_arguments import expand
 from lyricgen.data import cached_files
 from lyricgen.errors import UserError
 from lyricgen.models.checkpoint import load

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from lyricgen import evaluate, export, files, generate, report
 from lyricgen.cli.composition import DirectoryCallback, plain_values
 from lyricgen.cli.errors import Refusal
-from lyricgen.cli.resume_arguments import expand
+from lyricgen.cli.typed_arguments import expand
 from lyricgen.errors import UserError
 from lyricgen.runs.directories import (
     LOCK,

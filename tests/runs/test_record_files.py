@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from lyricgen.cli.resume_arguments import expand
+from lyricgen.cli.typed_arguments import expand
 from lyricgen.errors import UserError
 from lyricgen.evaluation.plots import read_logged_shares
 from lyricgen.reporting.comparison import Comparison, compare

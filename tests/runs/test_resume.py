@@ -20,7 +20,7 @@ from filelock import FileLock
 
 from lyricgen import train as command
 from lyricgen.cli.recorded_settings import with_recorded_settings
-from lyricgen.cli.resume_arguments import expand
+from lyricgen.cli.typed_arguments import expand
 from lyricgen.errors import UserError
 from lyricgen.runs.checkpoint_files import is_sound
 from lyricgen.runs.interruption import SIGNALS, Interrupted, handle_signals

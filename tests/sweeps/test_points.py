@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from lyricgen.cli.resume_arguments import expand
+from lyricgen.cli.typed_arguments import expand
 from lyricgen.cli.typed_values import write_value
 from lyricgen.settings import flatten
 from lyricgen.sweeps.grid import write_points

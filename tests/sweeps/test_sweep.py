@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from compare_runs import differences
 
-from lyricgen.cli.resume_arguments import expand
+from lyricgen.cli.typed_arguments import expand
 from lyricgen.errors import UserError
 from lyricgen.reporting import sweep_report
 from lyricgen.runs.directories import claim_directory, new_directory, resume_command

@@ -163,7 +163,7 @@ class Runs(Sequence[Run]):
 
 
 class Sweep(Runs):
-    """A sweep, whose jobs are its runs.
+    """A sweep, whose runs are the jobs that have begun, in the order of their numbers.
 
     Args:
         path: directory, id or name of the sweep, or "latest".
@@ -183,11 +183,6 @@ class Sweep(Runs):
 
     def __fspath__(self) -> str:
         return str(self.path)
-
-    @property
-    def runs(self) -> list[Run]:
-        """The jobs that have begun, in the order of their numbers."""
-        return list(self)
 
     @property
     def best(self) -> Run:

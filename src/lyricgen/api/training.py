@@ -17,7 +17,7 @@ from lyricgen.api.runs import Sweep
 from lyricgen.cli.errors import Refusal
 from lyricgen.cli.hydra_private import keep_callers_state, run_task
 from lyricgen.cli.known_settings import POINTS, known_settings
-from lyricgen.cli.resume_arguments import expand, read_options
+from lyricgen.cli.typed_arguments import expand, read_options
 from lyricgen.cli.typed_values import write_value
 from lyricgen.console import NOTEBOOK, Notebook
 from lyricgen.errors import UserError, in_one_line

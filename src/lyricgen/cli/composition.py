@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lyricgen.cli.errors import stop
 from lyricgen.cli.hydra_private import BASIC_SWEEPER
 from lyricgen.cli.recorded_settings import with_recorded_settings
-from lyricgen.cli.resume_arguments import drop_resume
+from lyricgen.cli.typed_arguments import drop_resume
 from lyricgen.errors import UserError
 from lyricgen.files import expand_home
 from lyricgen.runs.directories import (

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lyricgen.cli.resume_arguments import drop_resume
+from lyricgen.cli.typed_arguments import drop_resume
 from lyricgen.cli.typed_values import quote_texts, quote_value
 from lyricgen.console import show
 from lyricgen.errors import UserError, reason
