@@ -11,6 +11,7 @@ import sys
 import termios
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from lyricgen.runs.interruption import Interrupted, handle_signals, raise_if_req
 from lyricgen.runs.run import Run
 from lyricgen.sweeps import grid, task
 from lyricgen.training import main as training
+from lyricgen.training.callbacks.samples import Samples
 from tests.conftest import SMALL, Train, summary_of, sweep_of, until
 
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 143}
@@ -185,6 +187,21 @@ def test_a_run_hears_signals_before_it_trains(
         assert stopped.summary["status"] == "interrupted"
     else:
         assert stopped.directory is None
+
+
+def test_an_interrupt_that_a_library_replaces_is_no_failure(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt() -> None:
+        with suppress(Interrupted):
+            send(signal.SIGTERM)
+        raise TypeError("NumPy compares no arrays after a signal")  # and keeps no trace of it
+
+    hook = act_at_call(Samples.on_train_start, 1, interrupt)
+    monkeypatch.setattr(Samples, "on_train_start", hook)
+    stopped = train(*SMALL, "callbacks.samples.every_n_epochs=1")
+    assert (stopped.status, stopped.err) == (143, "")
+    assert stopped.summary["status"] == "interrupted"
 
 
 def test_a_second_hangup_of_a_terminal_changes_nothing() -> None:

@@ -14,7 +14,7 @@ from lyricgen.cli.known_settings import default_choices, group_choices, known_se
 from lyricgen.cli.typed_values import for_shell, quote_value
 from lyricgen.console import output_problem
 from lyricgen.errors import UserError, did_you_mean, find_nearest, in_one_line, path_problem
-from lyricgen.runs.interruption import Interrupted
+from lyricgen.runs.interruption import Interrupted, was_raised
 
 _UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.ENOTDIR, errno.EEXIST}
 
@@ -135,7 +135,12 @@ def stop(error: Exception) -> NoReturn:
 
 
 def hides_an_interrupt(error: BaseException | None) -> bool:
-    """Whether a signal caused an error; OmegaConf replaces an interrupt by errors of its own."""
+    """Whether a signal caused an error; OmegaConf replaces an interrupt by errors of its own.
+
+    NumPy does so, too, and its errors keep no trace of the interrupt.
+    """
+    if was_raised():
+        return True
     while error is not None and not isinstance(error, KeyboardInterrupt | Interrupted):
         error = error.__context__
     return error is not None

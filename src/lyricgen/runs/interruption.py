@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 from rich import get_console
 
@@ -37,6 +37,10 @@ class Interruption:
     While `patient` is true, training stops only at its next exact point. Otherwise the signal
     raises Interrupted at once. Python drops this exception in `__del__` and in callbacks of the
     garbage collector, so code calls `raise_if_requested` before it starts long work.
+
+    Attributes:
+        requested: number of the first signal; None before it.
+        raised: whether Interrupted was raised at a signal.
     """
 
     active: ClassVar["Interruption | None"] = None  # set by `handle_signals`
@@ -44,6 +48,7 @@ class Interruption:
     def __init__(self) -> None:
         self.patient = False
         self.requested: int | None = None
+        self.raised = False
 
     def raise_if_requested(self) -> None:
         """Raise Interrupted if a signal has come."""
@@ -61,14 +66,18 @@ class Interruption:
         if self.requested is None:
             self.requested = number
             if not self.patient:
-                raise Interrupted(number)
+                self._stop(number)
             if not get_console().quiet:
                 tell_now(
                     "\nstopping after this step, and after the validation or the end of the epoch "
                     "if one is due; once more stops at once"
                 )
         elif number != HANGUP:
-            raise Interrupted(number)
+            self._stop(number)
+
+    def _stop(self, number: int) -> NoReturn:
+        self.raised = True
+        raise Interrupted(number)
 
 
 @contextmanager
@@ -113,6 +122,11 @@ def handle_signals(signals: Iterable[signal.Signals] = SIGNALS) -> Iterator[Inte
 def signal_came() -> bool:
     """Whether a signal has asked this process to stop."""
     return Interruption.active is not None and Interruption.active.requested is not None
+
+
+def was_raised() -> bool:
+    """Whether a signal has raised Interrupted, which a library may have lost since."""
+    return Interruption.active is not None and Interruption.active.raised
 
 
 def raise_if_requested() -> None:
