@@ -135,6 +135,7 @@ def test_runs_are_found_by_conditions(sweep: lyricgen.Sweep) -> None:
         (lambda: lyricgen.find_runs(where="cel=gru"), "where=cel: no run has this setting"),
         (lambda: lyricgen.find_runs(where="cell=lstm_plain"), "no run has where=cell=lstm_plain"),
         (lambda: lyricgen.find_runs(where="gru"), "where=gru: say of which setting"),
+        (lambda: lyricgen.find_runs(where=3), "where=3"),
         (lambda: lyricgen.find_runs("nowhere"), "'nowhere' is not there"),
         (lambda: lyricgen.find_runs(best=1), "2 texts"),
         (lambda: lyricgen.find_runs(where="data=dino", best=-1), "best=-1: it must be at least"),

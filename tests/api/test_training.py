@@ -138,7 +138,8 @@ def test_an_error_is_the_line_of_the_command(
         (("-m",), {}, "-m"),
         (("sweep=seeds",), {}, "fit_sweep"),
         ((), {"data": object()}, "a value of type object"),
-        (("cell=gru,rnn",), {}, "call lyricgen.fit_sweep"),
+        (("cell=gru,rnn",), {}, "call lyricgen.fit_sweep$"),
+        (("name=a,b",), {}, "for a sweep over 2 values call lyricgen.fit_sweep$"),
         ((["cell=gru"],), {}, "give each override as a text"),
         ((), {"find_lr": True}, "find_lr=true trains no run"),
     ],
@@ -152,6 +153,8 @@ def test_what_only_python_refuses(
         lyricgen.fit_sweep({"seed": []}, *DINO)
     with pytest.raises(lyricgen.Error, match="None: give the values of a sweep"):
         lyricgen.fit_sweep(None, *DINO)  # type: ignore[arg-type]
+    with pytest.raises(lyricgen.Error, match=r"\[\]: give the values of a sweep"):
+        lyricgen.fit_sweep([], *DINO)
     with pytest.raises(lyricgen.Error, match="None is no run"):
         lyricgen.resume(None, *DINO)  # type: ignore[arg-type]
     assert not Path("outputs").exists()

@@ -71,3 +71,19 @@ def test_a_value_that_names_no_text_is_one_line_and_leaves_nothing(
     assert line.startswith("error: ")
     assert CASES[override] in line
     assert not [path for path in Path.cwd().rglob("*") if path.name != "outputs"]
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("seed=1,2", 'for a list type "seed=[1,2]"; for a sweep type --multirun "seed=1,2"'),
+        ("name=a,b", """for one value with a comma in it type "name='a,b'";"""),
+    ],
+)
+def test_several_values_without_multirun_are_explained(
+    train: Train, override: str, line: str
+) -> None:
+    refused = train(*SMALL, override)
+    assert refused.status == 2
+    assert refused.err.startswith(f"error: {override}: {line}")
+    assert len(refused.err.splitlines()) == 1

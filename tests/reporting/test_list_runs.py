@@ -103,8 +103,12 @@ def test_the_list_has_a_line_for_each_run_the_newest_first(
     assert listed[-1] | {"id": "", "started": "", "directory": "", "model": ""} == {
         **dict.fromkeys(("id", "started", "directory", "model", "note"), ""),
         **{"status": "finished", "figure": "val/perplexity", "value": 40.0, "text": "lyrics"},
-        **{"jobs": None, "tags": [], "reason": None},
+        **{"jobs": None, "tags": [], "reason": None, "name": ""},
     }
+    change(ten_runs["hen"], overrides=["cell=lstm", "name=hen"])
+    head, *lines = runs().out.splitlines()
+    assert head.split()[:4] == ["id", "age", "name", "text"]
+    assert ["hen" in line.split() for line in lines] == [False, False, True, *[False] * 7]
 
 
 def test_conditions_and_directories_select_runs(ten_runs: dict[str, Path], runs: Run) -> None:

@@ -880,7 +880,7 @@ def test_the_command_prints_and_refuses(
     monkeypatch.setenv("LYRICGEN_OUTPUTS", str(tmp_path / "outputs"))
     none = run_main(command.main, capfd)
     assert none.status == 2
-    assert re.fullmatch(r"error: '.*/outputs' is not there: train one .*\n", none.err)
+    assert re.fullmatch(r"error: '.*/outputs' is not there: train a run .*\n", none.err)
     sweep = worked_sweep(tmp_path / "outputs" / "sweeps" / "one")
     lines = run_main(command.main, capfd, sweep, "--where", "cell=lstm,gru", "--by", "cell").texts
     assert lines[0].strip() == "lyrics"

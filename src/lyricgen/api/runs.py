@@ -15,7 +15,7 @@ from typing_extensions import override
 from lyricgen.api.html import image_html, make_figure, paragraph_html, table_html
 from lyricgen.api.run import Run
 from lyricgen.errors import UserError
-from lyricgen.options import check_number
+from lyricgen.options import check_number, list_texts
 from lyricgen.reporting.comparison import Comparison, compare
 from lyricgen.reporting.grouping import list_varied_settings
 from lyricgen.reporting.missing_jobs import MISSING, with_missing_jobs
@@ -219,7 +219,7 @@ def find_runs(*paths: str | Path, where: Where = (), best: int | None = None) ->
 
 def _conditions(where: Where) -> Conditions:
     if not isinstance(where, Mapping):
-        return parse_conditions([where] if isinstance(where, str) else where)
+        return parse_conditions([where] if isinstance(where, str) else list_texts("where", where))
     several = {name: one if isinstance(one, list | tuple) else [one] for name, one in where.items()}
     return {name: list(map(override_text, values)) for name, values in several.items()}
 

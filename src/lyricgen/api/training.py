@@ -1,6 +1,7 @@
 """Train from Python or in a notebook, exactly as the train command does."""
 
 import gc
+import re
 import signal
 import sys
 import threading
@@ -78,7 +79,7 @@ def fit_sweep(values: Grid | str, *overrides: str | PathLike[str], **settings: A
         arguments = [values, *shared]
     elif isinstance(values, Mapping):
         arguments = [*shared, *(_write_values(name, each) for name, each in values.items())]
-    elif isinstance(values, list | tuple) and all(isinstance(one, Mapping) for one in values):
+    elif isinstance(values, Sequence) and values and all(isinstance(x, Mapping) for x in values):
         arguments = [*shared, *write_settings({POINTS: values})]
     else:
         raise UserError(f"{values!r}: give the values of a sweep as a dictionary or a list of them")
@@ -176,8 +177,8 @@ def _train(arguments: list[str], *, single: bool = False) -> Path:
     except Interrupted as stop:
         number = stop.number
     except Refusal as refusal:
-        advice = "add --multirun to your command line", "call lyricgen.fit_sweep"
-        raise UserError(refusal.line.replace(*advice)) from None
+        line = re.sub(r"type --multirun .*", "call lyricgen.fit_sweep", refusal.line)
+        raise UserError(line) from None
     except SystemExit as stop:
         raise UserError(f"a library has ended the work (status {stop.code})") from None
     except UnfinishedJobsError as error:

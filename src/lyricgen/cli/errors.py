@@ -58,11 +58,14 @@ def describe_error(error: Exception) -> str:
         return f"{missing[1]}=???: that stands for a missing value: give one"
     text = (path_problem(error) or str(error)).split("Config search path", maxsplit=1)[0]
     unknown = _UNKNOWN.search(text) if isinstance(error, HydraException) else None
+    ambiguous = re.match(r"Ambiguous value for argument '(.*)'\n", text)
     added = re.match(r"([\w.]+): there is no such option", text)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         text = _unknown_choice(error.missing_cfg_file, error.options or ())
     elif isinstance(error, OverrideParseException):
         text = _describe_unreadable(error.override)
+    elif ambiguous:
+        text = _describe_ambiguous(ambiguous[1])
     elif unknown:
         text = _unknown_setting(unknown[1] or unknown[2])
     elif added:
@@ -89,6 +92,15 @@ def _describe_unreadable(override: str) -> str:
     ]
     meant = did_you_mean(override, [*choices, *known_settings()])
     return f"{override}: settings are typed as NAME=VALUE{meant}"
+
+
+def _describe_ambiguous(override: str) -> str:
+    """Describe the error of several values without --multirun; they are no texts."""
+    name, _, values = override.partition("=")
+    return (
+        f"{override}: for a list type {for_shell(f'{name}=[{values}]')}; "
+        f"for a sweep type --multirun {for_shell(override)}"
+    )
 
 
 def _unknown_setting(name: str) -> str:

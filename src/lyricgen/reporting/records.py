@@ -146,7 +146,7 @@ def read_all(directories: Sequence[Path]) -> RunRecords:
     asked = list(directories) or [outputs_directory()]
     for directory in asked:
         if not directory.is_dir():
-            mended = "train one (python -m lyricgen.train) or set LYRICGEN_OUTPUTS"
+            mended = "train a run (python -m lyricgen.train) or set LYRICGEN_OUTPUTS"
             raise UserError(
                 f"{str(directory)!r} is not there: "
                 f"{'name a directory that holds runs' if directories else mended}"

@@ -23,8 +23,8 @@ from lyricgen.reporting.records import (
 from lyricgen.runs.directories import outputs_directory
 from lyricgen.runs.newest import describe_options, find_start, format_age
 from lyricgen.runs.notes import EMPTY, Notes
-from lyricgen.runs.references import list_directories, shorten_ids
-from lyricgen.settings import OF_SAMPLER, OF_TEXT, Settings, Value
+from lyricgen.runs.references import list_directories, name_of, shorten_ids
+from lyricgen.settings import OF_SAMPLER, OF_TEXT, Settings, Value, key
 from lyricgen.stacking import table_console
 
 Row = dict[str, Any]
@@ -86,6 +86,8 @@ def _row(directory: Path, status: str, runs: Sequence[Record], notes: Notes) -> 
     texts = sorted({text for _, text in described if text})
     row: Row = {"directory": str(directory), "status": status, "figure": None, "value": None}
     row |= {"started": datetime.fromtimestamp(find_start(directory)).isoformat(timespec="seconds")}
+    named = any(key(one) == "name" for record in runs for one in record.summary.overrides)
+    row |= {"name": name_of(directory) if named else ""}
     row |= {"text": texts[0] if len(texts) == 1 else f"{len(texts)} texts" if texts else ""}
     row |= {"model": runs[0].summary.model or described[0][0] if runs else "", "jobs": None}
     with suppress(UserError):  # there is none, or no single text
@@ -97,17 +99,18 @@ def _row(directory: Path, status: str, runs: Sequence[Record], notes: Notes) -> 
 
 
 def print_rows(rows: Sequence[Row]) -> None:
-    """Print a table with a line for each run."""
+    """Print a table with a line for each run; it has names if some run was given one."""
     if not rows:
         show(f"no runs in {str(outputs_directory())!r} yet: lyricgen train makes one")
         return
-    table = _table("id", "age", "text", "model", "status", DEFAULT_METRIC, "note")
+    names = ["name"] if any(row["name"] for row in rows) else []
+    table = _table("id", "age", *names, "text", "model", "status", DEFAULT_METRIC, "note")
     for row in rows:
         age = format_age(datetime.fromisoformat(row["started"]).timestamp())
         tags = f"[{', '.join(row['tags'])}]" if row["tags"] else ""
         note = " ".join(one for one in (row["note"], tags) if one)
-        shown = (row["id"], age, row["text"], row["model"], row["status"], _figure(row), note)
-        table.add_row(*map(_cell, shown))
+        shown = [row["id"], age, *(row[name] for name in (*names, "text", "model", "status"))]
+        table.add_row(*map(_cell, [*shown, _figure(row), note]))
     put(table, table_console())
 
 
@@ -155,7 +158,7 @@ def print_run(row: Row, record: Record | None, defaults: Mapping[str, Value]) ->
     """
     facts = {
         name: row[name]
-        for name in ("id", "directory", "started", "text", "model", "status", "reason")
+        for name in ("id", "directory", "started", "name", "text", "model", "status", "reason")
     }
     if record is not None:
         facts |= {"command": record.summary.command}
