@@ -1,6 +1,7 @@
 """MLflow and W&B hold what the files of a run hold, and never stop or slow a run."""
 
 import csv
+import importlib
 import json
 import math
 import os
@@ -16,7 +17,7 @@ import pytest
 from lyricgen import train as command
 from lyricgen.settings import flatten
 from lyricgen.training.loggers import remote
-from lyricgen.training.loggers.mlflow import MlflowLogger
+from lyricgen.training.loggers.mlflow import ENVIRONMENT, MlflowLogger
 from tests.conftest import TINY, Train, newest_of, train_until_killed
 from tests.helpers.processes import start_process
 from tests.helpers.remote_loggers import MlflowServer, silent_server, wandb_history, wandb_records
@@ -82,10 +83,14 @@ class Store:
         return Path(path).read_text("utf-8")
 
 
-@pytest.fixture(autouse=True)
-def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait long enough for the packages on a busy machine; a test of the limit sets its own."""
-    monkeypatch.setattr(remote, "END_SECONDS", 120.0)
+@pytest.fixture(autouse=True, scope="module")
+def _load_mlflow() -> None:
+    """Load MLflow's database here, where warnings of its packages are no errors.
+
+    A thread that loads it may go on during another test.
+    """
+    os.environ.update(ENVIRONMENT)
+    importlib.import_module("mlflow.store.tracking.sqlalchemy_store")
 
 
 @pytest.fixture
