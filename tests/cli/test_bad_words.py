@@ -77,6 +77,8 @@ def test_a_value_that_names_no_text_is_one_line_and_leaves_nothing(
     ("override", "line"),
     [
         ("seed=1,2", 'for a list type "seed=[1,2]"; for a sweep type --multirun "seed=1,2"'),
+        ("cell=gru,rnn", 'for a sweep type --multirun "cell=gru,rnn"'),
+        ("logger=csv,mlflow", 'for a list type "logger=[csv,mlflow]"; for a sweep type'),
         ("name=a,b", """for one value with a comma in it type "name='a,b'";"""),
     ],
 )

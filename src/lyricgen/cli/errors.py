@@ -10,7 +10,12 @@ from typing import NoReturn
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
-from lyricgen.cli.known_settings import default_choices, group_choices, known_settings
+from lyricgen.cli.known_settings import (
+    SEVERAL,
+    default_choices,
+    group_choices,
+    known_settings,
+)
 from lyricgen.cli.typed_values import for_shell, quote_value
 from lyricgen.console import output_problem
 from lyricgen.errors import UserError, did_you_mean, find_nearest, in_one_line, path_problem
@@ -97,10 +102,9 @@ def _describe_unreadable(override: str) -> str:
 def _describe_ambiguous(override: str) -> str:
     """Describe the error of several values without --multirun; they are no texts."""
     name, _, values = override.partition("=")
-    return (
-        f"{override}: for a list type {for_shell(f'{name}=[{values}]')}; "
-        f"for a sweep type --multirun {for_shell(override)}"
-    )
+    takes_list = name == SEVERAL or name not in default_choices()
+    as_list = f" for a list type {for_shell(f'{name}=[{values}]')};" if takes_list else ""
+    return f"{override}:{as_list} for a sweep type --multirun {for_shell(override)}"
 
 
 def _unknown_setting(name: str) -> str:

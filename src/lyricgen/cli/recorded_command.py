@@ -1,4 +1,4 @@
-"""The recorded command line of a run or sweep, as `resume=` and `like=` take it up again."""
+"""The recorded command line of a run or sweep, which `resume=` and `like=` repeat."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,15 +42,16 @@ class RecordedCommand:
     overrides: Sequence[str]
 
     def options_beside(self, typed: Sequence[str]) -> list[str]:
-        """Return the words of the options that are not typed again."""
+        """Return the recorded options, word by word, but for those that are typed."""
         return [word for option in self.options if option[0] not in typed for word in option]
 
     def overrides_like(self, typed: Sequence[str], texts: Sequence[str]) -> list[str]:
-        """Return the overrides that give a new run the same settings, but for those typed.
+        """Return the recorded overrides that a new run keeps beside the typed ones.
 
         A group that is chosen anew begins with its own settings, unless it is one of `INDEPENDENT`.
         A new text replaces the recorded one. A default that has changed since keeps its recorded
-        value, unless a new text or choice may change it. Settings that said `auto` are filled anew.
+        value, unless a new text or choice may change it. The new run fills settings that said
+        `auto`.
 
         Args:
             typed: the typed overrides.
@@ -78,7 +79,7 @@ class RecordedCommand:
 
 
 def _settings_of_points(overrides: Sequence[str]) -> set[str]:
-    """List the settings that every typed point has."""
+    """List the settings that all points of a typed sweep.points= share."""
     typed = [one.partition("=")[2] for one in overrides if key(one) == GRID_POINTS]
     points = parse_by_grammar(typed[-1]) if typed else None
     if not isinstance(points, list) or not all(isinstance(one, dict) for one in points):

@@ -163,10 +163,10 @@ def find_models(
 
 
 def join_characters(corpus: EncodedCorpus, models: StartingModels) -> EncodedCorpus:
-    """Encode a text by its own characters and those of the starting model.
+    """Add the characters of the starting model to the vocabulary of a text.
 
-    Without such a model the text stays as it is. The end of a document is a character of documents
-    alone.
+    Without such a model the text is returned unchanged. The end of a document is a character of
+    documents alone.
     """
     before = models.resumed or models.older
     if before is None:

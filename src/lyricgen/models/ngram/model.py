@@ -184,7 +184,7 @@ class NgramCounts(Grams):
         return np.append(direct, 0.0), np.append(passed, 1.0)
 
     def join(self, k: int, terms: Terms, entries: Entries) -> Terms:  # noqa: ARG002
-        """Join the terms of p_k with those of an older text; without one, return them unchanged.
+        """Return the terms of p_k; a model that continues an older one joins its terms to them.
 
         Args:
             k: the order.

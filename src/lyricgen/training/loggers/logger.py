@@ -40,8 +40,7 @@ class LoggedRun:
     @property
     def settings(self) -> dict[str, Value]:
         """Options that change what the run learns, by names with dots."""
-        options = known_to_model(flatten(self.options.model_dump(mode="json")))
-        return {name: value for name, value in options.items() if not is_plumbing(name)}
+        return select_settings(self.options.model_dump(mode="json"))
 
 
 class RunLogger(Logger, Observer):
@@ -78,6 +77,12 @@ class RunLogger(Logger, Observer):
 
     def close(self, status: Status, reason: str | None) -> None:
         """Log how the run has ended; `reason` tells why it failed or was pruned."""
+
+
+def select_settings(options: dict[str, Any]) -> dict[str, Value]:
+    """Select the options that change what a run learns, by names with dots."""
+    flat = known_to_model(flatten(options))
+    return {name: value for name, value in flat.items() if not is_plumbing(name)}
 
 
 def as_markdown(samples: Sequence[Sample]) -> str:

@@ -32,13 +32,13 @@ from typing_extensions import override
 
 from lyricgen.runs.directories import EVENTS, HPARAMS, outputs_directory
 from lyricgen.runs.record_files import Sample
-from lyricgen.settings import flatten, is_plumbing, known_to_model
 from lyricgen.training.loggers.logger import (
     LoggedRun,
     RunLogger,
     Status,
     as_markdown,
     best_figure,
+    select_settings,
 )
 
 
@@ -248,8 +248,7 @@ def hyperparameters(options: dict[str, Any]) -> dict[str, bool | int | float | s
         f"~{name}" if name.partition(".")[0] in chosen - {name} else name: (
             value if isinstance(value, bool | int | float) else str(value)
         )
-        for name, value in known_to_model(flatten(options)).items()
-        if not is_plumbing(name)
+        for name, value in select_settings(options).items()
     }
 
 
