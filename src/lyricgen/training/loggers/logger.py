@@ -1,6 +1,7 @@
 """Base class of loggers, and the figures and samples that they log."""
 
 import math
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
@@ -57,9 +58,10 @@ class RunLogger(Logger, Observer):
         super().__init__()
         self.logged = logged
 
+    @abstractmethod
     @override
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        raise NotImplementedError
+        """Log figures of a step, by their names."""
 
     @override
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
