@@ -59,7 +59,12 @@ def run_as_main(command: str) -> None:
 
 def complete_line(line: str) -> None:
     """Print words that may continue a command line, for the function that completes it in bash."""
-    from lyricgen.cli.named_runs import complete_run_setting, complete_words, drop_run_settings
+    from lyricgen.cli.named_runs import (
+        LIKE,
+        complete_run_setting,
+        complete_words,
+        drop_run_settings,
+    )
 
     _, *before, word = [*line.split(), *([""] if line[-1:].isspace() else [])]
     if not before:
@@ -74,6 +79,7 @@ def complete_line(line: str) -> None:
         if not found:  # Hydra completes the other settings
             os.environ["COMP_LINE"] = " ".join(["lyricgen", *drop_run_settings(before[1:]), word])
             run_as_main("train")
+            found = [LIKE] if LIKE.startswith(word) else []  # conf/ does not have it
     print(" ".join(found))
 
 

@@ -144,6 +144,8 @@ def test_runs_are_found_by_conditions(sweep: lyricgen.Sweep) -> None:
             "3 texts: choose one by where, as in where='",
         ),
         (lambda: lyricgen.find_runs().table(by="cel"), "by=cel: no run"),
+        (lambda: lyricgen.find_runs().table(by=3), "by=3: give a list of texts"),
+        (lambda: lyricgen.find_runs().table(over=["seed", 3]), "over: 3 is no text"),
         (lambda: lyricgen.find_runs().table(metric="val/x"), "metric=val/x: no run"),
     ],
 )

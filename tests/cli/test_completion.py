@@ -73,6 +73,8 @@ def test_bash_completes_commands_options_settings_and_runs(environment: dict[str
     assert complete("lyricgen generate --run song") == ["songs"]
     assert complete("lyricgen train cell=gr") == ["cell=gru", "cell=gru_scratch"]
     assert complete("lyricgen train like=songs data=di") == ["data=dino"]
+    assert complete("lyricgen train li") == ["like="]
+    assert {"layers=", "like="} <= set(complete("lyricgen train "))
     assert complete("lyricgen train like=s") == ["like=songs", "like=sonnets"]
     ids = complete("lyricgen runs show ")
     assert {"latest", "songs", "sonnets"} <= set(ids)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from compare_runs import differences
 
 from lyricgen import train as command
 from lyricgen.settings import flatten
@@ -299,14 +300,21 @@ def test_all_loggers_hold_everything_after_a_kill_and_a_resume(
     last = {(name, row["step"]): value for row in written for name, value in row.items()}
     points = points_of(directory)
     assert {one: last[one] for one in points} == points
-    steps = {int(step) for _, step in points}
-    assert steps <= {row["step"] for row in written if "samples/_type" in row}
+    drawn = {row["step"]: row["samples/path"] for row in written if "samples/_type" in row}
+    for step, path in drawn.items():
+        [file] = directory.glob(f"wandb/offline-run-*/files/{path}")
+        table = json.loads(file.read_text("utf-8"))
+        at_step = [each for each in samples_of(directory) if each["step"] == step]
+        assert [dict(zip(table["columns"], row, strict=True)) for row in table["data"]] == at_step
+    assert {each["step"] for each in samples_of(directory)} == drawn.keys()
     with (directory / "steps.csv").open(encoding="utf-8") as stream:
         for row in csv.DictReader(stream):
             value = last["train/smoothed_loss", int(row["step"])]
             assert math.isclose(value, float(row["smoothed_loss"]), rel_tol=1e-12)
     [end] = [one.exit for one in wandb_records(second) if one.HasField("exit")]
     assert end.exit_code == 0
+    kept = [one for one in differences(plain.directory, directory) if not one.startswith("files ")]
+    assert kept == []  # among them TensorBoard's figures and texts
 
 
 def test_wandb_goes_offline_without_a_server(

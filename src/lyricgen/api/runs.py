@@ -139,7 +139,10 @@ class Runs(Sequence[Run]):
         metric: str | None = None,
     ) -> list[Comparison]:
         """Compare the runs, by a comparison for each text; see the class for the arguments."""
-        by, over = (each.split(",") if isinstance(each, str) else each for each in (by, over))
+        by, over = (
+            given.split(",") if isinstance(given, str) else list_texts(name, given)
+            for name, given in (("by", by), ("over", over))
+        )
         with _python_words():
             return compare(self.records, by, over, metric, self._ensembles)
 

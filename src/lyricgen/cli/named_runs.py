@@ -15,7 +15,8 @@ from lyricgen.runs.newest import checkpoint_in, tell_taken
 from lyricgen.runs.references import NEWEST, find_run, list_directories, name_of, shorten_ids
 
 BEST = "--best"
-RUN_SETTINGS = ("like=", "resume=")  # settings of train whose values are references to runs
+LIKE = "like="
+RUN_SETTINGS = (LIKE, "resume=")  # settings of train whose values are references to runs
 
 
 def resolve_models(options: argparse.Namespace) -> None:
