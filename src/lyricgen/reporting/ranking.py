@@ -73,7 +73,8 @@ def rank_records(records: Sequence[Record]) -> list[Record]:
     if len(texts) > 1:
         raise UserError(
             f"the runs are on {len(texts)} texts or tasks, whose figures do not compare: add "
-            f"data=… or another condition that leaves one of them: {'; '.join(name_texts(texts))}"
+            "data=…, data.path=FILE or another condition that leaves one: "
+            f"{'; '.join(name_texts(texts))}"
         )
     ranking = choose_metric(finished) if finished else DEFAULT_METRIC
     scored = [record for record in finished if is_scored(record, ranking)]
