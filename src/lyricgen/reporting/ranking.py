@@ -73,7 +73,7 @@ def rank_records(records: Sequence[Record]) -> list[Record]:
     if len(texts) > 1:
         raise UserError(
             f"the runs are on {len(texts)} texts or tasks, whose figures do not compare: add "
-            "data=…, data.path=FILE or another condition that leaves one: "
+            "data=… (data=text for files) or another condition that leaves one: "
             f"{'; '.join(name_texts(texts))}"
         )
     ranking = choose_metric(finished) if finished else DEFAULT_METRIC
